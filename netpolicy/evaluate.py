@@ -1,0 +1,166 @@
+"""The reference meaning: what a set of policies says of one flow.
+
+In:   policies, a flow between two ends
+Out:  Decision: allowed or not, and on each side by whom
+Pure. Written to be read, not to be fast; the map model and the kernel must agree with it.
+
+Holds always:
+1. Deny beats allow, whichever is narrower.
+2. An endpoint that no policy isolates in a direction is open in that direction.
+3. A flow passes only if the source's egress and the destination's ingress both let it pass.
+4. Replies are not judged here: they follow the flow that was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+from netpolicy.labels import Labels
+from netpolicy.rules import (
+    Action,
+    CidrBlock,
+    Direction,
+    Mode,
+    Peers,
+    Policy,
+    PolicyId,
+    Protocol,
+    Rule,
+    RuleId,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """One end of a flow. Policies apply to `is_endpoint` ends (pods); others are only peers."""
+
+    labels: Labels
+    address: str = ""
+    is_endpoint: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """A new flow: `port` is the destination's, or the ICMP type."""
+
+    source: End
+    destination: End
+    protocol: Protocol
+    port: int
+
+
+class Outcome(StrEnum):
+    """Why one side lets a flow pass or refuses it."""
+
+    NOT_AN_ENDPOINT = "not-an-endpoint"
+    UNSELECTED = "unselected"
+    ALLOWED = "allowed"
+    LOCAL_HOST = "local-host"
+    DENIED_BY_RULE = "denied-by-rule"
+    DENIED_BY_DEFAULT = "denied-by-default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Side:
+    """One side's answer. `rules` decided it: sorted; for a default denial, the isolating policies."""
+
+    outcome: Outcome
+    rules: tuple[RuleId, ...] = ()
+
+    @property
+    def passes(self) -> bool:
+        """True unless this side refuses the flow."""
+        return self.outcome not in (Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_DEFAULT)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """Both sides' answers."""
+
+    egress: Side
+    ingress: Side
+
+    @property
+    def allowed(self) -> bool:
+        """True if both sides let the flow pass."""
+        return self.egress.passes and self.ingress.passes
+
+
+def evaluate(policies: Iterable[Policy], flow: Flow, *, admit_local_host: bool = True) -> Decision:
+    """Judge a new flow by the enforced policies (mode `enforce`) of a set.
+
+    `admit_local_host`: the node's own host reaches its pods unless a rule denies it, as with a
+    stock Cilium agent on Kubernetes.
+    """
+    enforced = tuple(policy for policy in policies if policy.mode is Mode.ENFORCE)
+    return Decision(
+        egress=_judge(enforced, Direction.EGRESS, flow, admit_local_host=False),
+        ingress=_judge(enforced, Direction.INGRESS, flow, admit_local_host=admit_local_host),
+    )
+
+
+def block_contains(block: CidrBlock, address: IPv4Address | IPv6Address) -> bool:
+    """True if the address is in the block and in none of its exceptions."""
+    return address in ip_network(block.cidr) and not any(
+        address in ip_network(hole) for hole in block.excepts
+    )
+
+
+def peers_match(peers: Peers | None, end: End) -> bool:
+    """True if the end is one of these peers. Blocks match the world only, never pods or nodes."""
+    if peers is None:
+        return True
+    if any(selector.matches(end.labels) for selector in peers.selectors):
+        return True
+    if not end.address or not end.labels.has_reserved("world"):
+        return False
+    address = ip_address(end.address)
+    return any(block_contains(block, address) for block in peers.cidrs)
+
+
+def _judge(
+    policies: tuple[Policy, ...], direction: Direction, flow: Flow, *, admit_local_host: bool
+) -> Side:
+    egress = direction is Direction.EGRESS
+    subject, peer = (flow.source, flow.destination)[:: 1 if egress else -1]
+    if not subject.is_endpoint:
+        return Side(outcome=Outcome.NOT_AN_ENDPOINT)
+    selecting = [policy for policy in policies if policy.subject.matches(subject.labels)]
+    matched = [
+        (rule.action, RuleId(policy=policy.id, origin=rule.origin))
+        for policy in selecting
+        for rule in policy.rules
+        if _rule_matches(rule, direction, peer, flow)
+    ]
+    if denying := _named(matched, Action.DENY):
+        return Side(outcome=Outcome.DENIED_BY_RULE, rules=denying)
+    if allowing := _named(matched, Action.ALLOW):
+        return Side(outcome=Outcome.ALLOWED, rules=allowing)
+    if admit_local_host and peer.labels.has_reserved("host"):
+        return Side(outcome=Outcome.LOCAL_HOST)
+    if isolating := _isolating(selecting, direction):
+        return Side(
+            outcome=Outcome.DENIED_BY_DEFAULT, rules=tuple(RuleId(policy=p) for p in isolating)
+        )
+    return Side(outcome=Outcome.UNSELECTED)
+
+
+def _named(matched: list[tuple[Action, RuleId]], action: Action) -> tuple[RuleId, ...]:
+    return tuple(sorted({rule for kind, rule in matched if kind is action}))
+
+
+def _isolating(policies: list[Policy], direction: Direction) -> tuple[PolicyId, ...]:
+    return tuple(sorted({policy.id for policy in policies if direction in policy.default_deny}))
+
+
+def _rule_matches(rule: Rule, direction: Direction, peer: End, flow: Flow) -> bool:
+    if rule.direction is not direction:
+        return False
+    if rule.ports is not None and not any(
+        ports.contains(flow.protocol, flow.port) for ports in rule.ports
+    ):
+        return False
+    return peers_match(rule.peers, peer)

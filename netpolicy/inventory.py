@@ -1,0 +1,93 @@
+"""Who is in the cluster: nodes, namespaces and pods, from whatever source.
+
+In:   a source's records (an inventory file, later the Kubernetes API)
+Out:  Inventory; the label set behind each address
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
+from netpolicy.identity import pod_labels
+from netpolicy.labels import Labels
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """A node and its own addresses (no prefix length)."""
+
+    name: str
+    addresses: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """A pod. `interface` names its host-side interface where the source knows it (standalone)."""
+
+    namespace: str
+    name: str
+    node: str
+    addresses: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    service_account: str = ""
+    interface: str = ""
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    """The whole cluster at one moment. `namespaces` maps each name to its labels."""
+
+    cluster: str = "default"
+    nodes: tuple[Node, ...] = ()
+    namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pods: tuple[Pod, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressEntry:
+    """What stands behind one address: a pod (`namespace` set), a node, or the API server."""
+
+    address: str
+    labels: Labels
+    namespace: str = ""
+    name: str = ""
+    node: str = ""
+
+
+def labels_of(inventory: Inventory, pod: Pod) -> Labels:
+    """The identity of a pod of this inventory."""
+    return pod_labels(
+        cluster=inventory.cluster,
+        namespace=pod.namespace,
+        labels=pod.labels,
+        namespace_labels=inventory.namespaces.get(pod.namespace, {}),
+        service_account=pod.service_account,
+    )
+
+
+def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
+    """Every address of the cluster, sorted; nodes as `remote-node` (each agent knows its own)."""
+    remote = RESERVED_LABELS[ReservedIdentity.REMOTE_NODE]
+    entries = [
+        AddressEntry(address=address, labels=remote, name=node.name, node=node.name)
+        for node in inventory.nodes
+        for address in node.addresses
+    ]
+    for pod in inventory.pods:
+        labels = labels_of(inventory, pod)
+        entries += [
+            AddressEntry(
+                address=address,
+                labels=labels,
+                namespace=pod.namespace,
+                name=pod.name,
+                node=pod.node,
+            )
+            for address in pod.addresses
+        ]
+    return tuple(sorted(entries, key=lambda entry: (entry.address, entry.namespace, entry.name)))

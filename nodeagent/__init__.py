@@ -1,0 +1,1 @@
+"""Verifies bundles and keeps the kernel enforcing the last good one."""

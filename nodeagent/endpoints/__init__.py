@@ -1,0 +1,1 @@
+"""Which pods are on this node, and which interface is theirs."""

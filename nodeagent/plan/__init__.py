@@ -1,0 +1,1 @@
+"""Bundle, endpoints and identities in; the contents of one generation out. Pure."""

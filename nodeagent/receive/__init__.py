@@ -1,0 +1,1 @@
+"""Dials the reconciler; verifies, persists and acknowledges bundles."""

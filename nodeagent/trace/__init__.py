@@ -1,0 +1,1 @@
+"""BCC programs made on demand; run in a process of their own."""

@@ -1,0 +1,1 @@
+"""Pulls policy from Git, validates, stages, signs and pushes it."""

@@ -1,0 +1,1 @@
+"""Inventory in (a file, later Kubernetes); conditions out."""

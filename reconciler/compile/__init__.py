@@ -1,0 +1,1 @@
+"""Objects in; units out, one a namespace and one cluster-wide. Pure."""

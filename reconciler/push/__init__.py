@@ -1,0 +1,1 @@
+"""The gRPC server that agents dial: announcements, units, inventory out; acks in."""

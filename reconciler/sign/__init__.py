@@ -1,0 +1,1 @@
+"""Units in; TUF metadata and targets out."""

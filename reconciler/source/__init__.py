@@ -1,0 +1,1 @@
+"""Git in; the policy files of one verified revision out."""

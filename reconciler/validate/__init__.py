@@ -1,0 +1,1 @@
+"""Objects in; diagnostics out. One check a file. Pure."""
