@@ -1,0 +1,83 @@
+# Tidegate. `make help` lists what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON := /usr/bin/python3
+VENV := .venv
+BIN := $(VENV)/bin
+BPF_OBJECT := build/bpf/tidegate.bpf.o
+DEBIAN_STAMP := build/stamps/debian
+VENV_STAMP := $(VENV)/.installed
+DEBIAN_PACKAGES := $(shell cat requirements/debian.txt)
+
+# Debian's BCC binding is for its own python3: the virtual environment sees the system's packages.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: help setup bpf proto lock format check test test-fast test-kernel demo clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV_STAMP) bpf ## Install what is missing (apt, pip into .venv) and compile the eBPF object
+
+$(DEBIAN_STAMP): requirements/debian.txt
+	@mkdir -p $(@D)
+	@if ! dpkg-query -W -f='$${Status}\n' $(DEBIAN_PACKAGES) 2>/dev/null | grep -qv 'ok installed' \
+	    && dpkg-query -W $(DEBIAN_PACKAGES) >/dev/null 2>&1; then \
+	  touch $@; \
+	elif [ "$$(id -u)" = 0 ]; then \
+	  echo "installing Debian packages: $(DEBIAN_PACKAGES)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN_PACKAGES) >build/stamps/apt.log \
+	    || { tail -n 20 build/stamps/apt.log; exit 1; }; \
+	  touch $@; \
+	else \
+	  echo "Debian packages are missing; as root: apt-get install $(DEBIAN_PACKAGES)" >&2; exit 1; \
+	fi
+
+$(VENV_STAMP): requirements/dev.lock pyproject.toml $(DEBIAN_STAMP)
+	@echo "installing Python packages into $(VENV)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --system-site-packages $(VENV)
+	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+bpf: $(DEBIAN_STAMP) ## Compile the eBPF object (clang, ahead of time)
+	@$(MAKE) --no-print-directory -C bpf
+
+proto: $(VENV_STAMP) ## Regenerate the gRPC code under netpolicy/wire
+	@$(BIN)/python -m netpolicy.wire.generate
+
+lock: ## Pin the dependencies again (needs uv)
+	uv pip compile pyproject.toml --group dev --extra kubernetes --generate-hashes --python-version 3.11 --python-platform linux --no-header --no-annotate -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --python-platform linux --no-header --no-annotate -q -o requirements/runtime.lock
+
+format: $(VENV_STAMP) ## Format the code
+	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .
+
+check: setup ## Format, lint, types, imports and fast tests; no root, under a minute
+	@$(BIN)/ruff format -q --check .
+	@$(BIN)/ruff check -q .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo >build/stamps/imports.log || { cat build/stamps/imports.log; exit 1; }
+	@$(MAKE) --no-print-directory test-fast
+
+test-fast: setup ## The tests that need no root and no patience
+	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow'
+
+test-kernel: setup ## The tests that need root and eBPF
+	@$(BIN)/python -m pytest -q -m kernel
+
+test: check ## All tests: check, then the slow and the kernel ones
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel'
+	@$(BIN)/python -m pytest -q -m kernel
+
+demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up
+	@$(BIN)/python -m demo $(if $(KEEP),--keep)
+
+bench-%: setup ## Run one benchmark: prints a table, writes build/bench/NAME.json
+	@$(BIN)/python -m benchmarks $*
+
+clean: ## Remove what was built (not .venv)
+	@rm -rf build
