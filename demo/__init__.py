@@ -1,0 +1,1 @@
+"""The main job shown on this machine: a commit changes what the kernel lets through."""
