@@ -1,0 +1,235 @@
+"""Turn policies and the pods of this node into one generation of the kernel's maps.
+
+In:   policies, local endpoints, the labels behind each identity number
+Out:  Generation
+Pure. Equal inputs give an equal digest, whatever their order.
+
+Holds always:
+1. Only policies that are enforced have entries; only rules that select a local endpoint.
+2. Of two rules with one key the stronger verdict stands; both names stand if they are equal.
+3. Looking a flow up in the result says what `netpolicy.evaluate` says (`nodeagent.plan.model`).
+
+Endpoints that the same policies select share a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from netpolicy.entities import entity_selectors
+from netpolicy.errors import StalledError
+from netpolicy.evaluate import Outcome
+from netpolicy.labels import Labels
+from netpolicy.rules import Action, Direction, Mode, Peers, Policy, Rule, RuleId
+from nodeagent.plan.digest import generation_digest
+from nodeagent.plan.generation import (
+    ANY_CLASS,
+    ANY_PORT_CLASS,
+    ANY_PROTOCOL,
+    Attribution,
+    EndpointTable,
+    Generation,
+    LocalEndpoint,
+    PolicyEntry,
+    PolicyKey,
+    TableFlag,
+    Verdict,
+)
+from nodeagent.plan.peer_classes import PeerClasses, partition_identities
+from nodeagent.plan.port_classes import PortClasses, partition_ports
+
+MAX_POLICY_ENTRIES: Final = 1_000_000
+LOCAL_HOST: Final = Peers(selectors=entity_selectors("host", cluster=""))
+ENFORCED: Final = frozenset({Mode.ENFORCE})
+
+_VERDICT_OF: Final = {Action.ALLOW: Verdict.ALLOW, Action.DENY: Verdict.DENY}
+_OUTCOME_OF: Final = {
+    Verdict.ALLOW: Outcome.ALLOWED,
+    Verdict.REDIRECT: Outcome.ALLOWED,
+    Verdict.DENY: Outcome.DENIED_BY_RULE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Ruling:
+    """What one key says before cookies are numbered."""
+
+    verdict: Verdict
+    because: Attribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Table:
+    """A table before it is filled: the policies that select its endpoints, in order."""
+
+    number: int
+    policies: tuple[Policy, ...]
+    endpoint_ids: tuple[int, ...]
+
+
+def build_generation(
+    policies: Iterable[Policy],
+    endpoints: Sequence[LocalEndpoint],
+    identities: Mapping[int, Labels],
+    *,
+    admit_local_host: bool = True,
+    modes: frozenset[Mode] = ENFORCED,
+) -> Generation:
+    """Plan the generation that enforces the policies of these modes on these endpoints.
+
+    `identities` holds every identity a peer may have, and those of the endpoints. Raises
+    StalledError if the plan is larger than the maps may grow.
+    """
+    enforced = sorted(
+        (policy for policy in policies if policy.mode in modes), key=lambda p: (p.id, p.index)
+    )
+    tables = _tables(enforced, endpoints, identities)
+    rules = [rule for table in tables for policy in table.policies for rule in policy.rules]
+    peers = partition_identities(identities, [LOCAL_HOST, *(rule.peers for rule in rules)])
+    ports = partition_ports(p for rule in rules for p in rule.ports or ())
+    rulings: dict[PolicyKey, _Ruling] = {}
+    for table in tables:
+        _fill_table(rulings, table, peers, ports, admit_local_host=admit_local_host)
+    return _numbered(rulings, tables, peers, ports)
+
+
+def _tables(
+    policies: list[Policy], endpoints: Sequence[LocalEndpoint], identities: Mapping[int, Labels]
+) -> list[_Table]:
+    """Group the endpoints by the policies that select them; number the groups by endpoint."""
+    selecting = {
+        number: tuple(i for i, p in enumerate(policies) if p.subject.matches(identities[number]))
+        for number in {endpoint.identity for endpoint in endpoints}
+    }
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for endpoint in sorted(endpoints, key=lambda e: e.endpoint_id):
+        groups.setdefault(selecting[endpoint.identity], []).append(endpoint.endpoint_id)
+    return [
+        _Table(
+            number=number,
+            policies=tuple(policies[i] for i in chosen),
+            endpoint_ids=tuple(endpoint_ids),
+        )
+        for number, (chosen, endpoint_ids) in enumerate(groups.items(), start=1)
+    ]
+
+
+def _fill_table(
+    rulings: dict[PolicyKey, _Ruling],
+    table: _Table,
+    peers: PeerClasses,
+    ports: PortClasses,
+    *,
+    admit_local_host: bool,
+) -> None:
+    filled: dict[PolicyKey, _Ruling] = {}
+    for policy in table.policies:
+        for rule in policy.rules:
+            ruling = _ruling_of(policy, rule)
+            for key in _keys(table.number, rule, peers, ports):
+                filled[key] = _stronger(filled.get(key), ruling)
+        if len(rulings) + len(filled) > MAX_POLICY_ENTRIES:
+            raise StalledError(
+                f"the policies need over {MAX_POLICY_ENTRIES} map entries", reason="PlanTooLarge"
+            )
+    if admit_local_host:
+        for peer_class in peers.classes_of(LOCAL_HOST):
+            _admit_local_host(filled, table.number, peer_class)
+    rulings |= filled
+
+
+def _ruling_of(policy: Policy, rule: Rule) -> _Ruling:
+    verdict = _VERDICT_OF[rule.action]
+    name = RuleId(policy=policy.id, origin=rule.origin)
+    return _Ruling(verdict, Attribution(_OUTCOME_OF[verdict], (name,)))
+
+
+def _keys(table: int, rule: Rule, peers: PeerClasses, ports: PortClasses) -> Iterable[PolicyKey]:
+    pairs = ports.keys_of(rule.ports)
+    for peer_class in peers.classes_of(rule.peers):
+        for protocol, port_class in pairs:
+            yield PolicyKey(table, peer_class, int(rule.direction), protocol, port_class)
+
+
+def _stronger(standing: _Ruling | None, other: _Ruling) -> _Ruling:
+    """Of two rulings with one key the stronger; both names if they are equal."""
+    if standing is None or other.verdict > standing.verdict:
+        return other
+    if other.verdict < standing.verdict:
+        return standing
+    names = tuple(sorted({*standing.because.rules, *other.because.rules}))
+    return replace(standing, because=replace(standing.because, rules=names))
+
+
+def _admit_local_host(filled: dict[PolicyKey, _Ruling], table: int, host_class: int) -> None:
+    """Let the node's host in unless a rule denies it.
+
+    The entry {host, any port} would hide the names behind {anyone, port}, which is the less
+    specific key of two equal verdicts: so those are repeated for the host.
+    """
+    ingress = int(Direction.INGRESS)
+    host_key = PolicyKey(table, host_class, ingress, ANY_PROTOCOL, ANY_PORT_CLASS)
+    if host_key in filled or replace(host_key, peer_class=ANY_CLASS) in filled:
+        return
+    for key, ruling in tuple(filled.items()):
+        if key.peer_class == ANY_CLASS and key.direction == ingress:
+            repeated = replace(key, peer_class=host_class)
+            filled[repeated] = _stronger(filled.get(repeated), ruling)
+    filled[host_key] = _Ruling(Verdict.ALLOW, Attribution(Outcome.LOCAL_HOST, ()))
+
+
+def _numbered(
+    rulings: Mapping[PolicyKey, _Ruling],
+    tables: list[_Table],
+    peers: PeerClasses,
+    ports: PortClasses,
+) -> Generation:
+    isolating = {
+        (table.number, direction): _isolation(table, direction)
+        for table in tables
+        for direction in Direction
+    }
+    causes = {ruling.because for ruling in rulings.values()}
+    causes |= {cause for cause in isolating.values() if cause is not None}
+    cookies: dict[Attribution | None, int] = {
+        cause: number
+        for number, cause in enumerate(sorted(causes, key=lambda c: (c.outcome, c.rules)), start=1)
+    }
+    attributions = {number: cause for cause, number in cookies.items() if cause is not None}
+    cookies[None] = 0
+    generation = Generation(
+        policy={
+            key: PolicyEntry(ruling.verdict, cookies[ruling.because])
+            for key, ruling in sorted(rulings.items())
+        },
+        class_of=peers.class_of,
+        port_class_of=ports.port_class_of,
+        endpoint_tables={
+            endpoint_id: _endpoint_table(table.number, isolating, cookies)
+            for table in tables
+            for endpoint_id in table.endpoint_ids
+        },
+        attributions=attributions,
+        digest="",
+    )
+    return replace(generation, digest=generation_digest(generation))
+
+
+def _isolation(table: _Table, direction: Direction) -> Attribution | None:
+    """Whom to name when nothing matched: the policies that turned default deny on, if any."""
+    names = {RuleId(policy=p.id) for p in table.policies if direction in p.default_deny}
+    return Attribution(Outcome.DENIED_BY_DEFAULT, tuple(sorted(names))) if names else None
+
+
+def _endpoint_table(
+    table: int,
+    isolating: Mapping[tuple[int, Direction], Attribution | None],
+    cookies: Mapping[Attribution | None, int],
+) -> EndpointTable:
+    ingress, egress = isolating[table, Direction.INGRESS], isolating[table, Direction.EGRESS]
+    flags = TableFlag(0)
+    flags |= TableFlag.DENY_INGRESS if ingress else TableFlag(0)
+    flags |= TableFlag.DENY_EGRESS if egress else TableFlag(0)
+    return EndpointTable(table, flags, cookies[ingress], cookies[egress])

@@ -1,0 +1,126 @@
+"""Everything one node must hold, from everything it knows.
+
+In:   PlanInputs: policies in force, this node's pods, the cluster's addresses
+Out:  NodePlan: generation, addresses, endpoints, and the names behind the numbers
+Pure.
+
+Holds always:
+1. What the node sees of its own pods stands over what the cluster's feed says of them.
+2. Equal inputs and equal kept numbers give an equal plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
+from netpolicy.identity import number_identities
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Labels
+from netpolicy.rules import Policy
+from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
+from nodeagent.plan.build import build_generation
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalPod:
+    """A pod on this node before its labels have a number. See `LocalEndpoint` for the fields."""
+
+    endpoint_id: int
+    namespace: str
+    name: str
+    labels: Labels
+    addresses: tuple[str, ...]
+    interface: str
+    mac: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanInputs:
+    """What the plan is made from. `entries` are the whole cluster's, this node's included."""
+
+    node: str
+    policies: tuple[Policy, ...] = ()
+    pods: tuple[LocalPod, ...] = ()
+    entries: tuple[AddressEntry, ...] = ()
+    node_addresses: tuple[str, ...] = ()
+    admit_local_host: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """The desired state of the node's maps. `identities` maps each number to its labels.
+
+    `owners` says what stands behind each address, by its canonical text: names for people.
+    """
+
+    inputs: PlanInputs
+    generation: Generation
+    addresses: AddressPlan
+    endpoints: tuple[LocalEndpoint, ...]
+    identities: Mapping[int, Labels]
+    owners: Mapping[str, AddressEntry] = field(default_factory=dict)
+
+    @property
+    def numbers(self) -> dict[Labels, int]:
+        """The number of each label set: what the next plan keeps."""
+        return {labels: number for number, labels in self.identities.items()}
+
+
+def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -> NodePlan:
+    """Plan the node. `kept` are the numbers of the plan before, so that they stay."""
+    owners = _owners(inputs)
+    entries = tuple(owners.values())
+    numbers = number_identities(wanted_labels(inputs.policies, entries), kept=kept)
+    identities = {number: labels for labels, number in numbers.items()}
+    endpoints = tuple(
+        _endpoint(pod, numbers) for pod in sorted(inputs.pods, key=lambda p: p.endpoint_id)
+    )
+    return NodePlan(
+        inputs=inputs,
+        generation=build_generation(
+            inputs.policies, endpoints, identities, admit_local_host=inputs.admit_local_host
+        ),
+        addresses=plan_addresses(
+            inputs.policies, entries, node_addresses=inputs.node_addresses, numbers=numbers
+        ),
+        endpoints=endpoints,
+        identities=identities,
+        owners=owners,
+    )
+
+
+def _owners(inputs: PlanInputs) -> dict[str, AddressEntry]:
+    """One entry an address: the feed's, then this node's pods over it, then the node itself."""
+    owners = {canonical_address(entry.address): entry for entry in inputs.entries}
+    for pod in inputs.pods:
+        for address in map(canonical_address, pod.addresses):
+            owners[address] = AddressEntry(
+                address=address,
+                labels=pod.labels,
+                namespace=pod.namespace,
+                name=pod.name,
+                node=inputs.node,
+            )
+    for address in map(canonical_address, inputs.node_addresses):
+        owners[address] = AddressEntry(
+            address=address,
+            labels=RESERVED_LABELS[ReservedIdentity.HOST],
+            name=inputs.node,
+            node=inputs.node,
+        )
+    return dict(sorted(owners.items()))
+
+
+def _endpoint(pod: LocalPod, numbers: Mapping[Labels, int]) -> LocalEndpoint:
+    return LocalEndpoint(
+        endpoint_id=pod.endpoint_id,
+        identity=numbers[pod.labels],
+        interface=pod.interface,
+        namespace=pod.namespace,
+        name=pod.name,
+        addresses=tuple(map(canonical_address, pod.addresses)),
+        mac=pod.mac,
+    )

@@ -1,0 +1,121 @@
+"""The way from the plan in the kernel to the next, such that every packet is judged by one of them.
+
+In:   the installed plan (None: only what the kernel itself can tell), the desired plan
+Out:  steps, in order
+Pure.
+
+Holds always:
+1. At each moment the active generation knows every identity that the address maps can give.
+2. An address gets another identity only while a generation is active to which the two, under the
+   policies it enforces, mean what they should: no packet sees new rules with old blocks.
+3. The last generation activated is the desired one.
+
+Address maps are shared by all generations, so they change between flips. Where identities come or go
+with the policies, bridges are activated: the old policies over both plans' identities before the
+addresses change, the new policies over both after. A known prefix inside another is, to rules that do not
+name it, exactly what the other is; so a bridge judges as the plan it stands for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+
+from netpolicy.labels import Labels
+from nodeagent.plan.build import build_generation
+from nodeagent.plan.generation import AddressPlan, Generation
+from nodeagent.plan.node_plan import NodePlan
+
+
+class PolicySource(Enum):
+    """Whose policies a generation enforces."""
+
+    INSTALLED = auto()
+    DESIRED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Activate:
+    """Fill a spare slot with this generation and make it the active one."""
+
+    generation: Generation
+    enforces: PolicySource
+
+
+@dataclass(frozen=True, slots=True)
+class UpsertAddresses:
+    """Add and change addresses; judge all flows again if any changed."""
+
+    addresses: AddressPlan
+
+
+@dataclass(frozen=True, slots=True)
+class PruneAddresses:
+    """Remove addresses that are not of this plan; judge all flows again if any went."""
+
+    addresses: AddressPlan
+
+
+Step = Activate | UpsertAddresses | PruneAddresses
+
+
+def transition(
+    installed: NodePlan | None, desired: NodePlan, *, active_digest: str | None
+) -> tuple[Step, ...]:
+    """The steps from the installed plan to the desired one.
+
+    `active_digest` is that of the generation the kernel enforces, if any.
+    """
+    if installed is None:
+        return _from_unknown(desired, active_digest)
+    both = {**installed.identities, **desired.identities}
+    steps: list[Step] = []
+    current = active_digest
+    if installed.addresses != desired.addresses:
+        before = _over(replace(installed, endpoints=desired.endpoints), both)
+        after = _over(desired, both)
+        if _names_other_prefixes(installed, desired):
+            current = _activate(steps, before, PolicySource.INSTALLED, current)
+        else:
+            current = _activate(steps, after, PolicySource.DESIRED, current)
+        steps.append(UpsertAddresses(desired.addresses))
+        current = _activate(steps, after, PolicySource.DESIRED, current)
+        steps.append(PruneAddresses(desired.addresses))
+    _activate(steps, desired.generation, PolicySource.DESIRED, current)
+    return tuple(steps)
+
+
+def _from_unknown(desired: NodePlan, active_digest: str | None) -> tuple[Step, ...]:
+    """After a restart into another policy: new prefixes first.
+
+    Until the flip the generation before refuses the identities it does not know. The other
+    order would for a moment judge a newly denied block as the addresses around it.
+    """
+    steps: list[Step] = [UpsertAddresses(desired.addresses)]
+    _activate(steps, desired.generation, PolicySource.DESIRED, active_digest)
+    return (*steps, PruneAddresses(desired.addresses))
+
+
+def _activate(
+    steps: list[Step], generation: Generation, enforces: PolicySource, current: str | None
+) -> str:
+    if generation.digest != current:
+        steps.append(Activate(generation, enforces))
+    return generation.digest
+
+
+def _names_other_prefixes(installed: NodePlan, desired: NodePlan) -> bool:
+    return set(installed.addresses.prefixes) != set(desired.addresses.prefixes)
+
+
+def _over(plan: NodePlan, identities: dict[int, Labels]) -> Generation:
+    """The plan's generation with the identities of both plans known to it.
+
+    An endpoint's own identity is the desired plan's, which both hold.
+    """
+    return build_generation(
+        plan.inputs.policies,
+        plan.endpoints,
+        identities,
+        admit_local_host=plan.inputs.admit_local_host,
+    )

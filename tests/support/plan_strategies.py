@@ -1,0 +1,228 @@
+"""Small random worlds for properties of the plan: few labels, few blocks, few ports, so that they meet.
+
+In:   Hypothesis
+Out:  strategies of policies, and of a cluster with local pods, remote pods, nodes and the world
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity, entity_selectors
+from netpolicy.evaluate import End
+from netpolicy.identity import number_identities, pod_labels
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Labels, Operator, Requirement, selector
+from netpolicy.rules import (
+    Action,
+    CidrBlock,
+    Direction,
+    Mode,
+    Peers,
+    Policy,
+    PolicyId,
+    PolicyKind,
+    Ports,
+    Protocol,
+    Rule,
+)
+from nodeagent.plan.addresses import plan_addresses, wanted_labels
+from nodeagent.plan.build import build_generation
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+
+NODE_ADDRESS = "192.0.2.1"
+REMOTE_NODE_ADDRESS = "192.0.2.2"
+BLOCKS = (
+    "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32",
+    "198.51.100.0/24", "::/0", "2001:db8::/32", "2001:db8:1::/48",
+)  # fmt: skip
+WORLD_ADDRESSES = (
+    "10.9.9.9", "10.1.9.9", "10.1.2.9", "10.1.2.3", "198.51.100.7", "203.0.113.5",
+    "2001:db8::9", "2001:db8:1::9", "2400::1",
+)  # fmt: skip
+
+_keys = st.sampled_from(("app", "tier", "io.kubernetes.pod.namespace"))
+_values = st.sampled_from(("a", "b", "c"))
+_requirements = st.builds(
+    lambda key, operator, values: Requirement(
+        source="k8s" if key.startswith("io.") else "any",
+        key=key,
+        operator=operator,
+        values=values if operator in (Operator.IN, Operator.NOT_IN) else (),
+    ),
+    _keys,
+    st.sampled_from(tuple(Operator)),
+    st.lists(_values, min_size=1, max_size=2).map(tuple),
+)
+_entities = st.sampled_from(("all", "world", "host", "remote-node", "cluster", "world-ipv6"))
+selectors = st.one_of(
+    st.lists(_requirements, max_size=2).map(selector),
+    _entities.map(lambda name: entity_selectors(name, cluster="default")[0]),
+)
+_blocks = st.builds(
+    lambda cidr, holes: CidrBlock(
+        cidr=cidr, excepts=tuple(sorted(h for h in set(holes) if (":" in h) == (":" in cidr)))
+    ),
+    st.sampled_from(BLOCKS),
+    st.lists(st.sampled_from(BLOCKS), max_size=2),
+)
+_peers = st.one_of(
+    st.none(),
+    st.builds(
+        lambda some, blocks: Peers(selectors=tuple(some), cidrs=tuple(blocks)),
+        st.lists(selectors, max_size=2),
+        st.lists(_blocks, max_size=2),
+    ),
+)
+_port_ranges = st.builds(
+    lambda protocol, ends: Ports(protocol=protocol, first=min(ends), last=max(ends)),
+    st.sampled_from((Protocol.TCP, Protocol.UDP, Protocol.ICMP)),
+    st.tuples(*[st.sampled_from((0, 8, 53, 80, 443, 8080, 65535))] * 2),
+)
+_ports = st.one_of(st.none(), st.lists(_port_ranges, max_size=3).map(tuple))
+_directions = st.sampled_from(tuple(Direction))
+
+
+_ANY_ACTION = st.sampled_from(tuple(Action))
+
+
+def _rules(action: st.SearchStrategy[Action]) -> st.SearchStrategy[tuple[Rule, ...]]:
+    bare = st.builds(
+        Rule, direction=_directions, action=action, origin=st.just(""), peers=_peers, ports=_ports
+    )
+    return st.lists(bare, max_size=4).map(
+        lambda rules: tuple(
+            Rule(
+                direction=rule.direction,
+                action=rule.action,
+                origin=f"{rule.direction.word}[{index}]",
+                peers=rule.peers,
+                ports=rule.ports,
+            )
+            for index, rule in enumerate(rules)
+        )
+    )
+
+
+def _named(index: int, policy: Policy) -> Policy:
+    identity = PolicyId(kind=PolicyKind.CNP, namespace="a", name=f"p{index}")
+    return Policy(
+        id=identity,
+        mode=policy.mode,
+        subject=policy.subject,
+        default_deny=policy.default_deny,
+        rules=policy.rules,
+    )
+
+
+def policies(
+    actions: st.SearchStrategy[Action] = _ANY_ACTION,
+) -> st.SearchStrategy[tuple[Policy, ...]]:
+    """Up to four policies with names of their own; a few are not enforced."""
+    one = st.builds(
+        Policy,
+        id=st.just(PolicyId(kind=PolicyKind.CNP, namespace="a", name="p")),
+        mode=st.sampled_from((Mode.ENFORCE, Mode.ENFORCE, Mode.ENFORCE, Mode.DRY_RUN)),
+        subject=selectors,
+        default_deny=st.lists(_directions, unique=True).map(lambda d: tuple(sorted(d))),
+        rules=_rules(actions),
+    )
+    return st.lists(one, max_size=4).map(
+        lambda some: tuple(_named(index, policy) for index, policy in enumerate(some))
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmallCluster:
+    """Pods by address; the first `local` of them are on this node."""
+
+    pods: tuple[tuple[str, Labels], ...]
+    local: int
+
+    @property
+    def entries(self) -> tuple[AddressEntry, ...]:
+        """What the inventory feed would say."""
+        remote = AddressEntry(
+            address=REMOTE_NODE_ADDRESS, labels=RESERVED_LABELS[ReservedIdentity.REMOTE_NODE]
+        )
+        return (
+            remote,
+            *(AddressEntry(address=a, labels=own, namespace="n", name=a) for a, own in self.pods),
+        )
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Every address worth probing."""
+        pods = tuple(address for address, _ in self.pods)
+        return (*pods, NODE_ADDRESS, REMOTE_NODE_ADDRESS, *WORLD_ADDRESSES)
+
+    def end(self, address: str) -> End:
+        """The end of a flow as the reference evaluator sees it."""
+        for pod, labels in self.pods:
+            if pod == address:
+                return End(labels=labels, address=address)
+        if address == NODE_ADDRESS:
+            reserved = ReservedIdentity.HOST
+        elif address == REMOTE_NODE_ADDRESS:
+            reserved = ReservedIdentity.REMOTE_NODE
+        else:
+            reserved = (
+                ReservedIdentity.WORLD_IPV6 if ":" in address else ReservedIdentity.WORLD_IPV4
+            )
+        return End(labels=RESERVED_LABELS[reserved], address=address, is_endpoint=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A cluster's plan on its one node."""
+
+    generation: Generation
+    addresses: AddressPlan
+    identities: dict[int, Labels]
+
+
+_pod_labels = st.builds(
+    lambda namespace, app, tier: pod_labels(
+        cluster="default",
+        namespace=namespace,
+        labels={k: v for k, v in (("app", app), ("tier", tier)) if v},
+        namespace_labels={},
+    ),
+    _values,
+    st.sampled_from(("", "a", "b")),
+    st.sampled_from(("", "c")),
+)
+
+clusters = st.builds(
+    lambda labels: SmallCluster(
+        pods=tuple((f"172.16.0.{i + 1}", some) for i, some in enumerate(labels)),
+        local=(len(labels) + 1) // 2,
+    ),
+    st.lists(_pod_labels, min_size=1, max_size=5),
+)
+
+
+def plan(cluster: SmallCluster, some: tuple[Policy, ...], *, admit: bool = True) -> Planned:
+    """Plan the node of a small cluster."""
+    numbers = number_identities(wanted_labels(some, cluster.entries))
+    identities = {number: labels for labels, number in numbers.items()}
+    endpoints = tuple(
+        LocalEndpoint(
+            endpoint_id=index + 1,
+            identity=numbers[labels],
+            interface=f"veth{index}",
+            namespace="n",
+            name=address,
+            addresses=(address,),
+        )
+        for index, (address, labels) in enumerate(cluster.pods[: cluster.local])
+    )
+    return Planned(
+        generation=build_generation(some, endpoints, identities, admit_local_host=admit),
+        addresses=plan_addresses(
+            some, cluster.entries, node_addresses=(NODE_ADDRESS,), numbers=numbers
+        ),
+        identities=identities,
+    )
