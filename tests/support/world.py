@@ -84,7 +84,7 @@ class World:
     @property
     def inventory_path(self) -> Path:
         """The inventory file, written when the world is built."""
-        return self.directory / "inventory.yaml"
+        return self.directory / "inventory" / "inventory.yaml"
 
     def log_path(self, name: str) -> Path:
         """Where a started program's output goes."""
@@ -195,6 +195,8 @@ class World:
         self.directory.mkdir(mode=0o700)
         world_sweep.claim(self.directory)
         (self.directory / "logs").mkdir()
+        # A folder of its own: whoever watches it shall not wake for anything else.
+        self.inventory_path.parent.mkdir()
         self.bpffs.mkdir()
         _call(["mount", "-t", "bpf", "-o", "mode=0700", self.name, str(self.bpffs)])
         for place in self.topology.places:
