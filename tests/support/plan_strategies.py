@@ -226,3 +226,46 @@ def plan(cluster: SmallCluster, some: tuple[Policy, ...], *, admit: bool = True)
         ),
         identities=identities,
     )
+
+
+ONE_POD = SmallCluster(
+    pods=(
+        (
+            "172.16.0.1",
+            pod_labels(cluster="default", namespace="a", labels={}, namespace_labels={}),
+        ),
+    ),
+    local=1,
+)
+
+
+def policy(name: str, *rules: Rule, default_deny: tuple[Direction, ...] = ()) -> Policy:
+    """A policy over every pod."""
+    return Policy(
+        id=PolicyId(kind=PolicyKind.CNP, namespace="a", name=name),
+        subject=selector([]),
+        default_deny=default_deny,
+        rules=rules,
+    )
+
+
+def web_from_anyone() -> Policy:
+    """Isolates ingress; anyone may reach port 80."""
+    allow = Rule(
+        direction=Direction.INGRESS,
+        action=Action.ALLOW,
+        origin="ingress[0]",
+        ports=(Ports(protocol=Protocol.TCP, first=80, last=80),),
+    )
+    return policy("web", allow, default_deny=(Direction.INGRESS,))
+
+
+def out_to(cidr: str, *excepts: str) -> Policy:
+    """Isolates egress; a block, less some others, may be reached."""
+    allow = Rule(
+        direction=Direction.EGRESS,
+        action=Action.ALLOW,
+        origin="egress[0]",
+        peers=Peers(cidrs=(CidrBlock(cidr=cidr, excepts=excepts),)),
+    )
+    return policy("out", allow, default_deny=(Direction.EGRESS,))
