@@ -1,0 +1,1 @@
+"""The messages on the wire: .proto files, and the code generated from them (`generate.py`)."""

@@ -1,0 +1,261 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class StatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class StatusResponse(_message.Message):
+    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "waiting_interfaces")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DATAPATH_REVISION_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    POLICY_ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    IN_SYNC_FIELD_NUMBER: _ClassVar[int]
+    PLAN_ERROR_FIELD_NUMBER: _ClassVar[int]
+    PLAN_ERROR_REASON_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    RECEIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
+    METADATA_EXPIRES_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    INVENTORY_SYNCED_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_SEEN_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_LOST_FIELD_NUMBER: _ClassVar[int]
+    FORWARDED_PACKETS_FIELD_NUMBER: _ClassVar[int]
+    DROPS_FIELD_NUMBER: _ClassVar[int]
+    WAITING_INTERFACES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    agent_version: str
+    started_at: float
+    commit: str
+    sequence: int
+    bundle_digest: str
+    generation_digest: str
+    datapath_revision: int
+    applied_at: float
+    endpoints: int
+    policy_entries: int
+    addresses: int
+    in_sync: bool
+    plan_error: str
+    plan_error_reason: str
+    connected: bool
+    receive_error: str
+    metadata_expires: str
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    inventory_synced: bool
+    flows_seen: int
+    flows_lost: int
+    forwarded_packets: int
+    drops: _containers.RepeatedCompositeFieldContainer[DropCount]
+    waiting_interfaces: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., waiting_interfaces: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DropCount(_message.Message):
+    __slots__ = ("reason", "direction", "packets")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    PACKETS_FIELD_NUMBER: _ClassVar[int]
+    reason: int
+    direction: str
+    packets: int
+    def __init__(self, reason: _Optional[int] = ..., direction: _Optional[str] = ..., packets: _Optional[int] = ...) -> None: ...
+
+class EndpointsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Endpoint(_message.Message):
+    __slots__ = ("id", "namespace", "pod", "identity", "labels", "addresses", "interface", "attached", "ingress_default_deny", "egress_default_deny", "table", "policies")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    INTERFACE_FIELD_NUMBER: _ClassVar[int]
+    ATTACHED_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_DEFAULT_DENY_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_DEFAULT_DENY_FIELD_NUMBER: _ClassVar[int]
+    TABLE_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    id: int
+    namespace: str
+    pod: str
+    identity: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    interface: str
+    attached: bool
+    ingress_default_deny: bool
+    egress_default_deny: bool
+    table: int
+    policies: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[int] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ..., identity: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., addresses: _Optional[_Iterable[str]] = ..., interface: _Optional[str] = ..., attached: _Optional[bool] = ..., ingress_default_deny: _Optional[bool] = ..., egress_default_deny: _Optional[bool] = ..., table: _Optional[int] = ..., policies: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class EndpointsResponse(_message.Message):
+    __slots__ = ("endpoints",)
+    ENDPOINTS_FIELD_NUMBER: _ClassVar[int]
+    endpoints: _containers.RepeatedCompositeFieldContainer[Endpoint]
+    def __init__(self, endpoints: _Optional[_Iterable[_Union[Endpoint, _Mapping]]] = ...) -> None: ...
+
+class PolicyRequest(_message.Message):
+    __slots__ = ("endpoint",)
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    endpoint: str
+    def __init__(self, endpoint: _Optional[str] = ...) -> None: ...
+
+class RuleRef(_message.Message):
+    __slots__ = ("kind", "namespace", "name", "origin")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    origin: str
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class PolicyRow(_message.Message):
+    __slots__ = ("direction", "verdict", "peers", "peer_count", "ports", "outcome", "rules")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    PEER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    verdict: str
+    peers: _containers.RepeatedScalarFieldContainer[str]
+    peer_count: int
+    ports: str
+    outcome: str
+    rules: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    def __init__(self, direction: _Optional[str] = ..., verdict: _Optional[str] = ..., peers: _Optional[_Iterable[str]] = ..., peer_count: _Optional[int] = ..., ports: _Optional[str] = ..., outcome: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
+
+class PolicyResponse(_message.Message):
+    __slots__ = ("endpoint", "rows", "ingress_isolated_by", "egress_isolated_by")
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    INGRESS_ISOLATED_BY_FIELD_NUMBER: _ClassVar[int]
+    EGRESS_ISOLATED_BY_FIELD_NUMBER: _ClassVar[int]
+    endpoint: Endpoint
+    rows: _containers.RepeatedCompositeFieldContainer[PolicyRow]
+    ingress_isolated_by: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    egress_isolated_by: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    def __init__(self, endpoint: _Optional[_Union[Endpoint, _Mapping]] = ..., rows: _Optional[_Iterable[_Union[PolicyRow, _Mapping]]] = ..., ingress_isolated_by: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ..., egress_isolated_by: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
+
+class IdentitiesRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Identity(_message.Message):
+    __slots__ = ("number", "labels", "peer_class", "addresses")
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    PEER_CLASS_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    number: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    peer_class: int
+    addresses: int
+    def __init__(self, number: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., peer_class: _Optional[int] = ..., addresses: _Optional[int] = ...) -> None: ...
+
+class IdentitiesResponse(_message.Message):
+    __slots__ = ("identities",)
+    IDENTITIES_FIELD_NUMBER: _ClassVar[int]
+    identities: _containers.RepeatedCompositeFieldContainer[Identity]
+    def __init__(self, identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ...) -> None: ...
+
+class FlowsRequest(_message.Message):
+    __slots__ = ("last", "follow", "verdicts", "pods", "ports", "directions")
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    FOLLOW_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    PORTS_FIELD_NUMBER: _ClassVar[int]
+    DIRECTIONS_FIELD_NUMBER: _ClassVar[int]
+    last: int
+    follow: bool
+    verdicts: _containers.RepeatedScalarFieldContainer[str]
+    pods: _containers.RepeatedScalarFieldContainer[str]
+    ports: _containers.RepeatedScalarFieldContainer[int]
+    directions: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, last: _Optional[int] = ..., follow: _Optional[bool] = ..., verdicts: _Optional[_Iterable[str]] = ..., pods: _Optional[_Iterable[str]] = ..., ports: _Optional[_Iterable[int]] = ..., directions: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FlowEnd(_message.Message):
+    __slots__ = ("identity", "address", "port", "labels", "namespace", "pod")
+    IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    identity: int
+    address: str
+    port: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    namespace: str
+    pod: str
+    def __init__(self, identity: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ...) -> None: ...
+
+class Flow(_message.Message):
+    __slots__ = ("time_ns", "node", "verdict", "direction", "source", "destination", "protocol", "drop_reason", "is_reply", "tcp_flags", "icmp_type", "icmp_code", "policies", "outcome", "revision", "commit", "endpoint_id")
+    TIME_NS_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    DROP_REASON_FIELD_NUMBER: _ClassVar[int]
+    IS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    TCP_FLAGS_FIELD_NUMBER: _ClassVar[int]
+    ICMP_TYPE_FIELD_NUMBER: _ClassVar[int]
+    ICMP_CODE_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    time_ns: int
+    node: str
+    verdict: str
+    direction: str
+    source: FlowEnd
+    destination: FlowEnd
+    protocol: int
+    drop_reason: int
+    is_reply: bool
+    tcp_flags: int
+    icmp_type: int
+    icmp_code: int
+    policies: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    outcome: str
+    revision: int
+    commit: str
+    endpoint_id: int
+    def __init__(self, time_ns: _Optional[int] = ..., node: _Optional[str] = ..., verdict: _Optional[str] = ..., direction: _Optional[str] = ..., source: _Optional[_Union[FlowEnd, _Mapping]] = ..., destination: _Optional[_Union[FlowEnd, _Mapping]] = ..., protocol: _Optional[int] = ..., drop_reason: _Optional[int] = ..., is_reply: _Optional[bool] = ..., tcp_flags: _Optional[int] = ..., icmp_type: _Optional[int] = ..., icmp_code: _Optional[int] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ..., outcome: _Optional[str] = ..., revision: _Optional[int] = ..., commit: _Optional[str] = ..., endpoint_id: _Optional[int] = ...) -> None: ...
+
+class FlowsResponse(_message.Message):
+    __slots__ = ("flow", "lost")
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    flow: Flow
+    lost: int
+    def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., lost: _Optional[int] = ...) -> None: ...
