@@ -115,8 +115,3 @@ def step(rollout: Rollout, event: Event, *, now: float) -> tuple[Rollout, tuple[
     sequence = event.sequence if isinstance(event, Signed) else rollout.sequence
     moved = replace(rollout, phase=phase, since=now, sequence=sequence)
     return moved, ON_ENTRY.get(phase, ())
-
-
-def commands_on_restart(rollout: Rollout) -> tuple[Command, ...]:
-    """The commands to repeat after a crash: those of the phase it was saved in."""
-    return ON_ENTRY.get(rollout.phase, ())

@@ -1,0 +1,235 @@
+"""`tidegate`: run the reconciler, check policies, see what is enforced.
+
+Shell. Exit codes: 0 fine, 1 the answer is "no" (refused, different, not ready), 2 it could not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+from rich.console import Console
+
+from netpolicy import crash_reports
+from netpolicy.errors import StalledError, TransientError
+from netpolicy.status import ConditionType
+from reconciler import output, workspace
+from reconciler.app import Reconciler
+from reconciler.compile.difference import difference
+from reconciler.config import load_config
+from reconciler.judge import Verdict, judge
+from reconciler.logs import configure_logs
+from reconciler.sign.keys_cli import keys
+from reconciler.state import fleet, judgements, publications
+from reconciler.state.database import Database
+
+OK: Final = 0
+NO: Final = 1
+CANNOT_RUN: Final = 2
+
+DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
+
+output_option = click.option(
+    "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text",
+    show_default=True, help="For people, or for machines.",
+)  # fmt: skip
+repository_option = click.option(
+    "--repository", type=click.Path(path_type=Path), default=Path(), show_default=True,
+    help="Where revisions are looked up.",
+)  # fmt: skip
+state_option = click.option(
+    "--state-dir", type=click.Path(path_type=Path), default=Path(DEFAULT_STATE_DIR),
+    show_default=True, help="The reconciler's state directory.",
+)  # fmt: skip
+cluster_option = click.option(
+    "--cluster", default="default", show_default=True, help="The local cluster's name."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="tidegate")
+def main() -> None:
+    """GitOps for zero-trust network policy, enforced in the kernel.
+
+    \b
+    Examples:
+      tidegate validate .                    check the policies in this folder
+      tidegate diff main HEAD                what a branch would change
+      tidegate keys init keys --node node-a  make signing keys and certificates
+      tidegate run --config reconciler.yaml  run the reconciler
+      tidegate status                        what is published, and who enforces it
+    """
+
+
+main.add_command(keys)
+
+
+@main.command()
+@click.option("--config", "path", type=click.Path(path_type=Path), required=True)
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+def run(path: Path, verbose: bool) -> None:
+    """Run the reconciler until it is told to stop.
+
+    SIGHUP fetches at once; SIGTERM and Ctrl-C stop it. Agents go on enforcing without it.
+    """
+    configure_logs(verbose=verbose)
+    try:
+        config = load_config(path)
+        crash_reports.init("reconciler", dsn=_dsn(config.sentry_dsn_file))
+        asyncio.run(_serve(Reconciler(config)))
+    except (StalledError, TransientError) as error:
+        _fail(str(error))
+
+
+async def _serve(reconciler: Reconciler) -> None:
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    loop.add_signal_handler(signal.SIGHUP, reconciler.poke)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    loop.add_signal_handler(signal.SIGINT, task.cancel)
+    try:
+        await reconciler.run()
+    except asyncio.CancelledError:
+        return
+
+
+@main.command()
+@click.argument("where", default=".")
+@repository_option
+@cluster_option
+@output_option
+def validate(where: str, repository: Path, cluster: str, form: str) -> None:
+    """Check the policies of a folder or of a revision: every fault at once.
+
+    \b
+    Examples:
+      tidegate validate .               the working tree
+      tidegate validate HEAD            the last commit
+      tidegate validate -o json main    for a program to read
+    """
+    verdict = _judge(where, repository, cluster)
+    if form == "json":
+        _print_json(
+            {
+                "accepted": verdict.accepted,
+                "policies": verdict.policy_count,
+                "diagnostics": output.diagnostics_data(verdict.diagnostics),
+            }
+        )
+    else:
+        if verdict.diagnostics:
+            click.echo(output.diagnostics_text(verdict.diagnostics) + "\n")
+        click.echo(output.verdict_line(verdict.diagnostics, policies=verdict.policy_count))
+    sys.exit(OK if verdict.accepted else NO)
+
+
+@main.command()
+@click.argument("before")
+@click.argument("after")
+@repository_option
+@cluster_option
+@output_option
+def diff(before: str, after: str, repository: Path, cluster: str, form: str) -> None:
+    """What changes between two folders or revisions, in policy terms.
+
+    Exits 0 if nothing changes, 1 if something does, 2 if either side is refused.
+
+    \b
+    Examples:
+      tidegate diff main HEAD
+      tidegate diff -o json HEAD~1 HEAD
+    """
+    sides = [_judge(name, repository, cluster) for name in (before, after)]
+    for name, side in zip((before, after), sides, strict=True):
+        if not side.accepted:
+            click.echo(output.diagnostics_text(side.diagnostics), err=True)
+            _fail(f"{name} is refused; a difference needs two revisions that are accepted")
+    found = difference(sides[0].units, sides[1].units)
+    if form == "json":
+        _print_json(found.to_data())
+    else:
+        click.echo(found.to_text())
+    sys.exit(NO if found else OK)
+
+
+@main.command()
+@state_option
+@output_option
+def status(state_dir: Path, form: str) -> None:
+    """What is published, what was refused and why, and what every agent enforces.
+
+    Works beside a running reconciler and after it died. Exits 0 if Ready, else 1.
+    """
+    try:
+        database = Database.open_read_only(state_dir)
+    except StalledError as error:
+        _fail(str(error))
+    publication = publications.last_publication(database)
+    rollout = judgements.rollout_of(database, publication.revision) if publication else None
+    shown = output.status_data(
+        publication,
+        judgements.last_judgement(database),
+        rollout.phase if rollout else "",
+        fleet.conditions(database),
+        fleet.agents(database),
+    )
+    if form == "json":
+        _print_json(shown)
+    else:
+        console = Console()
+        for part in output.status_tables(shown):
+            console.print(part)
+    ready = any(c["type"] == ConditionType.READY and c["status"] for c in shown["conditions"])
+    sys.exit(OK if ready else NO)
+
+
+@main.command()
+@click.argument("commit")
+@state_option
+def acknowledge(commit: str, state_dir: Path) -> None:
+    """Accept a rewritten history that ends at COMMIT (all of its hexadecimal digits).
+
+    A commit that does not descend from the enforced one is never followed by itself.
+    """
+    if len(commit) not in (40, 64) or not all(c in "0123456789abcdef" for c in commit):
+        _fail(f"{commit}: give the commit's whole hash, so that no other can be meant")
+    try:
+        database = Database.open(state_dir)
+        judgements.acknowledge(database, commit, by=os.environ.get("USER", ""), now=time.time())
+    except (StalledError, TransientError) as error:
+        _fail(str(error))
+    click.echo(f"{commit} is followed at the next poll")
+
+
+def _judge(where: str, repository: Path, cluster: str) -> Verdict:
+    try:
+        files = workspace.load(where, repository)
+    except (StalledError, TransientError) as error:
+        _fail(str(error))
+    return judge(files.files, cluster=cluster, found=files.diagnostics)
+
+
+def _dsn(path: Path | None) -> str | None:
+    if path is None:
+        return os.environ.get("TIDEGATE_SENTRY_DSN")
+    try:
+        return path.read_text().strip()
+    except OSError as error:
+        raise StalledError(f"{path}: {error.strerror}") from error
+
+
+def _print_json(value: object) -> None:
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"tidegate: {message}", err=True)
+    sys.exit(CANNOT_RUN)

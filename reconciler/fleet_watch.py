@@ -1,0 +1,84 @@
+"""Hear what agents say: connected, enforcing, refusing, gone.
+
+In:   the push server's observations
+Out:  records in the state database; a call when the whole fleet enforces a publication
+Shell. A record that cannot be saved is logged and kept in memory: acks never fail an agent.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from netpolicy.errors import TransientError
+from reconciler.push import Ack, Hello
+from reconciler.state import fleet
+from reconciler.state.database import Database
+
+log = structlog.get_logger()
+
+
+class FleetWatch:
+    """The last word of each agent. Implements the push server's observer."""
+
+    def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
+        self._database = database
+        self._changed = changed
+        fleet.disconnect_agents(database)
+        self._agents = {record.node: record for record in fleet.agents(database)}
+
+    def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
+        """True if each of these nodes enforces this publication or a newer one."""
+        records = [self._agents.get(node) for node in nodes]
+        return bool(records) and all(
+            record is not None and record.sequence >= sequence and not record.error
+            for record in records
+        )
+
+    def agent_connected(self, node: str, hello: Hello) -> None:
+        """An agent opened its stream and says what it holds."""
+        log.info("agent_connected", node=node, sequence=hello.sequence)
+        self._remember(
+            replace(self._last(node), connected=True, sequence=hello.sequence, digest=hello.digest)
+        )
+
+    def agent_disconnected(self, node: str) -> None:
+        """An agent's stream ended."""
+        log.warning("agent_disconnected", node=node)
+        self._remember(replace(self._last(node), connected=False))
+
+    def agent_acked(self, node: str, ack: Ack) -> None:
+        """An agent enforces a publication or, with an error, does not."""
+        if ack.error:
+            log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
+            self._remember(replace(self._last(node), connected=True, error=ack.error))
+            return
+        log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)
+        self._remember(
+            fleet.AgentRecord(
+                node=node,
+                connected=True,
+                sequence=ack.sequence,
+                digest=ack.digest,
+                generation_digest=ack.generation_digest,
+            )
+        )
+
+    def agent_refused(self, node: str, why: str) -> None:
+        """A connection was turned away."""
+        log.error("agent_turned_away", node=node, why=why)
+
+    def _last(self, node: str) -> fleet.AgentRecord:
+        return self._agents.get(node, fleet.AgentRecord(node=node))
+
+    def _remember(self, record: fleet.AgentRecord) -> None:
+        dated = replace(record, changed_at=time.time())
+        self._agents[record.node] = dated
+        try:
+            fleet.save_agent(self._database, dated)
+        except TransientError as error:
+            log.error("agent_not_saved", node=record.node, error=str(error))
+        self._changed()

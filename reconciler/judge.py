@@ -1,0 +1,93 @@
+"""Judge one revision: its files in; its units, or the diagnostics that refuse it, out.
+
+In:   SourceFile values of one commit, the settings beside them, what is known of the cluster
+Out:  Verdict: units and diagnostics
+Pure (the read cache only saves work). Joins objects → validate → compile.
+
+Holds always:
+1. A revision with one error has no units: it is applied whole or not at all.
+2. A revision that removes every policy is refused, unless its settings allow it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from netpolicy.errors import Diagnostic, Place, Severity, has_errors
+from netpolicy.inventory import Inventory
+from netpolicy.rules import Unit
+from reconciler.compile import compile_policies
+from reconciler.files import SourceFile
+from reconciler.objects import ReadCache, read_policies
+from reconciler.settings import SETTINGS_PATH, Settings, read_settings
+from reconciler.validate import ValidationContext, validate
+
+REMOVES_EVERY_POLICY: Final = "TG401"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The units of an accepted revision (empty if refused), and all diagnostics, sorted."""
+
+    units: tuple[Unit, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+    @property
+    def accepted(self) -> bool:
+        """True if nothing refuses the revision."""
+        return not has_errors(self.diagnostics)
+
+    @property
+    def policy_count(self) -> int:
+        """How many compiled policies the units hold."""
+        return sum(len(unit.policies) for unit in self.units)
+
+    def count(self, severity: Severity) -> int:
+        """How many diagnostics weigh this much."""
+        return sum(diagnostic.severity is severity for diagnostic in self.diagnostics)
+
+
+def judge(
+    files: Iterable[SourceFile],
+    *,
+    cluster: str = "default",
+    inventory: Inventory | None = None,
+    cache: ReadCache | None = None,
+    had_policies: bool = False,
+    found: Sequence[Diagnostic] = (),
+) -> Verdict:
+    """Read, validate and compile the files of one revision.
+
+    `found` are faults that the source itself met; `had_policies` says that the enforced revision
+    has policies, so that a revision without any needs the author's explicit word.
+    """
+    files = tuple(files)
+    settings, settings_faults = read_settings(files)
+    reading = read_policies(files, cache=cache)
+    context = ValidationContext(ownership=settings.ownership, inventory=inventory)
+    diagnostics = [*found, *settings_faults, *reading.diagnostics]
+    diagnostics += validate(reading.objects, context=context)
+    if had_policies and not reading.objects and not has_errors(diagnostics):
+        diagnostics += _removal_fault(settings)
+    ordered = tuple(sorted(set(diagnostics), key=lambda diagnostic: diagnostic.sort_key))
+    if has_errors(ordered):
+        return Verdict(units=(), diagnostics=ordered)
+    return Verdict(units=compile_policies(reading.objects, cluster=cluster), diagnostics=ordered)
+
+
+def _removal_fault(settings: Settings) -> list[Diagnostic]:
+    if settings.allow_empty:
+        return []
+    return [
+        Diagnostic(
+            code=REMOVES_EVERY_POLICY,
+            severity=Severity.ERROR,
+            place=Place(path="policies"),
+            message="the revision removes every policy",
+            why="with no policy every pod may talk to every other; a moved or emptied folder"
+            " looks the same",
+            fix=f"restore the folder, or set allowEmpty: true in {SETTINGS_PATH}",
+        )
+    ]

@@ -1,0 +1,1 @@
+"""What the reconciler remembers: publications, judgements, the fleet's last words."""

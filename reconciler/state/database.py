@@ -1,0 +1,150 @@
+"""The database file: opening, checking, transactions, schema.
+
+In:   a directory
+Out:  Database: reads, and transactions that happen whole or not at all
+Shell over SQLite. SQLite and not loose files because one publication is many blobs and a rollout
+phase that must appear together or not at all, and because its write-ahead log survives a kill at
+any instruction; `tidegate status` reads it while the reconciler runs, or after it died.
+
+Holds always:
+1. A transaction is on disk before it returns (synchronous=FULL).
+2. A damaged database is never half-used: opening it raises StalledError.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from netpolicy.errors import StalledError, TransientError
+from netpolicy.status import Reason
+
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE publication (
+    sequence INTEGER PRIMARY KEY, revision TEXT NOT NULL, digest TEXT NOT NULL, saved_at REAL NOT NULL
+);
+CREATE TABLE publication_metadata (
+    sequence INTEGER NOT NULL REFERENCES publication ON DELETE CASCADE,
+    name TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (sequence, name)
+);
+CREATE TABLE unit (digest TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE publication_unit (
+    sequence INTEGER NOT NULL REFERENCES publication ON DELETE CASCADE,
+    digest TEXT NOT NULL REFERENCES unit, PRIMARY KEY (sequence, digest)
+);
+CREATE TABLE judgement (
+    revision TEXT PRIMARY KEY, accepted INTEGER NOT NULL, summary TEXT NOT NULL,
+    diagnostics TEXT NOT NULL, judged_at REAL NOT NULL
+);
+CREATE TABLE rollout (
+    revision TEXT PRIMARY KEY, phase TEXT NOT NULL, since REAL NOT NULL, sequence INTEGER NOT NULL
+);
+CREATE TABLE agent (
+    node TEXT PRIMARY KEY, connected INTEGER NOT NULL, sequence INTEGER NOT NULL,
+    digest TEXT NOT NULL, generation_digest TEXT NOT NULL, error TEXT NOT NULL, changed_at REAL NOT NULL
+);
+CREATE TABLE condition (
+    type TEXT PRIMARY KEY, status INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,
+    since REAL NOT NULL
+);
+CREATE TABLE acknowledgement (revision TEXT PRIMARY KEY, by TEXT NOT NULL, at REAL NOT NULL);
+"""
+
+
+class Database:
+    """One connection. One writer (the reconciler); readers may open the file beside it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    @classmethod
+    def open(cls, directory: Path) -> Database:
+        """Open or create the database in a directory.
+
+        Raises StalledError (StorageOperationFailed) if it is damaged, of an unknown version, or
+        cannot be written.
+        """
+        path = directory / "state.db"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise _storage_stalled(path, str(error)) from error
+        with _storage_faults(path):
+            db = _connect(f"file:{path}?mode=rwc")
+            db.execute("PRAGMA journal_mode = WAL")
+            _check_whole(db, path)
+            _migrate(db, path)
+        return cls(db)
+
+    @classmethod
+    def open_read_only(cls, directory: Path) -> Database:
+        """Open the database for reading; raises StalledError if there is none."""
+        path = directory / "state.db"
+        if not path.is_file():
+            raise StalledError(f"{path}: no reconciler has run here", reason=Reason.STORAGE_FAILED)
+        with _storage_faults(path):
+            return cls(_connect(f"file:{path}?mode=ro"))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    def rows(self, query: str, *values: object) -> list[Any]:
+        """All rows that a query finds."""
+        return self._db.execute(query, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Run statements that all happen or none does.
+
+        Raises TransientError if they cannot be stored (a full disk heals).
+        """
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            with self._db:
+                yield self._db
+        except sqlite3.DatabaseError as error:
+            raise TransientError(f"state database: {error}") from error
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    db = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA foreign_keys = ON")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+@contextmanager
+def _storage_faults(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise _storage_stalled(path, str(error)) from error
+
+
+def _storage_stalled(path: Path, why: str) -> StalledError:
+    return StalledError(
+        f"{path}: {why}. Agents keep enforcing what they have. Move the file aside and start"
+        " again: publications continue above what the agents hold.",
+        reason=Reason.STORAGE_FAILED,
+    )
+
+
+def _check_whole(db: sqlite3.Connection, path: Path) -> None:
+    answer = db.execute("PRAGMA quick_check").fetchone()[0]
+    if answer != "ok":
+        raise _storage_stalled(path, f"damaged: {answer}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
+        return
+    if version != 0:
+        raise _storage_stalled(path, f"schema version {version} is not {SCHEMA_VERSION}")
+    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

@@ -1,0 +1,151 @@
+"""The reconciler's state: what is saved is whole, whatever kills it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from netpolicy.errors import Diagnostic, Place, Severity, StalledError, TransientError
+from reconciler.publication import Publication
+from reconciler.rollout.machine import Phase, Rollout
+from reconciler.state import fleet, judgements, publications
+from reconciler.state.database import Database
+
+
+def a_publication(sequence: int) -> Publication:
+    digest = f"{sequence:064x}"
+    return Publication(
+        sequence=sequence,
+        revision=f"{sequence:040x}",
+        digest=digest,
+        metadata={"timestamp.json": b"t%d" % sequence, f"{sequence}.targets.json": b"x" * 3000},
+        units={digest: b"unit" * 1000},
+    )
+
+
+def a_rollout(sequence: int) -> Rollout:
+    return Rollout(revision=f"{sequence:040x}", phase=Phase.PUBLISHED, sequence=sequence)
+
+
+def test_a_publication_comes_back_whole_after_reopening(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    assert publications.last_publication(database) is None
+    for sequence in (1, 2):
+        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+    database.close()
+    again = Database.open(tmp_path)
+    assert publications.last_publication(again) == a_publication(2)
+    assert judgements.rollout_of(again, f"{2:040x}") == a_rollout(2)
+
+
+def test_old_publications_and_their_units_are_forgotten(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    for sequence in range(1, publications.KEPT_PUBLICATIONS + 6):
+        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+    kept = publications.KEPT_PUBLICATIONS
+    assert database.rows("SELECT count(*) FROM publication") == [(kept,)]
+    assert database.rows("SELECT count(*) FROM unit") == [(kept,)]
+
+
+def test_a_judgement_keeps_its_diagnostics(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    fault = Diagnostic(
+        code="TG104",
+        severity=Severity.ERROR,
+        place=Place(path="policies/a.yaml", line=3, column=5, length=2),
+        message="m",
+        excerpt="  ab",
+        why="w",
+        fix="f",
+    )
+    judgement = judgements.Judgement(
+        revision="a" * 40, accepted=False, summary="s", diagnostics=(fault,), judged_at=5.0
+    )
+    judgements.save_judgement(database, judgement, Rollout(revision="a" * 40))
+    assert judgements.last_judgement(database) == judgement
+
+
+def test_agents_are_not_connected_until_they_say_so(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    fleet.save_agent(database, fleet.AgentRecord(node="a", connected=True, sequence=3))
+    fleet.disconnect_agents(database)
+    assert fleet.agents(database) == (fleet.AgentRecord(node="a", sequence=3),)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7])
+def test_a_truncated_database_is_refused_with_a_way_out(tmp_path: Path, keep: float) -> None:
+    database = Database.open(tmp_path)
+    for sequence in range(1, 9):
+        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+    database.close()
+    path = tmp_path / "state.db"
+    os.truncate(path, int(path.stat().st_size * keep) + 100)
+    with pytest.raises(StalledError, match="Move the file aside"):
+        Database.open(tmp_path)
+
+
+def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    with database.transaction() as db:
+        db.execute("PRAGMA user_version = 99")
+    database.close()
+    with pytest.raises(StalledError, match="schema version 99"):
+        Database.open(tmp_path)
+
+
+def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    publications.save_publication(database, a_publication(1), a_rollout(1), now=0)
+    # SQLite's own page limit fails writes as a full file system would.
+    pages = database.rows("PRAGMA page_count")[0][0]
+    database.rows(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(TransientError, match="full"):
+        publications.save_publication(database, a_publication(2), a_rollout(2), now=0)
+    assert publications.last_publication(database) == a_publication(1)
+    database.rows("PRAGMA max_page_count = 1000000")
+    publications.save_publication(database, a_publication(2), a_rollout(2), now=0)
+    assert publications.last_publication(database) == a_publication(2)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from tests.unit.test_reconciler_state import a_publication, a_rollout
+from reconciler.state import publications
+from reconciler.state.database import Database
+database = Database.open(Path(sys.argv[1]))
+sequence = int(sys.argv[2])
+while True:
+    sequence += 1
+    publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+    print(sequence, flush=True)
+"""
+
+
+def test_a_kill_at_any_moment_leaves_the_last_publication_whole(tmp_path: Path) -> None:
+    saved = 0
+    for extra in range(8):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path), str(saved)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline() for _ in range(3 + extra)]
+        writer.send_signal(signal.SIGKILL)
+        lines += writer.stdout.readlines()
+        writer.wait()
+        said = [int(line) for line in lines if line.endswith("\n") and line.strip()]
+        database = Database.open(tmp_path)
+        last = publications.last_publication(database)
+        database.close()
+        assert last is not None
+        # What was reported as saved is there; at most the one in flight is there too.
+        assert said[-1] <= last.sequence <= said[-1] + 1
+        assert last == a_publication(last.sequence)
+        saved = last.sequence
