@@ -1,0 +1,181 @@
+"""Read the fields of a configuration document one by one, collecting what is wrong with them.
+
+In:   a Document, and the place in it where a mapping is expected
+Out:  values of the asked types; diagnostics for those that are missing, misspelt or of another type
+Pure. Every fault is collected; a field that is wrong reads as its default, so reading goes on.
+
+For our own files (inventory, agent configuration), which may hold ten thousands of records: one pass of
+plain checks. Policies are read through Cerberus (`reconciler.objects`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any, Final
+
+from netpolicy.document import Document, NodePath
+from netpolicy.errors import Diagnostic, Place, Severity
+
+WRONG_TYPE: Final = "TG500"
+UNKNOWN_FIELD: Final = "TG501"
+MISSING_FIELD: Final = "TG502"
+BAD_VALUE: Final = "TG503"
+REPEATED: Final = "TG504"
+NOT_ONE_DOCUMENT: Final = "TG505"
+
+_WORDS: Final = {
+    dict: "a mapping",
+    list: "a list",
+    str: "text",
+    int: "a number",
+    bool: "true or false",
+}
+
+
+class Fields:
+    """The mapping at one path. Ask for every field that may be there, then call `finish`."""
+
+    __slots__ = ("_asked", "_document", "_values", "faults", "path")
+
+    def __init__(
+        self,
+        document: Document,
+        faults: list[Diagnostic],
+        *,
+        path: NodePath = (),
+        value: Any = None,
+    ) -> None:
+        self._document = document
+        self.faults = faults
+        self.path = path
+        self._asked: set[str] = set()
+        given = document.value if not path else value
+        if not isinstance(given, Mapping):
+            self._wrong(path, given, dict)
+            given = {}
+        self._values: Mapping[str, Any] = given
+
+    def text(self, key: str, default: str = "", *, required: bool = False) -> str:
+        """A text."""
+        value = self._typed(key, str, required=required)
+        if value is None:
+            return default
+        if required and not value:
+            self.fault((key,), BAD_VALUE, f"{key} is empty")
+        return str(value)
+
+    def number(self, key: str, default: int) -> int:
+        """A whole number."""
+        value = self._typed(key, int)
+        return default if value is None else int(value)
+
+    def flag(self, key: str, default: bool) -> bool:
+        """True or false."""
+        value = self._typed(key, bool)
+        return default if value is None else bool(value)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A list of texts."""
+        found = []
+        for index, item in enumerate(self._typed(key, list) or ()):
+            if isinstance(item, str):
+                found.append(item)
+            else:
+                self._wrong((*self.path, key, index), item, str)
+        return tuple(found)
+
+    def text_map(self, key: str) -> dict[str, str]:
+        """A mapping from text to text: labels."""
+        found = {}
+        for name, item in (self._typed(key, dict) or {}).items():
+            if isinstance(item, str):
+                found[name] = item
+            else:
+                self._wrong((*self.path, key, name), item, str)
+        return found
+
+    def record(self, key: str, *, required: bool = False) -> Fields:
+        """A mapping with fields of its own; an absent one reads as empty."""
+        value = self._typed(key, dict, required=required)
+        return self._nested((key,), {} if value is None else value)
+
+    def records(self, key: str) -> Iterator[Fields]:
+        """A list of mappings."""
+        for index, item in enumerate(self._typed(key, list) or ()):
+            yield self._nested((key, index), item)
+
+    def named_records(self, key: str) -> Iterator[tuple[str, Fields]]:
+        """A mapping of mappings, each with its name."""
+        for name, item in (self._typed(key, dict) or {}).items():
+            yield name, self._nested((key, name), {} if item is None else item)
+
+    def fault(
+        self, path: NodePath, code: str, message: str, *, why: str = "", fix: str = ""
+    ) -> None:
+        """Report something about the value at a path below this mapping."""
+        self.faults.append(
+            self._document.diagnose((*self.path, *path), code, message, why=why, fix=fix)
+        )
+
+    def finish(self) -> None:
+        """Report every field that nobody asked for."""
+        for key in self._values:
+            if key in self._asked:
+                continue
+            near = get_close_matches(str(key), self._asked, n=1)
+            self.faults.append(
+                self._document.diagnose(
+                    (*self.path, key),
+                    UNKNOWN_FIELD,
+                    f'unknown field "{key}"',
+                    why="a field that is not understood would be silently ignored",
+                    fix=f'write "{near[0]}"'
+                    if near
+                    else f"known: {', '.join(sorted(self._asked))}",
+                    on_key=True,
+                )
+            )
+
+    def _nested(self, path: NodePath, value: Any) -> Fields:
+        return Fields(self._document, self.faults, path=(*self.path, *path), value=value)
+
+    def _typed(self, key: str, kind: type, *, required: bool = False) -> Any:
+        self._asked.add(key)
+        value = self._values.get(key)
+        if value is None:
+            if required:
+                self.fault((), MISSING_FIELD, f'"{key}" is missing')
+            return None
+        if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
+            self._wrong((*self.path, key), value, kind)
+            return None
+        return value
+
+    def _wrong(self, path: NodePath, value: Any, wanted: type) -> None:
+        found = next((word for kind, word in _WORDS.items() if type(value) is kind), "nothing")
+        self.faults.append(
+            self._document.diagnose(
+                path, WRONG_TYPE, f"this must be {_WORDS[wanted]}, and is {found}"
+            )
+        )
+
+
+def single_document(
+    documents: tuple[Document, ...], faults: list[Diagnostic], path: str
+) -> Document | None:
+    """The only document of a file; any other count is reported, unless a fault explains it."""
+    if len(documents) == 1:
+        return documents[0]
+    if not faults:
+        faults.append(_not_one(path, len(documents)))
+    return None
+
+
+def _not_one(path: str, count: int) -> Diagnostic:
+    return Diagnostic(
+        code=NOT_ONE_DOCUMENT,
+        severity=Severity.ERROR,
+        place=Place(path=path),
+        message=f"the file holds {count} documents and must hold one",
+    )

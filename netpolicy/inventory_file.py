@@ -1,0 +1,116 @@
+"""Read the inventory file of standalone mode: nodes, namespaces and pods.
+
+In:   a path and the bytes of the file
+Out:  Inventory, or None and what is wrong
+Pure. Both programs read it through here.
+
+Holds always:
+1. An inventory is whole or not there at all: half a file never makes pods disappear.
+2. No address has two owners, no pod and no node two entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from ipaddress import ip_address
+from typing import Final
+
+from netpolicy.document import Limits, NodePath, read_documents
+from netpolicy.errors import Diagnostic, has_errors
+from netpolicy.fields import BAD_VALUE, REPEATED, Fields, single_document
+from netpolicy.inventory import Inventory, Node, Pod
+
+INVENTORY_LIMITS: Final = Limits(size_bytes=64 << 20, depth=16, nodes=4_000_000, items=100_000)
+
+
+def decode_inventory(path: str, data: bytes) -> tuple[Inventory | None, list[Diagnostic]]:
+    """Read the file's bytes. `path` is what diagnostics call it."""
+    documents, faults = read_documents(path, data, limits=INVENTORY_LIMITS)
+    document = single_document(documents, faults, path)
+    if document is None:
+        return None, faults
+    fields = Fields(document, faults)
+    reader = _Reader()
+    inventory = Inventory(
+        cluster=fields.text("cluster", "default"),
+        namespaces=dict(_namespaces(fields)),
+        nodes=tuple(reader.node(record) for record in fields.records("nodes")),
+        pods=tuple(reader.pod(record) for record in fields.records("pods")),
+    )
+    fields.finish()
+    return (None if has_errors(faults) else inventory), faults
+
+
+def _namespaces(fields: Fields) -> Iterator[tuple[str, dict[str, str]]]:
+    for name, record in fields.named_records("namespaces"):
+        yield name, record.text_map("labels")
+        record.finish()
+
+
+class _Reader:
+    """Reads records and remembers who owns what, to report what is there twice."""
+
+    __slots__ = ("_owners",)
+
+    def __init__(self) -> None:
+        self._owners: dict[Hashable, str] = {}
+
+    def node(self, fields: Fields) -> Node:
+        name = fields.text("name", required=True)
+        self._claim(fields, ("name",), ("node", name), f"node {name}")
+        node = Node(
+            name=name,
+            addresses=self._addresses(fields, f"node {name}"),
+            labels=fields.text_map("labels"),
+        )
+        fields.finish()
+        return node
+
+    def pod(self, fields: Fields) -> Pod:
+        namespace, name = (
+            fields.text("namespace", required=True),
+            fields.text("name", required=True),
+        )
+        self._claim(fields, ("name",), ("pod", namespace, name), f"pod {namespace}/{name}")
+        pod = Pod(
+            namespace=namespace,
+            name=name,
+            node=fields.text("node", required=True),
+            addresses=self._addresses(fields, f"pod {namespace}/{name}"),
+            labels=fields.text_map("labels"),
+            service_account=fields.text("serviceAccount"),
+            interface=fields.text("interface"),
+            mac=fields.text("mac"),
+        )
+        fields.finish()
+        return pod
+
+    def _addresses(self, fields: Fields, owner: str) -> tuple[str, ...]:
+        found = []
+        for index, text in enumerate(fields.texts("addresses")):
+            path: NodePath = ("addresses", index)
+            try:
+                address = str(ip_address(text))
+            except ValueError:
+                fields.fault(
+                    path,
+                    BAD_VALUE,
+                    f'"{text}" is no IP address',
+                    fix="write one address, without a prefix length",
+                )
+                continue
+            self._claim(fields, path, ("address", address), owner)
+            found.append(address)
+        return tuple(found)
+
+    def _claim(self, fields: Fields, path: NodePath, thing: Hashable, owner: str) -> None:
+        if thing in self._owners:
+            fields.fault(
+                path,
+                REPEATED,
+                f"{owner} is listed twice"
+                if self._owners[thing] == owner
+                else f"{owner} has an address of {self._owners[thing]}",
+                why="whose packets these are could not be told",
+            )
+        self._owners[thing] = owner
