@@ -1,0 +1,203 @@
+"""A small certificate authority for standalone mTLS: who the reconciler is, and who each node is.
+
+Shell over a key directory:
+
+    tls/ca.pem, ca.key            signs everything below
+    tls/server.pem, server.key    the reconciler's; names: what agents dial
+    nodes/<name>/                 all that a node needs: node.pem, node.key, ca.pem, root.json
+
+Holds always:
+1. A node's name is in its certificate as the URI `spiffe://tidegate/node/<name>`, and nowhere else.
+2. A server certificate cannot pass for a node's, nor a node's for the server's (key usage).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from netpolicy.errors import StalledError
+from netpolicy.trust import node_uri
+from reconciler.sign import files
+
+CA_LIFETIME: Final = timedelta(days=3650)
+LEAF_LIFETIME: Final = timedelta(days=365)
+CLOCK_SKEW: Final = timedelta(minutes=5)
+_NODE: Final = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Issued:
+    """A certificate and its key."""
+
+    certificate: x509.Certificate
+    key: EllipticCurvePrivateKey
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.PEM)
+
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def init_certificates(directory: Path, *, server_names: Sequence[str], now: datetime) -> None:
+    """Make the authority and the server's certificate; raises FileExistsError if there is one."""
+    names = _server_names(server_names)
+    files.make_directory(directory / "tls")
+    ca = _self_signed(now)
+    _write(directory / "tls", "ca", ca)
+    server = _issue(ca, "tidegate-reconciler", names, server=True, now=now)
+    _write(directory / "tls", "server", server)
+
+
+def add_node(
+    directory: Path,
+    node: str,
+    *,
+    root: bytes,
+    now: datetime,
+    lifetime: timedelta = LEAF_LIFETIME,
+) -> Path:
+    """Make a node's certificate and lay down all it needs; returns its directory.
+
+    Raises StalledError without an authority, ValueError for a bad name, FileExistsError for a
+    node that has one.
+    """
+    if not _NODE.fullmatch(node):
+        raise ValueError(f"{node!r} is no node name")
+    ca = _load_authority(directory)
+    place = directory / "nodes" / node
+    if place.exists():
+        raise FileExistsError(f"{place} exists: this node has a certificate")
+    names = [x509.UniformResourceIdentifier(node_uri(node))]
+    issued = _issue(ca, node, names, server=False, now=now, lifetime=lifetime)
+    files.make_directory(place)
+    _write(place, "node", issued)
+    files.write_new(place / "ca.pem", ca.pem, secret=False)
+    files.write_new(place / "root.json", root, secret=False)
+    return place
+
+
+def _self_signed(now: datetime) -> _Issued:
+    key = generate_private_key(SECP256R1())
+    name = _common_name("tidegate-ca")
+    certificate = (
+        _builder(name, name, key, now, CA_LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, SHA256())
+    )
+    return _Issued(certificate=certificate, key=key)
+
+
+def _issue(
+    ca: _Issued,
+    common_name: str,
+    names: Sequence[x509.GeneralName],
+    *,
+    server: bool,
+    now: datetime,
+    lifetime: timedelta = LEAF_LIFETIME,
+) -> _Issued:
+    key = generate_private_key(SECP256R1())
+    purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
+    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
+    certificate = (
+        _builder(_common_name(common_name), ca.certificate.subject, key, now, lifetime)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(authority=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .add_extension(issuer_key, critical=False)
+        .sign(ca.key, SHA256())
+    )
+    return _Issued(certificate=certificate, key=key)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: EllipticCurvePrivateKey,
+    now: datetime,
+    lifetime: timedelta,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(now + lifetime)
+    )
+
+
+def _usage(*, authority: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not authority,
+        key_cert_sign=authority,
+        crl_sign=authority,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _common_name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
+
+
+def _server_names(names: Sequence[str]) -> list[x509.GeneralName]:
+    if not names:
+        raise ValueError("the server needs at least one name or address")
+    return [_general_name(name) for name in names]
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _write(directory: Path, name: str, issued: _Issued) -> None:
+    files.write_new(directory / f"{name}.key", issued.key_pem, secret=True)
+    files.write_new(directory / f"{name}.pem", issued.pem, secret=False)
+
+
+def _load_authority(directory: Path) -> _Issued:
+    place = directory / "tls"
+    try:
+        certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
+        key = load_pem_private_key((place / "ca.key").read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise StalledError(f"certificate authority: {error}", reason="SigningFailed") from error
+    if not isinstance(key, EllipticCurvePrivateKey):
+        raise StalledError(f"{place / 'ca.key'}: not an EC private key", reason="SigningFailed")
+    return _Issued(certificate=certificate, key=key)
