@@ -56,6 +56,11 @@ class Fields:
             given = {}
         self._values: Mapping[str, Any] = given
 
+    @property
+    def given(self) -> bool:
+        """True if the mapping is there and holds anything."""
+        return bool(self._values)
+
     def text(self, key: str, default: str = "", *, required: bool = False) -> str:
         """A text."""
         value = self._typed(key, str, required=required)
@@ -69,6 +74,15 @@ class Fields:
         """A whole number."""
         value = self._typed(key, int)
         return default if value is None else int(value)
+
+    def seconds(self, key: str, default: float, *, least: float) -> float:
+        """A duration in seconds, fractions allowed."""
+        self._asked.add(key)
+        value = self._values.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < least:
+            self.fault((key,), BAD_VALUE, f"{key} must be a number of seconds, {least} or more")
+            return default
+        return float(value)
 
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
@@ -94,6 +108,12 @@ class Fields:
             else:
                 self._wrong((*self.path, key, name), item, str)
         return found
+
+    def text_lists(self, key: str) -> dict[str, tuple[str, ...]]:
+        """A mapping from text to a list of texts."""
+        names = self._typed(key, dict) or {}
+        lists = self._nested((key,), names)
+        return {name: lists.texts(name) for name in names}
 
     def record(self, key: str, *, required: bool = False) -> Fields:
         """A mapping with fields of its own; an absent one reads as empty."""

@@ -9,45 +9,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from netpolicy.document import read_documents
-from netpolicy.errors import StalledError, has_errors, render
+from netpolicy.document import Document, read_documents
+from netpolicy.errors import Diagnostic, StalledError, has_errors, render
+from netpolicy.fields import Fields, single_document
 from netpolicy.status import Reason
 from reconciler.push import PushConfig
-from reconciler.schema_check import check
 from reconciler.source import SourceConfig
 
-_TEXT: Final = {"type": "string", "empty": False}
-_REQUIRED: Final = {**_TEXT, "required": True}
-
-SCHEMA: Final[dict[str, Any]] = {
-    "cluster": _TEXT,
-    "state_dir": _REQUIRED,
-    "keys": _REQUIRED,
-    "inventory": _REQUIRED,
-    "listen": _TEXT,
-    "sentry_dsn_file": _TEXT,
-    "timestamp_interval": {"type": "number", "min": 1},
-    "repository": {
-        "type": "dict",
-        "required": True,
-        "schema": {
-            "url": _REQUIRED,
-            "branch": _TEXT,
-            "path": {"type": "string"},
-            "interval": {"type": "number", "min": 0.1},
-            "ca": _TEXT,
-            "username": _TEXT,
-            "passwordFile": _TEXT,
-            "sshKey": _TEXT,
-            "knownHosts": _TEXT,
-        },
-    },
-}
-
+DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_LISTEN: Final = "[::]:7443"
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
+LEAST_INTERVAL_SECONDS: Final = 0.1
 DEFAULT_TIMESTAMP_INTERVAL_SECONDS: Final = 3600.0
 
 
@@ -72,45 +46,51 @@ def load_config(path: Path) -> ReconcilerConfig:
         data = path.read_bytes()
     except OSError as error:
         raise StalledError(f"{path}: {error.strerror}", reason=Reason.FAILED) from error
-    documents, diagnostics = read_documents(str(path), data)
-    for document in documents:
-        diagnostics += check(document, SCHEMA)
-    if has_errors(diagnostics) or len(documents) != 1:
-        faults = "\n\n".join(map(render, diagnostics)) or f"{path}: one document is expected"
-        raise StalledError(faults, reason=Reason.FAILED)
-    return _config(documents[0].value)
+    documents, faults = read_documents(str(path), data)
+    document = single_document(documents, faults, str(path))
+    config = _config(document, faults, path.parent.absolute()) if document else None
+    if config is None or has_errors(faults):
+        raise StalledError("\n\n".join(map(render, faults)), reason=Reason.FAILED)
+    return config
 
 
-def _config(value: dict[str, Any]) -> ReconcilerConfig:
-    repository = value["repository"]
-    keys = Path(value["keys"])
-    sentry_dsn_file = value.get("sentry_dsn_file")
-    return ReconcilerConfig(
-        cluster=value.get("cluster", "default"),
-        state_dir=Path(value["state_dir"]),
+def _config(document: Document, faults: list[Diagnostic], base: Path) -> ReconcilerConfig:
+    fields = Fields(document, faults)
+    repository = fields.record("repository", required=True)
+    keys = base / fields.text("keys", required=True)
+    config = ReconcilerConfig(
+        cluster=fields.text("cluster", "default"),
+        state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
         keys=keys,
-        inventory=Path(value["inventory"]),
-        repository=_source(repository),
-        push=PushConfig.of_keys(keys, listen=value.get("listen", DEFAULT_LISTEN)),
-        interval_seconds=float(repository.get("interval", DEFAULT_INTERVAL_SECONDS)),
-        timestamp_interval_seconds=float(
-            value.get("timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS)
+        inventory=base / fields.text("inventory", required=True),
+        repository=_source(repository, base),
+        push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
+        interval_seconds=repository.seconds(
+            "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
         ),
-        sentry_dsn_file=Path(sentry_dsn_file) if sentry_dsn_file else None,
+        timestamp_interval_seconds=fields.seconds(
+            "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
+        ),
+        sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
     )
+    repository.finish()
+    fields.finish()
+    return config
 
 
-def _source(repository: dict[str, Any]) -> SourceConfig:
-    def path(name: str) -> Path | None:
-        return Path(repository[name]) if name in repository else None
-
+def _source(repository: Fields, base: Path) -> SourceConfig:
     return SourceConfig(
-        url=repository["url"],
-        branch=repository.get("branch", "main"),
-        path=repository.get("path", ""),
-        ca=path("ca"),
-        username=repository.get("username", ""),
-        password_file=path("passwordFile"),
-        ssh_key=path("sshKey"),
-        known_hosts=path("knownHosts"),
+        url=repository.text("url", required=True),
+        branch=repository.text("branch", "main"),
+        path=repository.text("path"),
+        ca=_path(repository, "ca", base),
+        username=repository.text("username"),
+        password_file=_path(repository, "passwordFile", base),
+        ssh_key=_path(repository, "sshKey", base),
+        known_hosts=_path(repository, "knownHosts", base),
     )
+
+
+def _path(fields: Fields, key: str, base: Path) -> Path | None:
+    text = fields.text(key)
+    return base / text if text else None

@@ -9,23 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from netpolicy.document import read_documents
 from netpolicy.errors import Diagnostic, has_errors
+from netpolicy.fields import Fields, single_document
 from reconciler.files import SourceFile
-from reconciler.schema_check import check
 
 SETTINGS_PATH: Final = "tidegate.yaml"
-
-SCHEMA: Final[dict[str, Any]] = {
-    "allowEmpty": {"type": "boolean"},
-    "ownership": {
-        "type": "dict",
-        "keysrules": {"type": "string"},
-        "valuesrules": {"type": "list", "maxlength": 1000, "schema": {"type": "string"}},
-    },
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +33,18 @@ def read_settings(files: Iterable[SourceFile]) -> tuple[Settings, list[Diagnosti
     file = next((file for file in files if file.path == SETTINGS_PATH), None)
     if file is None:
         return Settings(), []
-    documents, diagnostics = read_documents(file.path, file.data)
-    for document in documents:
-        diagnostics += check(document, SCHEMA)
-    if has_errors(diagnostics) or not documents:
-        return Settings(), diagnostics
-    value = documents[0].value
-    ownership = {
-        folder.strip("/"): tuple(names) for folder, names in value.get("ownership", {}).items()
-    }
-    return Settings(allow_empty=value.get("allowEmpty", False), ownership=ownership), diagnostics
+    documents, faults = read_documents(file.path, file.data)
+    if not documents and not has_errors(faults):
+        return Settings(), faults
+    document = single_document(documents, faults, file.path)
+    if document is None:
+        return Settings(), faults
+    fields = Fields(document, faults)
+    settings = Settings(
+        allow_empty=fields.flag("allowEmpty", False),
+        ownership={
+            folder.strip("/"): names for folder, names in fields.text_lists("ownership").items()
+        },
+    )
+    fields.finish()
+    return (Settings() if has_errors(faults) else settings), faults
