@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Everything that userspace reads too: keys, values, events, and their numbers.
+ *
+ * nodeagent/datapath/abi.py mirrors this file, and a test compares the two. A change of any layout
+ * raises TG_ABI_VERSION: the loader then starts from fresh maps in place of reusing pinned ones.
+ */
+#ifndef TIDEGATE_ABI_H
+#define TIDEGATE_ABI_H
+
+#include <linux/types.h>
+
+#define TG_ABI_VERSION 1
+
+#define TG_SLOTS 8                  /* generations that may be loaded at once */
+#define TG_NO_SLOT 0xff
+#define TG_ENDPOINT_ADDRESSES 8
+#define TG_ANY 0                    /* peer class, protocol or port class of a wildcard entry */
+
+/* Ports are packed four to a value: element protocol_index * 16384 + port / 4. */
+#define TG_PORTS_PER_ELEMENT 4
+#define TG_ELEMENTS_PER_PROTOCOL 16384
+#define TG_PORT_PROTOCOLS 5
+#define TG_PORT_CLASS_ELEMENTS (TG_PORT_PROTOCOLS * TG_ELEMENTS_PER_PROTOCOL)
+
+/* `counters`: forwarded and dropped packets at reason * 2 + direction, lost events behind them. */
+#define TG_REASONS 256
+#define TG_COUNTER_LOST_EVENTS (TG_REASONS * 2)
+#define TG_COUNTERS (TG_REASONS * 2 + 1)
+
+/* Lifetimes of idle conntrack entries, in seconds. */
+#define TG_LIFETIME_TCP 21600
+#define TG_LIFETIME_TCP_OPENING 60
+#define TG_LIFETIME_TCP_CLOSED 10
+#define TG_LIFETIME_DATAGRAM 60
+
+/* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
+enum tg_direction {
+	TG_INGRESS = 0,
+	TG_EGRESS = 1,
+};
+
+/* Strength order: of several matching entries the largest number wins. */
+enum tg_verdict {
+	TG_NO_VERDICT = 0,
+	TG_ALLOW = 1,
+	TG_REDIRECT = 2,
+	TG_DENY = 3,
+};
+
+enum tg_table_flag {
+	TG_TABLE_DENY_INGRESS = 1,
+	TG_TABLE_DENY_EGRESS = 2,
+};
+
+/* Why a packet was dropped. Cilium's number where one fits, ours from 220 up; never reused. */
+enum tg_reason {
+	TG_FORWARDED = 0,
+	TG_DROP_INVALID_SOURCE_IP = 132,
+	TG_DROP_POLICY_DENIED = 133,         /* no rule allows it */
+	TG_DROP_INVALID_PACKET = 134,
+	TG_DROP_TRUNCATED = 135,
+	TG_DROP_UNSUPPORTED_L3 = 139,
+	TG_DROP_UNKNOWN_L4 = 142,
+	TG_DROP_CONNTRACK_INSERT = 155,
+	TG_DROP_INVALID_IPV6_EXTENSION = 156,
+	TG_DROP_FRAGMENT = 157,
+	TG_DROP_UNSUPPORTED_L2 = 166,
+	TG_DROP_INVALID_IDENTITY = 171,      /* the peer's address has no identity, or no class */
+	TG_DROP_NO_PROXY = 180,
+	TG_DROP_POLICY_DENY = 181,           /* a rule denies it */
+	TG_DROP_VLAN = 182,
+	TG_DROP_NOT_READY = 202,             /* no generation is active */
+	TG_DROP_NO_ENDPOINT = 203,           /* the interface is nobody's */
+	TG_DROP_NO_GENERATION = 220,         /* the active slot lacks a map */
+	TG_DROP_NO_TABLE = 221,              /* the generation does not know the endpoint */
+};
+
+/* What made an event: a new flow's verdict, a changed verdict, or one refused packet. */
+enum tg_occasion {
+	TG_OCCASION_NEW = 1,
+	TG_OCCASION_REJUDGED = 2,
+	TG_OCCASION_PACKET = 3,
+};
+
+enum tg_reply {
+	TG_REPLY_UNKNOWN = 0,
+	TG_REPLY_NO = 1,
+	TG_REPLY_YES = 2,
+};
+
+/* Who sent the first echo request; both may use one identifier at the same time. */
+enum tg_opener {
+	TG_OPENER_NONE = 0,
+	TG_OPENER_LOCAL = 1,
+	TG_OPENER_REMOTE = 2,
+};
+
+enum tg_conntrack_flag {
+	TG_CONNTRACK_ONE_WAY = 1,            /* found mid-stream: the other direction is no reply */
+	TG_CONNTRACK_REPLIED = 2,
+};
+
+/* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */
+struct tg_address {
+	__be32 words[4];
+};
+_Static_assert(sizeof(struct tg_address) == 16, "no hidden padding");
+
+/* The whole of what is in force, read and stored as one 8-byte word. */
+struct tg_control {
+	__u32 revision;                      /* grows by one with every store */
+	__u8 active;
+	__u8 candidate;
+	__u8 preview;
+	__u8 previous;                       /* kept loaded for a rollback; not read by packets */
+};
+_Static_assert(sizeof(struct tg_control) == 8, "one atomic word");
+
+struct tg_endpoint {
+	__u32 id;
+	__u32 identity;
+	__u32 address_count;
+	struct tg_address addresses[TG_ENDPOINT_ADDRESSES];
+};
+_Static_assert(sizeof(struct tg_endpoint) == 140, "no hidden padding");
+
+/* Longest-prefix key; IPv4 prefixes count 96 bits more. */
+struct tg_prefix {
+	__u32 prefix_bits;
+	struct tg_address address;
+};
+_Static_assert(sizeof(struct tg_prefix) == 20, "no hidden padding");
+
+struct tg_policy_key {
+	__u32 table;
+	__u32 peer_class;
+	__u8 direction;
+	__u8 protocol;
+	__u16 port_class;
+};
+_Static_assert(sizeof(struct tg_policy_key) == 12, "no hidden padding");
+
+struct tg_policy_entry {
+	__u8 verdict;
+	__u8 padding;
+	__u16 proxy_port;
+	__u32 cookie;
+};
+_Static_assert(sizeof(struct tg_policy_entry) == 8, "no hidden padding");
+
+struct tg_endpoint_table {
+	__u32 table;
+	__u32 flags;
+	__u32 ingress_cookie;
+	__u32 egress_cookie;
+};
+_Static_assert(sizeof(struct tg_endpoint_table) == 16, "no hidden padding");
+
+struct tg_port_classes {
+	__u16 classes[TG_PORTS_PER_ELEMENT];
+};
+_Static_assert(sizeof(struct tg_port_classes) == 8, "no hidden padding");
+
+/* What a slot holds, for the agent that restarts. Zero: nothing whole. */
+struct tg_generation_label {
+	__u8 generation[32];
+	__u8 bundle[32];
+	__u64 sequence;
+	__u8 commit[20];
+	__u8 padding[4];
+};
+_Static_assert(sizeof(struct tg_generation_label) == 96, "no hidden padding");
+
+/* One lookup serves both directions. Two endpoints never share an entry: each judges for itself. */
+struct tg_conntrack_key {
+	__u32 endpoint_id;
+	struct tg_address remote;
+	__u16 remote_port;
+	__u16 local_port;                    /* or the identifier of an echo request */
+	__u8 protocol;
+	__u8 opener;
+	__u8 padding[2];
+};
+_Static_assert(sizeof(struct tg_conntrack_key) == 28, "no hidden padding");
+
+/* Stored as one word, so that no verdict is ever paired with another one's revision. */
+struct tg_judgement {
+	__u32 revision;
+	__u8 verdict;
+	__u8 reason;
+	__u8 padding[2];
+};
+_Static_assert(sizeof(struct tg_judgement) == 8, "one atomic word");
+
+struct tg_conntrack_entry {
+	struct tg_judgement judgement;
+	__u64 last_seen_ns;
+	__u64 forward_packets;
+	__u64 forward_bytes;
+	__u64 reply_packets;
+	__u64 reply_bytes;
+	__u32 cookie;
+	__u8 direction;                      /* of the packet that opened the flow */
+	__u8 flags;
+	__u8 forward_tcp_flags;
+	__u8 reply_tcp_flags;
+};
+_Static_assert(sizeof(struct tg_conntrack_entry) == 56, "no hidden padding");
+
+struct tg_counter {
+	__u64 packets;
+	__u64 bytes;
+};
+_Static_assert(sizeof(struct tg_counter) == 16, "no hidden padding");
+
+struct tg_event {
+	__u64 time_ns;                       /* since boot, without sleep */
+	struct tg_address source;
+	struct tg_address destination;
+	__u32 endpoint_id;
+	__u32 interface_index;
+	__u32 local_identity;
+	__u32 remote_identity;
+	__u32 cookie;
+	__u32 revision;
+	__u32 packet_bytes;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 tcp_flags;
+	__u8 direction;
+	__u8 verdict;
+	__u8 reason;
+	__u8 occasion;
+	__u8 reply;
+	__u8 padding[7];
+};
+_Static_assert(sizeof(struct tg_event) == 88, "no hidden padding");
+
+#endif

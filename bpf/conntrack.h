@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Flows that were judged before.
+ *
+ * Holds always:
+ * 1. An entry belongs to one endpoint, and is judged in the direction it was opened in.
+ * 2. A verdict and its revision change together, in one store.
+ * 3. A flow found mid-stream lets nothing pass in the direction it was not seen in: else one
+ *    retransmission would revive a revoked connection whose entry is gone.
+ */
+#ifndef TIDEGATE_CONNTRACK_H
+#define TIDEGATE_CONNTRACK_H
+
+#include "abi.h"
+#include "maps.h"
+#include "packet.h"
+
+#define SECOND_NS 1000000000ULL
+
+static __always_inline struct tg_judgement load_judgement(struct tg_conntrack_entry *entry)
+{
+	__u64 word = *(volatile __u64 *)&entry->judgement;
+	struct tg_judgement judgement;
+
+	__builtin_memcpy(&judgement, &word, sizeof(judgement));
+	return judgement;
+}
+
+static __always_inline void store_judgement(struct tg_conntrack_entry *entry,
+					    struct tg_judgement judgement)
+{
+	__u64 word;
+
+	__builtin_memcpy(&word, &judgement, sizeof(word));
+	*(volatile __u64 *)&entry->judgement = word;
+}
+
+/* Both directions of a flow have the same key; `key` is zeroed. */
+static __always_inline void conntrack_key(struct tg_conntrack_key *key, __u32 endpoint_id,
+					  const struct packet *packet, __u8 direction)
+{
+	bool out = direction == TG_EGRESS;
+
+	key->endpoint_id = endpoint_id;
+	key->remote = out ? packet->destination : packet->source;
+	key->remote_port = out ? packet->destination_port : packet->source_port;
+	key->local_port = out ? packet->source_port : packet->destination_port;
+	key->protocol = packet->protocol;
+	if (packet->protocol != IPPROTO_ICMP && packet->protocol != IPPROTO_ICMPV6)
+		return;
+	key->opener = out != (packet->echo_reply != 0) ? TG_OPENER_LOCAL : TG_OPENER_REMOTE;
+}
+
+/* What a flow with this key is judged by: the port of who did not open it, or the echo request. */
+static __always_inline __u16 judged_port(const struct tg_conntrack_key *key, __u8 direction)
+{
+	if (key->protocol == IPPROTO_ICMP)
+		return ICMP_ECHO_REQUEST;
+	if (key->protocol == IPPROTO_ICMPV6)
+		return ICMPV6_ECHO_REQUEST;
+	return direction == TG_EGRESS ? key->remote_port : key->local_port;
+}
+
+static __always_inline __u64 lifetime_ns(const struct tg_conntrack_entry *entry, __u8 protocol)
+{
+	__u8 both = entry->forward_tcp_flags & entry->reply_tcp_flags;
+	__u8 any = entry->forward_tcp_flags | entry->reply_tcp_flags;
+
+	if (protocol != IPPROTO_TCP)
+		return TG_LIFETIME_DATAGRAM * SECOND_NS;
+	if ((any & TCP_FLAG_RST) || (both & TCP_FLAG_FIN))
+		return TG_LIFETIME_TCP_CLOSED * SECOND_NS;
+	if (!(entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)))
+		return TG_LIFETIME_TCP_OPENING * SECOND_NS;
+	return TG_LIFETIME_TCP * SECOND_NS;
+}
+
+/* The flow's entry, unless it is too old to speak for it. */
+static __always_inline struct tg_conntrack_entry *
+find_entry(const struct tg_conntrack_key *key, __u64 now)
+{
+	struct tg_conntrack_entry *entry = bpf_map_lookup_elem(&conntrack, key);
+
+	/* Another processor may have stored a later time. */
+	if (!entry || (__s64)(now - entry->last_seen_ns) > (__s64)lifetime_ns(entry, key->protocol))
+		return NULL;
+	return entry;
+}
+
+/* Account a packet that passes. Refused ones do not keep an entry alive. */
+static __always_inline void touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
+					__u8 tcp_flags, bool is_reply)
+{
+	entry->last_seen_ns = now;
+	if (is_reply) {
+		__sync_fetch_and_add(&entry->reply_packets, 1);
+		__sync_fetch_and_add(&entry->reply_bytes, bytes);
+		entry->reply_tcp_flags |= tcp_flags;
+		entry->flags |= TG_CONNTRACK_REPLIED;
+		return;
+	}
+	__sync_fetch_and_add(&entry->forward_packets, 1);
+	__sync_fetch_and_add(&entry->forward_bytes, bytes);
+	entry->forward_tcp_flags |= tcp_flags;
+}
+
+/* Turn the packet inside an ICMP error into the packet that travelled the other way.
+ * Returns false if it cannot be told which flow it was of. */
+static __always_inline bool parse_quoted(struct __sk_buff *skb, const struct packet *error,
+					 struct packet *quoted)
+{
+	__u32 at = error->l4_offset + sizeof(struct icmp_start);
+	__be16 ports[4];
+
+	if (error->protocol == IPPROTO_ICMP) {
+		struct iphdr ip;
+
+		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 ||
+		    ip.ihl < 5 || (ip.frag_off & bpf_htons(IP_OFFSET)))
+			return false;
+		map_ipv4(&quoted->source, ip.saddr);
+		map_ipv4(&quoted->destination, ip.daddr);
+		quoted->protocol = ip.protocol;
+		at += ip.ihl * 4;
+	} else {
+		struct ipv6hdr ip;
+
+		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+			return false;
+		__builtin_memcpy(&quoted->source, &ip.saddr, sizeof(quoted->source));
+		__builtin_memcpy(&quoted->destination, &ip.daddr, sizeof(quoted->destination));
+		quoted->protocol = ip.nexthdr;
+		at += sizeof(ip);
+	}
+	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+		return false;
+	if (quoted->protocol == IPPROTO_TCP || quoted->protocol == IPPROTO_UDP ||
+	    quoted->protocol == IPPROTO_SCTP) {
+		quoted->source_port = bpf_ntohs(ports[0]);
+		quoted->destination_port = bpf_ntohs(ports[1]);
+		return true;
+	}
+	if (quoted->protocol != error->protocol)
+		return false;
+	/* Of the ICMPs only echo has flows: type in the first byte, identifier in the third word. */
+	quoted->source_port = bpf_ntohs(ports[2]);
+	quoted->destination_port = quoted->source_port;
+	quoted->icmp_type = *(__u8 *)ports;
+	quoted->echo_reply = quoted->icmp_type == (error->protocol == IPPROTO_ICMP ?
+						   ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+	return quoted->echo_reply ||
+	       quoted->icmp_type == (error->protocol == IPPROTO_ICMP ? ICMP_ECHO_REQUEST :
+								       ICMPV6_ECHO_REQUEST);
+}
+
+#endif

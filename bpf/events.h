@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What userspace is told: counters of every packet, an event for each verdict and each drop. */
+#ifndef TIDEGATE_EVENTS_H
+#define TIDEGATE_EVENTS_H
+
+#include "abi.h"
+#include "maps.h"
+#include "packet.h"
+#include "policy.h"
+
+/* What is known of a packet on its way through the program. */
+struct passage {
+	struct packet packet;
+	struct ruling ruling;
+	__u64 now;
+	struct tg_control control;
+	__u32 endpoint_id;
+	__u32 local_identity;
+	__u8 direction;
+	__u8 occasion;                       /* zero: nothing to tell */
+	__u8 reply;
+};
+
+static __always_inline void count(__u32 index, __u32 bytes)
+{
+	struct tg_counter *counter = bpf_map_lookup_elem(&counters, &index);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += bytes;
+}
+
+static __always_inline void emit(struct __sk_buff *skb, const struct passage *passage)
+{
+	const struct packet *packet = &passage->packet;
+	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	if (!event) {
+		count(TG_COUNTER_LOST_EVENTS, 0);
+		return;
+	}
+	event->time_ns = passage->now;
+	event->source = packet->source;
+	event->destination = packet->destination;
+	event->endpoint_id = passage->endpoint_id;
+	event->interface_index = skb->ifindex;
+	event->local_identity = passage->local_identity;
+	event->remote_identity = passage->ruling.remote_identity;
+	event->cookie = passage->ruling.cookie;
+	event->revision = passage->control.revision;
+	event->packet_bytes = skb->len;
+	event->source_port = packet->source_port;
+	event->destination_port = packet->destination_port;
+	event->protocol = packet->protocol;
+	event->icmp_type = packet->icmp_type;
+	event->icmp_code = packet->icmp_code;
+	event->tcp_flags = packet->tcp_flags;
+	event->direction = passage->direction;
+	event->verdict = passage->ruling.verdict;
+	event->reason = passage->ruling.reason;
+	event->occasion = passage->occasion;
+	event->reply = passage->reply;
+	__builtin_memset(event->padding, 0, sizeof(event->padding));
+	bpf_ringbuf_submit(event, 0);
+}
+
+#endif

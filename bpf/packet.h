@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* From bytes to a packet: who sends what to whom. Whatever cannot be read has a drop reason.
+ *
+ * Headers are copied out with bpf_skb_load_bytes, which also reads what lies outside of the linear
+ * part of a buffer. Lengths are checked against the IP header as well: padding is no payload.
+ */
+#ifndef TIDEGATE_PACKET_H
+#define TIDEGATE_PACKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+
+#define IP_FRAGMENTED 0x3fff             /* more-fragments bit and offset */
+#define IP_OFFSET 0x1fff
+#define IPV6_EXTENSIONS 6                /* more than any honest packet carries */
+#define SCTP_CHUNK_INIT 1
+#define ICMP_ECHO_REPLY 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_SOURCE_QUENCH 4
+#define ICMP_ECHO_REQUEST 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_PARAMETER_PROBLEM 4
+#define ICMPV6_ECHO_REQUEST 128
+#define ICMPV6_ECHO_REPLY 129
+#define TCP_FLAG_FIN 0x01
+#define TCP_FLAG_SYN 0x02
+#define TCP_FLAG_RST 0x04
+#define TCP_FLAG_ACK 0x10
+#define ND_ROUTER_SOLICITATION 133
+#define ND_ROUTER_ADVERTISEMENT 134
+#define ND_NEIGHBOUR_ADVERTISEMENT 136
+#define ND_TARGET_OFFSET 8
+#define ND_HOP_LIMIT 255                 /* a router would have lowered it: the sender is on-link */
+
+enum packet_kind {
+	PACKET_FLOW,                     /* has ports, or an echo identifier */
+	PACKET_ICMP,                     /* judged by its type, each for itself */
+	PACKET_ICMP_ERROR,               /* may speak of a known flow */
+	PACKET_ARP,
+	PACKET_NEIGHBOUR,                /* IPv6 neighbour discovery */
+};
+
+/* `opens`: the packet can only be the first of a connection. `streams`: it belongs to a protocol
+ * that has such packets. For echo messages both ports are the identifier. */
+struct packet {
+	struct tg_address source;
+	struct tg_address destination;
+	__u32 l4_offset;
+	__u32 end;                       /* offset behind the last byte, by the IP header */
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 kind;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 tcp_flags;
+	__u8 hop_limit;
+	__u8 opens;
+	__u8 streams;
+	__u8 echo_reply;
+};
+
+struct sctp_start {
+	__be16 source;
+	__be16 destination;
+	__be32 tag;
+	__be32 checksum;
+	__u8 chunk_type;
+	__u8 chunk_flags;
+	__be16 chunk_length;
+};
+
+/* The first eight bytes of both ICMPs are alike. Defined here, as <linux/icmp.h> drags in libc. */
+struct icmp_start {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be16 echo_identifier;
+	__be16 echo_sequence;
+};
+
+struct arp_ipv4 {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_bytes;
+	__u8 protocol_bytes;
+	__be16 operation;
+	__u8 sender_mac[ETH_ALEN];
+	__be32 sender;
+	__u8 target_mac[ETH_ALEN];
+	__be32 target;
+} __attribute__((packed));
+
+static __always_inline bool same_address(const struct tg_address *a, const struct tg_address *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
+	       a->words[2] == b->words[2] && a->words[3] == b->words[3];
+}
+
+static __always_inline void map_ipv4(struct tg_address *to, __be32 address)
+{
+	to->words[0] = 0;
+	to->words[1] = 0;
+	to->words[2] = bpf_htonl(0xffff);
+	to->words[3] = address;
+}
+
+static __always_inline bool is_ipv4_mapped(const struct tg_address *a)
+{
+	return a->words[0] == 0 && a->words[1] == 0 && a->words[2] == bpf_htonl(0xffff);
+}
+
+static __always_inline bool is_link_local(const struct tg_address *a)
+{
+	return (a->words[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+static __always_inline bool is_unspecified(const struct tg_address *a)
+{
+	return a->words[0] == 0 && a->words[1] == 0 && a->words[2] == 0 && a->words[3] == 0;
+}
+
+/* Copy `bytes` of the transport header, which must lie within the IP packet. */
+#define LOAD_L4(skb, packet, header)                                                      \
+	((packet)->l4_offset + sizeof(header) <= (packet)->end &&                         \
+	 !bpf_skb_load_bytes(skb, (packet)->l4_offset, &(header), sizeof(header)))
+
+static __always_inline __u8 parse_arp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct arp_ipv4 arp;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &arp, sizeof(arp)))
+		return TG_DROP_TRUNCATED;
+	if (arp.protocol != bpf_htons(ETH_P_IP) || arp.protocol_bytes != sizeof(arp.sender) ||
+	    arp.hardware_bytes != ETH_ALEN)
+		return TG_DROP_INVALID_PACKET;
+	map_ipv4(&packet->source, arp.sender);
+	map_ipv4(&packet->destination, arp.target);
+	packet->kind = PACKET_ARP;
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 parse_tcp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct tcphdr tcp;
+
+	if (!LOAD_L4(skb, packet, tcp) || tcp.doff * 4 < sizeof(tcp) ||
+	    packet->l4_offset + tcp.doff * 4 > packet->end)
+		return TG_DROP_TRUNCATED;
+	packet->source_port = bpf_ntohs(tcp.source);
+	packet->destination_port = bpf_ntohs(tcp.dest);
+	packet->tcp_flags = ((__u8 *)&tcp)[13];
+	packet->opens = (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
+	packet->streams = 1;
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 parse_udp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct udphdr udp;
+
+	if (!LOAD_L4(skb, packet, udp))
+		return TG_DROP_TRUNCATED;
+	packet->source_port = bpf_ntohs(udp.source);
+	packet->destination_port = bpf_ntohs(udp.dest);
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 parse_sctp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct sctp_start sctp;
+
+	if (!LOAD_L4(skb, packet, sctp))
+		return TG_DROP_TRUNCATED;
+	packet->source_port = bpf_ntohs(sctp.source);
+	packet->destination_port = bpf_ntohs(sctp.destination);
+	packet->opens = sctp.chunk_type == SCTP_CHUNK_INIT;
+	packet->streams = 1;
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 icmp_kind(const struct packet *packet)
+{
+	__u8 type = packet->icmp_type;
+
+	if (packet->protocol == IPPROTO_ICMP) {
+		if (type == ICMP_ECHO_REQUEST || type == ICMP_ECHO_REPLY)
+			return PACKET_FLOW;
+		return type == ICMP_UNREACHABLE || type == ICMP_SOURCE_QUENCH ||
+		       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM ?
+		       PACKET_ICMP_ERROR : PACKET_ICMP;
+	}
+	if (type == ICMPV6_ECHO_REQUEST || type == ICMPV6_ECHO_REPLY)
+		return PACKET_FLOW;
+	if (type >= ND_ROUTER_SOLICITATION && type <= ND_NEIGHBOUR_ADVERTISEMENT &&
+	    packet->hop_limit == ND_HOP_LIMIT && packet->icmp_code == 0)
+		return PACKET_NEIGHBOUR;
+	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM ?
+	       PACKET_ICMP_ERROR : PACKET_ICMP;
+}
+
+static __always_inline __u8 parse_icmp(struct __sk_buff *skb, struct packet *packet)
+{
+	struct icmp_start icmp;
+
+	if (!LOAD_L4(skb, packet, icmp))
+		return TG_DROP_TRUNCATED;
+	packet->icmp_type = icmp.type;
+	packet->icmp_code = icmp.code;
+	packet->kind = icmp_kind(packet);
+	if (packet->kind != PACKET_FLOW)
+		return TG_FORWARDED;
+	packet->source_port = bpf_ntohs(icmp.echo_identifier);
+	packet->destination_port = packet->source_port;
+	packet->echo_reply = icmp.type == (packet->protocol == IPPROTO_ICMP ?
+					   ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY);
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 parse_l4(struct __sk_buff *skb, struct packet *packet)
+{
+	switch (packet->protocol) {
+	case IPPROTO_TCP:
+		return parse_tcp(skb, packet);
+	case IPPROTO_UDP:
+		return parse_udp(skb, packet);
+	case IPPROTO_SCTP:
+		return parse_sctp(skb, packet);
+	default:
+		return parse_icmp(skb, packet);
+	}
+}
+
+/* A length of zero is honest only where the kernel merged more than 64 KiB. */
+static __always_inline __u32 packet_end(struct __sk_buff *skb, __u32 length, bool is_zero)
+{
+	return is_zero && skb->len > 0xffff ? skb->len : ETH_HLEN + length;
+}
+
+static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *packet)
+{
+	struct iphdr ip;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return TG_DROP_TRUNCATED;
+	if (ip.version != 4 || ip.ihl < 5)
+		return TG_DROP_INVALID_PACKET;
+	map_ipv4(&packet->source, ip.saddr);
+	map_ipv4(&packet->destination, ip.daddr);
+	packet->protocol = ip.protocol;
+	packet->hop_limit = ip.ttl;
+	packet->l4_offset = ETH_HLEN + ip.ihl * 4;
+	packet->end = packet_end(skb, bpf_ntohs(ip.tot_len), ip.tot_len == 0);
+	if (packet->end > skb->len)
+		return TG_DROP_TRUNCATED;
+	if (ip.frag_off & bpf_htons(IP_FRAGMENTED))
+		return TG_DROP_FRAGMENT;
+	if (ip.protocol != IPPROTO_TCP && ip.protocol != IPPROTO_UDP &&
+	    ip.protocol != IPPROTO_SCTP && ip.protocol != IPPROTO_ICMP)
+		return TG_DROP_UNKNOWN_L4;
+	return parse_l4(skb, packet);
+}
+
+static __always_inline bool is_extension(__u8 header)
+{
+	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_DSTOPTS;
+}
+
+/* Walk to the transport header. */
+static __always_inline __u8 skip_extensions(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ipv6_opt_hdr extension;
+
+	for (int i = 0; i < IPV6_EXTENSIONS && is_extension(packet->protocol); i++) {
+		if (!LOAD_L4(skb, packet, extension))
+			return TG_DROP_TRUNCATED;
+		packet->protocol = extension.nexthdr;
+		packet->l4_offset += (extension.hdrlen + 1) * 8;
+	}
+	return is_extension(packet->protocol) ? TG_DROP_INVALID_IPV6_EXTENSION : TG_FORWARDED;
+}
+
+/* IPv4-mapped addresses never travel in IPv6: here they would pass for the IPv4 ones. */
+static __always_inline __u8 parse_ipv6(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ipv6hdr ip;
+	__u8 reason;
+
+	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)))
+		return TG_DROP_TRUNCATED;
+	__builtin_memcpy(&packet->source, &ip.saddr, sizeof(packet->source));
+	__builtin_memcpy(&packet->destination, &ip.daddr, sizeof(packet->destination));
+	if (ip.version != 6 || is_ipv4_mapped(&packet->source) ||
+	    is_ipv4_mapped(&packet->destination))
+		return TG_DROP_INVALID_PACKET;
+	packet->protocol = ip.nexthdr;
+	packet->hop_limit = ip.hop_limit;
+	packet->l4_offset = ETH_HLEN + sizeof(ip);
+	packet->end = packet_end(skb, sizeof(ip) + bpf_ntohs(ip.payload_len), ip.payload_len == 0);
+	if (packet->end > skb->len)
+		return TG_DROP_TRUNCATED;
+	reason = skip_extensions(skb, packet);
+	if (reason)
+		return reason;
+	if (packet->protocol == IPPROTO_FRAGMENT)
+		return TG_DROP_FRAGMENT;
+	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP &&
+	    packet->protocol != IPPROTO_SCTP && packet->protocol != IPPROTO_ICMPV6)
+		return TG_DROP_UNKNOWN_L4;
+	return parse_l4(skb, packet);
+}
+
+/* Fill `packet`, or say why it cannot be judged. */
+static __always_inline __u8 parse_packet(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ethhdr ethernet;
+
+	if (bpf_skb_load_bytes(skb, 0, &ethernet, sizeof(ethernet)))
+		return TG_DROP_TRUNCATED;
+	/* A device may have moved the tag out of the bytes. */
+	if (skb->vlan_present || ethernet.h_proto == bpf_htons(ETH_P_8021Q) ||
+	    ethernet.h_proto == bpf_htons(ETH_P_8021AD))
+		return TG_DROP_VLAN;
+	if (ethernet.h_proto == bpf_htons(ETH_P_IP))
+		return parse_ipv4(skb, packet);
+	if (ethernet.h_proto == bpf_htons(ETH_P_IPV6))
+		return parse_ipv6(skb, packet);
+	if (ethernet.h_proto == bpf_htons(ETH_P_ARP))
+		return parse_arp(skb, packet);
+	return bpf_ntohs(ethernet.h_proto) < ETH_P_802_3_MIN ? TG_DROP_UNSUPPORTED_L2 :
+							       TG_DROP_UNSUPPORTED_L3;
+}
+
+#endif

@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What the generation in force says of one flow, seen from one endpoint.
+ *
+ * Everything that is missing (a map, a table, an identity, a class) denies.
+ */
+#ifndef TIDEGATE_POLICY_H
+#define TIDEGATE_POLICY_H
+
+#include "abi.h"
+#include "maps.h"
+#include "packet.h"
+
+#define IPV6_BITS 128
+
+/* `port`: the destination's, or the ICMP type. */
+struct question {
+	struct tg_address remote;
+	__u32 endpoint_id;
+	__u32 slot;
+	__u16 port;
+	__u8 protocol;
+	__u8 direction;
+};
+
+struct ruling {
+	__u32 remote_identity;
+	__u32 cookie;
+	__u8 verdict;
+	__u8 reason;
+};
+
+/* Zero if nobody stands behind the address. */
+static __always_inline __u32 identity_of(const struct tg_address *address)
+{
+	struct tg_prefix key = { .prefix_bits = IPV6_BITS, .address = *address };
+	__u32 *identity = bpf_map_lookup_elem(&addresses, address);
+
+	if (!identity)
+		identity = bpf_map_lookup_elem(&prefixes, &key);
+	return identity ? *identity : 0;
+}
+
+static __always_inline __u32 protocol_index(__u8 protocol)
+{
+	switch (protocol) {
+	case IPPROTO_TCP:
+		return 0;
+	case IPPROTO_UDP:
+		return 1;
+	case IPPROTO_SCTP:
+		return 2;
+	case IPPROTO_ICMP:
+		return 3;
+	default:
+		return 4;
+	}
+}
+
+/* The stronger of what is held and what `key` finds; earlier lookups win ties. */
+static __always_inline void strengthen(struct ruling *ruling, void *entries,
+				       const struct tg_policy_key *key)
+{
+	struct tg_policy_entry *entry = bpf_map_lookup_elem(entries, key);
+
+	if (!entry || entry->verdict <= ruling->verdict)
+		return;
+	ruling->verdict = entry->verdict;
+	ruling->cookie = entry->cookie;
+}
+
+/* Class and port, class, port, neither: from the most specific on. */
+static __always_inline void match_rules(struct ruling *ruling, void *entries, __u32 table,
+					__u32 peer_class, __u16 port_class,
+					const struct question *ask)
+{
+	struct tg_policy_key key = {
+		.table = table,
+		.peer_class = peer_class,
+		.direction = ask->direction,
+		.protocol = ask->protocol,
+		.port_class = port_class,
+	};
+
+	if (port_class != TG_ANY)
+		strengthen(ruling, entries, &key);
+	key.protocol = TG_ANY;
+	key.port_class = TG_ANY;
+	strengthen(ruling, entries, &key);
+	key.peer_class = TG_ANY;
+	key.protocol = ask->protocol;
+	key.port_class = port_class;
+	if (port_class != TG_ANY)
+		strengthen(ruling, entries, &key);
+	key.protocol = TG_ANY;
+	key.port_class = TG_ANY;
+	strengthen(ruling, entries, &key);
+}
+
+/* From the strongest match to a verdict and its reason. */
+static __always_inline void conclude(struct ruling *ruling, const struct question *ask,
+				     const struct tg_endpoint_table *table)
+{
+	__u32 refuses = ask->direction == TG_EGRESS ? TG_TABLE_DENY_EGRESS : TG_TABLE_DENY_INGRESS;
+
+	switch (ruling->verdict) {
+	case TG_ALLOW:
+		ruling->reason = TG_FORWARDED;
+		return;
+	case TG_REDIRECT:
+		/* There is no proxy to send it to: letting it pass would skip its rules. */
+		ruling->verdict = TG_DENY;
+		ruling->reason = TG_DROP_NO_PROXY;
+		return;
+	case TG_NO_VERDICT:
+		ruling->cookie = ask->direction == TG_EGRESS ? table->egress_cookie :
+							       table->ingress_cookie;
+		ruling->verdict = table->flags & refuses ? TG_DENY : TG_ALLOW;
+		ruling->reason = table->flags & refuses ? TG_DROP_POLICY_DENIED : TG_FORWARDED;
+		return;
+	default:
+		ruling->verdict = TG_DENY;
+		ruling->reason = TG_DROP_POLICY_DENY;
+	}
+}
+
+static __always_inline void refuse(struct ruling *ruling, __u8 reason)
+{
+	ruling->verdict = TG_DENY;
+	ruling->reason = reason;
+}
+
+/* Judge a flow by the generation in `ask->slot`. */
+static __noinline int judge(const struct question *ask, struct ruling *ruling)
+{
+	void *entries, *classes, *ports, *tables;
+	struct tg_endpoint_table *table;
+	struct tg_port_classes *group;
+	__u32 slot = ask->slot;
+	__u32 element, *peer_class;
+
+	ruling->verdict = TG_NO_VERDICT;
+	ruling->cookie = 0;
+	ruling->remote_identity = identity_of(&ask->remote);
+	entries = bpf_map_lookup_elem(&policy, &slot);
+	classes = bpf_map_lookup_elem(&class_of, &slot);
+	ports = bpf_map_lookup_elem(&port_class, &slot);
+	tables = bpf_map_lookup_elem(&endpoint_tables, &slot);
+	if (!entries || !classes || !ports || !tables) {
+		refuse(ruling, TG_DROP_NO_GENERATION);
+		return 0;
+	}
+	table = bpf_map_lookup_elem(tables, &ask->endpoint_id);
+	if (!table) {
+		refuse(ruling, TG_DROP_NO_TABLE);
+		return 0;
+	}
+	peer_class = bpf_map_lookup_elem(classes, &ruling->remote_identity);
+	if (!peer_class || ruling->remote_identity == 0) {
+		refuse(ruling, TG_DROP_INVALID_IDENTITY);
+		return 0;
+	}
+	element = protocol_index(ask->protocol) * TG_ELEMENTS_PER_PROTOCOL +
+		  ask->port / TG_PORTS_PER_ELEMENT;
+	group = bpf_map_lookup_elem(ports, &element);
+	if (!group) {
+		refuse(ruling, TG_DROP_NO_GENERATION);
+		return 0;
+	}
+	match_rules(ruling, entries, table->table, *peer_class,
+		    group->classes[ask->port % TG_PORTS_PER_ELEMENT], ask);
+	conclude(ruling, ask, table);
+	return 0;
+}
+
+#endif

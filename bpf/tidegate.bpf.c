@@ -1,0 +1,273 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* The two programs of each pod's host-side interface.
+ *
+ *     pod ──▶ from_pod (interface ingress = the pod's egress)  ──▶ node
+ *     pod ◀── to_pod   (interface egress  = the pod's ingress) ◀── node
+ *
+ * A packet that passes goes on to whatever filter stands behind ours; a refused one ends here.
+ */
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abi.h"
+#include "conntrack.h"
+#include "events.h"
+#include "maps.h"
+#include "packet.h"
+#include "policy.h"
+
+static __always_inline bool is_own_address(const struct tg_endpoint *endpoint,
+					   const struct tg_address *address)
+{
+	for (__u32 i = 0; i < TG_ENDPOINT_ADDRESSES; i++) {
+		if (i < endpoint->address_count && same_address(&endpoint->addresses[i], address))
+			return true;
+	}
+	return false;
+}
+
+/* A pod may probe for an address, but claim its own only. */
+static __always_inline bool arp_is_honest(const struct tg_endpoint *endpoint,
+					  const struct packet *packet)
+{
+	return packet->source.words[3] == 0 || is_own_address(endpoint, &packet->source);
+}
+
+/* The same of IPv6. A pod is no router: it does not advertise itself as one. */
+static __always_inline bool neighbour_is_honest(struct __sk_buff *skb,
+						const struct tg_endpoint *endpoint,
+						const struct packet *packet)
+{
+	struct tg_address target;
+
+	if (!is_unspecified(&packet->source) && !is_link_local(&packet->source) &&
+	    !is_own_address(endpoint, &packet->source))
+		return false;
+	if (packet->icmp_type == ND_ROUTER_ADVERTISEMENT)
+		return false;
+	if (packet->icmp_type != ND_NEIGHBOUR_ADVERTISEMENT)
+		return true;
+	if (bpf_skb_load_bytes(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
+		return false;
+	return is_link_local(&target) || is_own_address(endpoint, &target);
+}
+
+static __always_inline void ask_judge(struct passage *passage, const struct tg_address *remote,
+				      __u16 port, __u8 protocol, __u8 direction)
+{
+	struct question ask = {
+		.remote = *remote,
+		.endpoint_id = passage->endpoint_id,
+		.slot = passage->control.active,
+		.port = port,
+		.protocol = protocol,
+		.direction = direction,
+	};
+
+	judge(&ask, &passage->ruling);
+}
+
+/* The packet itself, for what has no flow or must not be taken for a reply. */
+static __always_inline void judge_alone(struct passage *passage, __u16 port)
+{
+	const struct packet *packet = &passage->packet;
+
+	ask_judge(passage, passage->direction == TG_EGRESS ? &packet->destination : &packet->source,
+		  port, packet->protocol, passage->direction);
+}
+
+static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,
+				      __u32 bytes)
+{
+	const struct packet *packet = &passage->packet;
+	struct tg_conntrack_entry entry = {
+		.last_seen_ns = passage->now,
+		.forward_packets = 1,
+		.forward_bytes = bytes,
+		.direction = passage->direction,
+		.forward_tcp_flags = packet->tcp_flags,
+	};
+
+	passage->occasion = TG_OCCASION_NEW;
+	judge_alone(passage, judged_port(key, passage->direction));
+	if (passage->ruling.verdict != TG_ALLOW)
+		return;
+	entry.judgement.revision = passage->control.revision;
+	entry.judgement.verdict = passage->ruling.verdict;
+	entry.cookie = passage->ruling.cookie;
+	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
+	if (bpf_map_update_elem(&conntrack, key, &entry, BPF_ANY))
+		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
+}
+
+/* The entry's verdict of today: judged again, in the entry's own direction, if the revision is
+ * another. A denied entry stays, so that neither side can revive the flow. */
+static __always_inline void settle(struct passage *passage, const struct tg_conntrack_key *key,
+				   struct tg_conntrack_entry *entry)
+{
+	struct tg_judgement judgement = load_judgement(entry);
+	__u8 before = judgement.verdict;
+
+	if (judgement.revision == passage->control.revision) {
+		passage->ruling.verdict = judgement.verdict;
+		passage->ruling.reason = judgement.reason;
+		passage->ruling.cookie = entry->cookie;
+		return;
+	}
+	ask_judge(passage, &key->remote, judged_port(key, entry->direction), key->protocol,
+		  entry->direction);
+	judgement.revision = passage->control.revision;
+	judgement.verdict = passage->ruling.verdict;
+	judgement.reason = passage->ruling.reason;
+	entry->cookie = passage->ruling.cookie;
+	store_judgement(entry, judgement);
+	if (judgement.verdict != before)
+		passage->occasion = TG_OCCASION_REJUDGED;
+}
+
+static __always_inline void follow_flow(struct passage *passage, const struct tg_conntrack_key *key,
+					struct tg_conntrack_entry *entry, __u32 bytes)
+{
+	bool is_reply = entry->direction != passage->direction;
+
+	passage->reply = is_reply ? TG_REPLY_YES : TG_REPLY_NO;
+	settle(passage, key, entry);
+	if (passage->ruling.verdict == TG_ALLOW)
+		touch_entry(entry, passage->now, bytes, passage->packet.tcp_flags, is_reply);
+}
+
+static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
+{
+	const struct packet *packet = &passage->packet;
+	struct tg_conntrack_key key = {};
+	struct tg_conntrack_entry *entry;
+
+	conntrack_key(&key, passage->endpoint_id, packet, passage->direction);
+	entry = find_entry(&key, passage->now);
+	passage->reply = TG_REPLY_NO;
+	if (!entry && packet->echo_reply) {
+		/* Nobody asked: an answer opens no flow. */
+		passage->occasion = TG_OCCASION_NEW;
+		judge_alone(passage, packet->icmp_type);
+	} else if (!entry || packet->opens) {
+		open_flow(passage, &key, bytes);
+	} else if ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != passage->direction) {
+		judge_alone(passage, judged_port(&key, passage->direction));
+	} else {
+		follow_flow(passage, &key, entry, bytes);
+	}
+}
+
+/* Does the error speak of a packet that was let through, to who sent that packet? Without this,
+ * path-MTU discovery fails. */
+static __always_inline bool is_related(struct __sk_buff *skb, struct passage *passage,
+				       const struct tg_endpoint *endpoint)
+{
+	bool out = passage->direction == TG_EGRESS;
+	__u8 travelled = out ? TG_INGRESS : TG_EGRESS;
+	struct tg_conntrack_key key = {};
+	struct tg_conntrack_entry *entry;
+	struct packet quoted = {};
+
+	if (!parse_quoted(skb, &passage->packet, &quoted) ||
+	    !same_address(&quoted.source, &passage->packet.destination) ||
+	    !is_own_address(endpoint, out ? &quoted.destination : &quoted.source))
+		return false;
+	conntrack_key(&key, passage->endpoint_id, &quoted, travelled);
+	entry = find_entry(&key, passage->now);
+	if (!entry || ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != travelled))
+		return false;
+	settle(passage, &key, entry);
+	passage->occasion = 0;
+	return passage->ruling.verdict == TG_ALLOW;
+}
+
+static __always_inline void judge_icmp(struct __sk_buff *skb, struct passage *passage,
+				       const struct tg_endpoint *endpoint)
+{
+	if (passage->packet.kind == PACKET_ICMP_ERROR && is_related(skb, passage, endpoint))
+		return;
+	passage->occasion = TG_OCCASION_NEW;
+	passage->reply = TG_REPLY_NO;
+	judge_alone(passage, passage->packet.icmp_type);
+}
+
+/* Fill `passage->ruling`, or return why the packet is not even judged. */
+static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *passage)
+{
+	const struct packet *packet = &passage->packet;
+	__u32 interface = skb->ifindex, zero = 0;
+	struct tg_endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &interface);
+	struct tg_control *word = bpf_map_lookup_elem(&control, &zero);
+	__u64 now_in_force;
+	__u8 reason;
+
+	reason = parse_packet(skb, &passage->packet);
+	if (!endpoint)
+		return TG_DROP_NO_ENDPOINT;
+	passage->endpoint_id = endpoint->id;
+	passage->local_identity = endpoint->identity;
+	if (reason)
+		return reason;
+	if (packet->kind == PACKET_ARP || packet->kind == PACKET_NEIGHBOUR) {
+		passage->ruling.verdict = TG_ALLOW;
+		if (passage->direction == TG_INGRESS)
+			return TG_FORWARDED;
+		if (packet->kind == PACKET_ARP)
+			return arp_is_honest(endpoint, packet) ? TG_FORWARDED :
+								 TG_DROP_INVALID_SOURCE_IP;
+		return neighbour_is_honest(skb, endpoint, packet) ? TG_FORWARDED :
+								    TG_DROP_INVALID_SOURCE_IP;
+	}
+	if (passage->direction == TG_EGRESS && !is_own_address(endpoint, &packet->source))
+		return TG_DROP_INVALID_SOURCE_IP;
+	if (!word)
+		return TG_DROP_NOT_READY;
+	now_in_force = *(volatile __u64 *)word;
+	__builtin_memcpy(&passage->control, &now_in_force, sizeof(passage->control));
+	if (passage->control.active == TG_NO_SLOT)
+		return TG_DROP_NOT_READY;
+	if (packet->kind == PACKET_FLOW)
+		judge_flow(passage, skb->len);
+	else
+		judge_icmp(skb, passage, endpoint);
+	return TG_FORWARDED;
+}
+
+static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
+{
+	struct passage passage = { .direction = direction, .now = bpf_ktime_get_ns() };
+	__u8 reason = judge_packet(skb, &passage);
+
+	if (reason)
+		refuse(&passage.ruling, reason);
+	if (passage.ruling.verdict == TG_ALLOW)
+		passage.ruling.reason = TG_FORWARDED;
+	count(passage.ruling.reason * 2 + direction, skb->len);
+	if (passage.ruling.verdict != TG_ALLOW) {
+		if (!passage.occasion)
+			passage.occasion = TG_OCCASION_PACKET;
+		if (!passage.ruling.remote_identity)
+			passage.ruling.remote_identity =
+				identity_of(direction == TG_EGRESS ? &passage.packet.destination :
+								     &passage.packet.source);
+	}
+	if (passage.occasion)
+		emit(skb, &passage);
+	return passage.ruling.verdict == TG_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	return enforce(skb, TG_EGRESS);
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	return enforce(skb, TG_INGRESS);
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
