@@ -1,0 +1,149 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AgentMessage(_message.Message):
+    __slots__ = ("hello", "ack")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    ACK_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    ack: Ack
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("instance", "agent_version", "capabilities", "sequence", "digest", "version")
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    instance: str
+    agent_version: str
+    capabilities: _containers.RepeatedScalarFieldContainer[str]
+    sequence: int
+    digest: str
+    version: int
+    def __init__(self, instance: _Optional[str] = ..., agent_version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class Announcement(_message.Message):
+    __slots__ = ("nonce", "version", "sequence", "digest")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    version: int
+    sequence: int
+    digest: str
+    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Ack(_message.Message):
+    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason")
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    APPLIED_AT_US_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    version: int
+    sequence: int
+    digest: str
+    generation_digest: str
+    applied_at_us: int
+    error: str
+    reason: str
+    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class FetchMetadataRequest(_message.Message):
+    __slots__ = ("names",)
+    NAMES_FIELD_NUMBER: _ClassVar[int]
+    names: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, names: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class FetchMetadataReply(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, files: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class FetchUnitsRequest(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class UnitChunk(_message.Message):
+    __slots__ = ("digest", "data", "last")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    data: bytes
+    last: bool
+    def __init__(self, digest: _Optional[str] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
+
+class InventoryAck(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
+
+class InventoryUpdate(_message.Message):
+    __slots__ = ("version", "reset", "complete", "label_sets", "upserts", "removals")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SETS_FIELD_NUMBER: _ClassVar[int]
+    UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    REMOVALS_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    reset: bool
+    complete: bool
+    label_sets: _containers.RepeatedCompositeFieldContainer[LabelSet]
+    upserts: _containers.RepeatedCompositeFieldContainer[InventoryEntry]
+    removals: _containers.RepeatedCompositeFieldContainer[InventoryKey]
+    def __init__(self, version: _Optional[int] = ..., reset: _Optional[bool] = ..., complete: _Optional[bool] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., upserts: _Optional[_Iterable[_Union[InventoryEntry, _Mapping]]] = ..., removals: _Optional[_Iterable[_Union[InventoryKey, _Mapping]]] = ...) -> None: ...
+
+class LabelSet(_message.Message):
+    __slots__ = ("labels",)
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    labels: _containers.RepeatedCompositeFieldContainer[Label]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ...) -> None: ...
+
+class Label(_message.Message):
+    __slots__ = ("source", "key", "value")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    key: str
+    value: str
+    def __init__(self, source: _Optional[str] = ..., key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+
+class InventoryKey(_message.Message):
+    __slots__ = ("address", "namespace", "name")
+    ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    address: str
+    namespace: str
+    name: str
+    def __init__(self, address: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
+
+class InventoryEntry(_message.Message):
+    __slots__ = ("key", "node", "label_set")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SET_FIELD_NUMBER: _ClassVar[int]
+    key: InventoryKey
+    node: str
+    label_set: int
+    def __init__(self, key: _Optional[_Union[InventoryKey, _Mapping]] = ..., node: _Optional[str] = ..., label_set: _Optional[int] = ...) -> None: ...

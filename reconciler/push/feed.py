@@ -1,0 +1,142 @@
+"""The inventory as a stream of differences.
+
+In:   all address entries, again and again
+Out:  InventoryUpdate messages for one stream: everything first, then what changed
+Pure but for the counter and the tables it keeps.
+
+Holds always:
+1. A message is bounded, and a version counts only with the message marked complete.
+2. A label set is sent once a stream; when most of those sent are out of use, all begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Labels
+from netpolicy.wire.tidegate.v1 import push_pb2
+
+ENTRIES_PER_MESSAGE: Final = 500
+SPARE_LABEL_SETS: Final = 4096
+
+Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """All entries at one version; versions count from 1."""
+
+    version: int
+    entries: Mapping[Key, AddressEntry]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The way from one snapshot to another."""
+
+    upserts: tuple[AddressEntry, ...]
+    removals: tuple[Key, ...]
+
+
+@dataclass(slots=True)
+class Feed:
+    """The latest snapshot; remembers the last way taken, since most streams are in step."""
+
+    latest: Snapshot | None = None
+    _way: tuple[int, int, Change] | None = field(default=None, init=False)
+
+    def set(self, entries: Iterable[AddressEntry]) -> bool:
+        """Make these the entries; False if they are what they were."""
+        keyed = {_key(entry): entry for entry in entries}
+        if self.latest is not None and keyed == self.latest.entries:
+            return False
+        version = self.latest.version + 1 if self.latest else 1
+        self.latest = Snapshot(version=version, entries=keyed)
+        return True
+
+    def change(self, old: Snapshot, new: Snapshot) -> Change:
+        """What turns one snapshot into the other."""
+        if self._way is None or self._way[:2] != (old.version, new.version):
+            self._way = (old.version, new.version, _difference(old.entries, new.entries))
+        return self._way[2]
+
+
+class FeedStream:
+    """One stream's place in the feed, and the label sets it was sent."""
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._label_sets: dict[Labels, int] = {}
+        self.sent: Snapshot | None = None
+
+    def messages(self) -> Iterator[push_pb2.InventoryUpdate]:
+        """The messages that bring the stream to the latest snapshot; none if it is there."""
+        latest = self._feed.latest
+        if latest is None or (self.sent and latest.version == self.sent.version):
+            return
+        if self.sent is None or self._is_bloated(latest):
+            self._label_sets = {}
+            change = Change(upserts=tuple(latest.entries.values()), removals=())
+            reset = True
+        else:
+            change, reset = self._feed.change(self.sent, latest), False
+        self.sent = latest
+        yield from self._encode(latest.version, change, reset=reset)
+
+    def _is_bloated(self, latest: Snapshot) -> bool:
+        return len(self._label_sets) > len(latest.entries) * 2 + SPARE_LABEL_SETS
+
+    def _encode(
+        self, version: int, change: Change, *, reset: bool
+    ) -> Iterator[push_pb2.InventoryUpdate]:
+        removals, upserts = iter(change.removals), iter(change.upserts)
+        message = push_pb2.InventoryUpdate(version=version, reset=reset)
+        while True:
+            gone = list(islice(removals, ENTRIES_PER_MESSAGE))
+            message.removals.extend(map(_wire_key, gone))
+            for entry in islice(upserts, ENTRIES_PER_MESSAGE - len(gone)):
+                message.upserts.append(self._wire_entry(message, entry))
+            if len(message.removals) + len(message.upserts) < ENTRIES_PER_MESSAGE:
+                message.complete = True
+                yield message
+                return
+            yield message
+            message = push_pb2.InventoryUpdate(version=version)
+
+    def _wire_entry(
+        self, message: push_pb2.InventoryUpdate, entry: AddressEntry
+    ) -> push_pb2.InventoryEntry:
+        index = self._label_sets.get(entry.labels)
+        if index is None:
+            index = self._label_sets[entry.labels] = len(self._label_sets)
+            message.label_sets.append(_wire_labels(entry.labels))
+        return push_pb2.InventoryEntry(key=_wire_key(_key(entry)), node=entry.node, label_set=index)
+
+
+def _difference(old: Mapping[Key, AddressEntry], new: Mapping[Key, AddressEntry]) -> Change:
+    return Change(
+        upserts=tuple(entry for key, entry in new.items() if old.get(key) != entry),
+        removals=tuple(key for key in old if key not in new),
+    )
+
+
+def _key(entry: AddressEntry) -> Key:
+    return (entry.address, entry.namespace, entry.name)
+
+
+def _wire_key(key: Key) -> push_pb2.InventoryKey:
+    address, namespace, name = key
+    return push_pb2.InventoryKey(address=address, namespace=namespace, name=name)
+
+
+def _wire_labels(labels: Labels) -> push_pb2.LabelSet:
+    return push_pb2.LabelSet(
+        labels=[
+            push_pb2.Label(source=label.source, key=label.key, value=label.value)
+            for label in labels
+        ]
+    )

@@ -1,0 +1,49 @@
+"""What agents say, as values, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hello:
+    """What an agent that connects says of itself; sequence 0 and empty digest: it has no bundle."""
+
+    instance: str
+    agent_version: str
+    capabilities: tuple[str, ...]
+    sequence: int
+    digest: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ack:
+    """An agent's answer: what it enforces now and since when (seconds since the epoch).
+
+    With an `error` (and its one-word `reason`) it did not take what was announced.
+    """
+
+    sequence: int
+    digest: str
+    applied_at: float
+    generation_digest: str
+    error: str = ""
+    reason: str = ""
+
+
+class PushObserver(Protocol):
+    """Told of agents, by the name in their certificate. Called on the event loop; must not block."""
+
+    def agent_connected(self, node: str, hello: Hello) -> None:
+        """An agent opened its stream."""
+
+    def agent_disconnected(self, node: str) -> None:
+        """An agent's stream ended, and no other of its name replaced it."""
+
+    def agent_acked(self, node: str, ack: Ack) -> None:
+        """An agent answered an announcement."""
+
+    def agent_refused(self, node: str, why: str) -> None:
+        """A connection was turned away."""

@@ -1,0 +1,81 @@
+"""The gRPC server that agents dial.
+
+In:   publications and inventory from the reconciler; hellos and answers from agents
+Out:  announcements, signed files, inventory; observations
+Shell: owns the socket. Decides nothing about policy.
+
+Holds always:
+1. Nobody is served without a certificate of the node authority that names one node.
+2. A node's name comes from its certificate, never from a message.
+3. No agent can make another wait: each stream sends for itself, and every request is bounded.
+"""
+
+from __future__ import annotations
+
+import grpc
+
+from netpolicy.errors import StalledError
+from netpolicy.inventory import AddressEntry
+from netpolicy.wire.tidegate.v1 import push_pb2_grpc
+from reconciler.publication import Publication
+from reconciler.push.config import SERVER_OPTIONS, STOP_SECONDS, PushConfig
+from reconciler.push.feed import Feed
+from reconciler.push.observer import PushObserver
+from reconciler.push.service import PushService
+from reconciler.push.sessions import Sessions
+from reconciler.push.shelf import Shelf, offer_of
+
+
+class PushServer:
+    """Announces publications to all agents and serves what they fetch."""
+
+    def __init__(
+        self, config: PushConfig, *, observer: PushObserver, shelf: Shelf | None = None
+    ) -> None:
+        self._config = config
+        self._shelf = shelf or Shelf()
+        self._feed = Feed()
+        self._sessions = Sessions()
+        self._service = PushService(
+            observer=observer, shelf=self._shelf, feed=self._feed, sessions=self._sessions
+        )
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen; returns the port. Raises StalledError if certificates or address do not serve."""
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        push_pb2_grpc.add_PushServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        try:
+            port = server.add_secure_port(self._config.listen, _credentials(self._config))
+        except (OSError, RuntimeError) as error:
+            raise StalledError(f"cannot listen: {error}", reason="PushFailed") from error
+        if port == 0:
+            raise StalledError(f"cannot listen on {self._config.listen}", reason="PushFailed")
+        await server.start()
+        self._server = server
+        return port
+
+    async def stop(self) -> None:
+        """Close all streams and the socket."""
+        self._service.stop()
+        if self._server is not None:
+            await self._server.stop(STOP_SECONDS)
+            self._server = None
+
+    def publish(self, publication: Publication) -> None:
+        """Announce to all; a publication that an agent has not fetched yet is passed over."""
+        self._shelf.put(publication)
+        self._sessions.offer(offer_of(publication))
+
+    def set_inventory(self, entries: tuple[AddressEntry, ...]) -> None:
+        """Feed what changed to every agent."""
+        if self._feed.set(entries):
+            self._service.wake_feeds()
+
+
+def _credentials(config: PushConfig) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(config.key.read_bytes(), config.certificate.read_bytes())],
+        root_certificates=config.client_ca.read_bytes(),
+        require_client_auth=True,
+    )

@@ -1,0 +1,222 @@
+"""The four calls of the Push service.
+
+Shell between gRPC and the streams' state.
+
+Holds always:
+1. A call without a node's certificate is refused before anything is read.
+2. Whatever an agent sends is checked or cut to size before it goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import grpc
+
+from netpolicy.trust import is_digest, is_metadata_name, node_of
+from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
+from reconciler.push.config import (
+    HELLO_SECONDS,
+    MAX_DIGESTS,
+    MAX_NAMES,
+    MAX_REPLY_BYTES,
+    UNIT_CHUNK_BYTES,
+)
+from reconciler.push.feed import Feed, FeedStream
+from reconciler.push.observer import Ack, Hello, PushObserver
+from reconciler.push.sessions import NameTakenError, Session, Sessions
+from reconciler.push.shelf import Shelf
+
+MAX_TEXT: Final = 1000
+MAX_CAPABILITIES: Final = 32
+SUBJECT_NAMES: Final = "x509_subject_alternative_name"
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+AgentMessages = AsyncIterator[push_pb2.AgentMessage]
+
+
+class PushService(push_pb2_grpc.PushServicer):
+    """Serves agents from the shelf and the feed."""
+
+    def __init__(
+        self, *, observer: PushObserver, shelf: Shelf, feed: Feed, sessions: Sessions
+    ) -> None:
+        self._observer = observer
+        self._shelf = shelf
+        self._feed = feed
+        self._sessions = sessions
+        self._feed_readers: set[asyncio.Event] = set()
+        self._is_stopping = False
+
+    def wake_feeds(self) -> None:
+        """Let every inventory stream look for what changed."""
+        for reader in self._feed_readers:
+            reader.set()
+
+    def stop(self) -> None:
+        """Let every stream finish."""
+        self._is_stopping = True
+        self._sessions.close_all()
+        self.wake_feeds()
+
+    async def Announce(self, request_iterator: AgentMessages, context: Context) -> None:
+        """Announce publications to one agent until it leaves."""
+        node = await self._node(context)
+        hello = await _first_hello(request_iterator, context)
+        try:
+            session = self._sessions.open(node, hello)
+        except NameTakenError as error:
+            self._observer.agent_refused(node, str(error))
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
+        self._observer.agent_connected(node, hello)
+        answers = asyncio.create_task(self._hear(session, request_iterator))
+        try:
+            await self._announce(session, context)
+        finally:
+            answers.cancel()
+            if self._sessions.close(session):
+                self._observer.agent_disconnected(node)
+
+    async def FetchMetadata(
+        self, request: push_pb2.FetchMetadataRequest, context: Context
+    ) -> push_pb2.FetchMetadataReply:
+        """Serve signed files by name."""
+        await self._node(context)
+        names = request.names
+        if len(names) > MAX_NAMES or not all(map(is_metadata_name, names)):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such names")
+        files = []
+        for name in names:
+            data = self._shelf.metadata(name)
+            if data is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, name)
+            files.append(data)
+        if sum(map(len, files)) > MAX_REPLY_BYTES - 1024:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "ask for fewer at once")
+        return push_pb2.FetchMetadataReply(files=files)
+
+    async def FetchUnits(
+        self, request: push_pb2.FetchUnitsRequest, context: Context
+    ) -> AsyncIterator[push_pb2.UnitChunk]:
+        """Serve targets by digest, in bounded chunks."""
+        await self._node(context)
+        digests = request.digests
+        if len(digests) > MAX_DIGESTS or not all(map(is_digest, digests)):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such digests")
+        for digest in digests:
+            data = self._shelf.unit(digest)
+            if data is None:
+                await context.abort(grpc.StatusCode.NOT_FOUND, digest)
+            last = max(0, len(data) - 1) // UNIT_CHUNK_BYTES
+            for number in range(last + 1):
+                piece = data[number * UNIT_CHUNK_BYTES : (number + 1) * UNIT_CHUNK_BYTES]
+                yield push_pb2.UnitChunk(digest=digest, data=piece, last=number == last)
+
+    async def Inventory(
+        self, request_iterator: AsyncIterator[push_pb2.InventoryAck], context: Context
+    ) -> None:
+        """Feed one agent until it leaves: a version, its answer, the next version."""
+        await self._node(context)
+        stream = FeedStream(self._feed)
+        changed = asyncio.Event()
+        self._feed_readers.add(changed)
+        try:
+            while not self._is_stopping:
+                changed.clear()
+                sent = 0
+                for message in stream.messages():
+                    await context.write(message)
+                    sent = message.version
+                if sent == 0:
+                    await changed.wait()
+                elif not await _is_answered(request_iterator, sent):
+                    return
+        finally:
+            self._feed_readers.discard(changed)
+
+    async def _node(self, context: Context) -> str:
+        """The name in the caller's certificate; ends the call if there is none."""
+        names = context.auth_context().get(SUBJECT_NAMES, ())
+        node = node_of(name.decode("utf-8", errors="replace") for name in names)
+        if node is None:
+            self._observer.agent_refused("", "the certificate names no node")
+            await context.abort(
+                grpc.StatusCode.UNAUTHENTICATED, "your certificate names no node of tidegate"
+            )
+        return node
+
+    async def _announce(self, session: Session, context: Context) -> None:
+        latest = self._shelf.latest
+        if latest is not None:
+            session.outbox.offer(latest)
+        while True:
+            taken = await session.next_announcement()
+            if taken is None:
+                return
+            nonce, offer = taken
+            await context.write(
+                push_pb2.Announcement(
+                    nonce=nonce,
+                    version=offer.version,
+                    sequence=offer.sequence,
+                    digest=offer.digest,
+                )
+            )
+
+    async def _hear(self, session: Session, messages: AgentMessages) -> None:
+        """Pass answers on; the stream is over when they end."""
+        try:
+            async for message in messages:
+                if message.WhichOneof("kind") != "ack" or not session.answered(message.ack.nonce):
+                    return
+                if not session.is_over:
+                    self._observer.agent_acked(session.node, _ack(message.ack))
+        finally:
+            session.end()
+
+
+async def _first_hello(messages: AgentMessages, context: Context) -> Hello:
+    first = push_pb2.AgentMessage()
+    with suppress(TimeoutError, StopAsyncIteration):
+        async with asyncio.timeout(HELLO_SECONDS):
+            first = await anext(messages)
+    if first.WhichOneof("kind") != "hello" or not first.hello.instance:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a stream begins with hello")
+    return _hello(first.hello)
+
+
+async def _is_answered(answers: AsyncIterator[push_pb2.InventoryAck], version: int) -> bool:
+    """Wait for the agent to have taken a version; False if it left."""
+    async for answer in answers:
+        if answer.version == version:
+            return True
+    return False
+
+
+def _hello(message: push_pb2.Hello) -> Hello:
+    return Hello(
+        instance=message.instance[:MAX_TEXT],
+        agent_version=message.agent_version[:MAX_TEXT],
+        capabilities=tuple(text[:MAX_TEXT] for text in message.capabilities[:MAX_CAPABILITIES]),
+        sequence=message.sequence,
+        digest=_digest(message.digest),
+        version=message.version,
+    )
+
+
+def _ack(message: push_pb2.Ack) -> Ack:
+    return Ack(
+        sequence=message.sequence,
+        digest=_digest(message.digest),
+        applied_at=message.applied_at_us / 1e6,
+        generation_digest=_digest(message.generation_digest),
+        error=message.error[:MAX_TEXT],
+        reason=message.reason[:MAX_TEXT],
+    )
+
+
+def _digest(text: str) -> str:
+    return text if is_digest(text) else ""
