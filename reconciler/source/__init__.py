@@ -1,1 +1,15 @@
 """Git in; the policy files of one verified revision out."""
+
+from reconciler.source.config import SourceConfig, SourceLimits
+from reconciler.source.git import CommitSummary, Fetched, GitSource, Relation
+from reconciler.source.tree import RevisionFiles
+
+__all__ = [
+    "CommitSummary",
+    "Fetched",
+    "GitSource",
+    "Relation",
+    "RevisionFiles",
+    "SourceConfig",
+    "SourceLimits",
+]
