@@ -94,18 +94,28 @@ def worlds() -> list[str]:
     return sorted(path.name for path in parent.glob(f"{PREFIX}*") if _is_ours(path))
 
 
+def is_kept(name: str) -> bool:
+    """True if this world was left up on purpose."""
+    return _owner_words(directory_of(name)) == [KEPT]
+
+
 def _is_ours(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid()
 
 
 def _owner_is_gone(directory: Path) -> bool:
-    try:
-        words = (directory / OWNER_FILE).read_text().split()
-    except OSError:
-        return False  # Just being made, or just being removed.
+    words = _owner_words(directory)
     if words == [KEPT] or len(words) != 2:
         return False
     return _start_time(int(words[0])) != words[1]
+
+
+def _owner_words(directory: Path) -> list[str]:
+    """Pid and start time; nothing while the world is just being made or removed."""
+    try:
+        return (directory / OWNER_FILE).read_text().split()
+    except OSError:
+        return []
 
 
 def _start_time(pid: int) -> str:

@@ -1,0 +1,108 @@
+"""The policy author: a clone of the policy repository, commits, and pushes over HTTPS.
+
+Shell: runs the stock `git` inside the control namespace, as an author's machine would.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from tests.support.world import PROJECT, World
+from tests.support.world_topology import CONTROL
+
+TEMPLATE: Final = PROJECT / "policy-repo-template"
+BRANCH: Final = "main"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pushed:
+    """A commit that is on the server; `at` is when `git push` came back (seconds since the epoch)."""
+
+    commit: str
+    subject: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """Where to push, and as whom."""
+
+    url: str
+    authority: Path
+    user: str
+    password: str
+
+
+class Author:
+    """Works in `directory`, which becomes a clone whose first commit is the template's files."""
+
+    def __init__(self, world: World, remote: Remote, directory: Path) -> None:
+        self._world = world
+        self._directory = directory
+        self._credentials = directory.with_suffix(".credentials")
+        self._authority = remote.authority
+        directory.mkdir()
+        parts = urlsplit(remote.url)
+        secret = f"{quote(remote.user)}:{quote(remote.password)}"
+        self._credentials.touch(mode=0o600)
+        self._credentials.write_text(f"{parts.scheme}://{secret}@{parts.netloc}\n")
+        self._git("init", "--quiet", "--initial-branch", BRANCH)
+        self._git("remote", "add", "origin", remote.url)
+
+    def take_from_template(self, *, leave_out: str) -> None:
+        """Copy the template's files, but for one folder of policies that come later."""
+        shutil.copytree(TEMPLATE, self._directory, dirs_exist_ok=True)
+        shutil.rmtree(self._directory / leave_out)
+
+    def publish(self, subject: str, files: Mapping[str, str | None] | None = None) -> Pushed:
+        """Write (or, with None, delete) files, commit everything, push."""
+        for path, text in (files or {}).items():
+            file = self._directory / path
+            if text is None:
+                file.unlink()
+                continue
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        self._git("add", "--all")
+        self._git("commit", "--quiet", "--message", subject)
+        return self._push(subject)
+
+    def revert(self, *commits: str) -> Pushed:
+        """`git revert` these, newest first, and push."""
+        self._git("revert", "--no-edit", *commits)
+        return self._push(f"git revert {' '.join(commit[:8] for commit in commits)}")
+
+    def _push(self, subject: str) -> Pushed:
+        self._git("push", "--quiet", "origin", BRANCH)
+        pushed_at = time.time()
+        commit = self._git("rev-parse", "HEAD").strip()
+        return Pushed(commit=commit, subject=subject, at=pushed_at)
+
+    def _git(self, *arguments: str) -> str:
+        store = f"credential.helper=store --file {self._credentials}"
+        command = ["git", "-C", str(self._directory), "-c", store, *arguments]
+        return self._world.run(CONTROL, command, environment=self._environment()).stdout
+
+    def _environment(self) -> Mapping[str, str]:
+        return {
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_SSL_CAINFO": str(self._authority),
+            "GIT_AUTHOR_NAME": "A. Author",
+            "GIT_AUTHOR_EMAIL": "author@example.com",
+            "GIT_COMMITTER_NAME": "A. Author",
+            "GIT_COMMITTER_EMAIL": "author@example.com",
+        }
+
+
+def template_file(path: str) -> str:
+    """A file of the template."""
+    return (TEMPLATE / path).read_text()
