@@ -32,7 +32,7 @@ from reconciler.objects import ReadCache
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
 from reconciler.sign import Signer
-from reconciler.source import GitSource, RevisionFiles
+from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 
@@ -70,6 +70,7 @@ class Reconciler:
                 tasks.create_task(self._poll())
         finally:
             await self._push.stop()
+            self._source.close()
             self._database.close()
 
     def poke(self) -> None:
@@ -100,11 +101,14 @@ class Reconciler:
 
     async def _reconcile(self) -> None:
         started = time.monotonic()
-        commit = (await asyncio.to_thread(self._source.fetch)).commit
+        last = self._publisher.publication
+        since = last.revision if last else None
+        fetched = await asyncio.to_thread(self._source.fetch, since=since)
+        commit = fetched.commit
         if commit == self._judged:
             self._say(self._outcome())
             return
-        await self._check_descent(commit)
+        self._check_descent(fetched)
         files = await asyncio.to_thread(self._source.read, commit, known=self._files)
         fetched_at = time.monotonic()
         verdict = await asyncio.to_thread(self._judge, files)
@@ -128,17 +132,14 @@ class Reconciler:
             publish_seconds=round(time.monotonic() - judged_at, 4),
         )
 
-    async def _check_descent(self, commit: str) -> None:
-        last = self._publisher.publication
-        if last is None or commit == last.revision:
+    def _check_descent(self, fetched: Fetched) -> None:
+        if fetched.relation is not Relation.DIVERGED:
             return
-        if await asyncio.to_thread(self._source.is_descendant, commit, last.revision):
-            return
-        if judgements.is_acknowledged(self._database, commit):
+        if judgements.is_acknowledged(self._database, fetched.commit):
             return
         raise StalledError(
-            f"{commit} does not descend from the enforced commit {last.revision}: the history was"
-            f" rewritten. To accept it: tidegate acknowledge {commit}",
+            f"{fetched.commit} does not descend from the enforced commit {fetched.previous}: the"
+            f" history was rewritten. To accept it: tidegate acknowledge {fetched.commit}",
             reason=Reason.HISTORY_DIVERGED,
         )
 

@@ -217,9 +217,9 @@ def _judge(where: str, repository: Path, cluster: str) -> Verdict:
     return judge(files.files, cluster=cluster, found=files.diagnostics)
 
 
-def _dsn(path: Path | None) -> str | None:
+def _dsn(path: Path | None) -> str:
     if path is None:
-        return os.environ.get("TIDEGATE_SENTRY_DSN")
+        return os.environ.get("TIDEGATE_SENTRY_DSN", "")
     try:
         return path.read_text().strip()
     except OSError as error:

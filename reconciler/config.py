@@ -83,11 +83,11 @@ def _source(repository: Fields, base: Path) -> SourceConfig:
         url=repository.text("url", required=True),
         branch=repository.text("branch", "main"),
         path=repository.text("path"),
-        ca=_path(repository, "ca", base),
+        ca_file=_path(repository, "ca", base),
         username=repository.text("username"),
         password_file=_path(repository, "passwordFile", base),
-        ssh_key=_path(repository, "sshKey", base),
-        known_hosts=_path(repository, "knownHosts", base),
+        ssh_key_file=_path(repository, "sshKey", base),
+        known_hosts_file=_path(repository, "knownHosts", base),
     )
 
 

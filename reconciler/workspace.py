@@ -1,6 +1,6 @@
 """Read a policy repository where its author works: a folder on disk, or a revision of it.
 
-In:   a path, or a revision's name and a repository
+In:   a folder, or a revision's name and a repository
 Out:  RevisionFiles, as the source would have read them
 Shell over the local disk and a local repository; no network.
 """
@@ -12,20 +12,25 @@ from pathlib import Path
 import pygit2
 
 from netpolicy.errors import StalledError
-from reconciler.source import RevisionFiles, read_folder, read_revision
+from reconciler.source import RevisionFiles, SourceConfig
+from reconciler.source.folder import read_folder
+from reconciler.source.tree import read_revision
 
 
-def load(name: str, repository: Path) -> RevisionFiles:
+def load(name: str, repository: Path, *, path: str = "") -> RevisionFiles:
     """The files of a folder if `name` is one, else of that revision of the repository.
 
-    Raises StalledError if it is neither.
+    `path` is the folder of the repository that holds `policies/`. Raises StalledError if `name` is
+    neither a folder nor a revision.
     """
-    path = Path(name)
-    if path.is_dir():
-        return read_folder(path)
-    if path.exists():
+    here = Path(name)
+    if here.is_dir():
+        return read_folder(here / path)
+    if here.exists():
         raise StalledError(f"{name}: give the repository's folder, not a file of it")
-    return read_revision(_open(repository, name), name)
+    git = _open(repository, name)
+    config = SourceConfig(url=f"file://{repository.absolute()}", path=path)
+    return read_revision(git, _commit(git, name), config, known=None)
 
 
 def _open(repository: Path, name: str) -> pygit2.Repository:
@@ -33,3 +38,10 @@ def _open(repository: Path, name: str) -> pygit2.Repository:
     if found is None:
         raise StalledError(f"{name}: no such folder, and {repository} is in no Git repository")
     return pygit2.Repository(found)
+
+
+def _commit(git: pygit2.Repository, name: str) -> pygit2.Commit:
+    try:
+        return git.revparse_single(name).peel(pygit2.Commit)
+    except (KeyError, ValueError, pygit2.GitError) as error:
+        raise StalledError(f"{name}: neither a folder nor a revision of {git.path}") from error
