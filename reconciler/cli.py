@@ -219,7 +219,7 @@ def _judge(where: str, repository: Path, cluster: str) -> Verdict:
 
 def _dsn(path: Path | None) -> str:
     if path is None:
-        return os.environ.get("TIDEGATE_SENTRY_DSN", "")
+        return crash_reports.dsn_from(os.environ)
     try:
         return path.read_text().strip()
     except OSError as error:
