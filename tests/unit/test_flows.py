@@ -16,6 +16,7 @@ from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.records import NodeNames, RevisionMeaning, flow_record
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost
+from nodeagent.local_api_messages import flow_message, flow_of
 from nodeagent.plan.generation import Attribution
 
 FRONTEND = parse_labels(["app=frontend"])
@@ -160,3 +161,8 @@ def test_a_slow_follower_learns_exactly_how_many_it_missed_and_where():
     got = asyncio.run(scene())
     assert got[FOLLOWER_BACKLOG] == Lost(5)
     assert got[-1].source.port == 60000
+
+
+def test_a_flow_survives_the_wire():
+    for flow in (_record(), _record(meaning=None, protocol=58, icmp_type=128, is_reply=True)):
+        assert flow_of(flow_message(flow)) == flow

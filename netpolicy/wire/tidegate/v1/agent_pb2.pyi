@@ -11,7 +11,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "waiting_interfaces")
+    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -36,7 +36,9 @@ class StatusResponse(_message.Message):
     FLOWS_LOST_FIELD_NUMBER: _ClassVar[int]
     FORWARDED_PACKETS_FIELD_NUMBER: _ClassVar[int]
     DROPS_FIELD_NUMBER: _ClassVar[int]
-    WAITING_INTERFACES_FIELD_NUMBER: _ClassVar[int]
+    AWAITED_INTERFACES_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    KERNEL_AGREES_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent_version: str
     started_at: float
@@ -61,8 +63,10 @@ class StatusResponse(_message.Message):
     flows_lost: int
     forwarded_packets: int
     drops: _containers.RepeatedCompositeFieldContainer[DropCount]
-    waiting_interfaces: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., waiting_interfaces: _Optional[_Iterable[str]] = ...) -> None: ...
+    awaited_interfaces: _containers.RepeatedScalarFieldContainer[str]
+    kernel_generation_digest: str
+    kernel_agrees: bool
+    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ...) -> None: ...
 
 class DropCount(_message.Message):
     __slots__ = ("reason", "direction", "packets")

@@ -1,0 +1,103 @@
+"""The agent's configuration file, `agent.yaml`.
+
+In:   a path and the bytes of the file
+Out:  AgentConfig, or what is wrong with the file
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from netpolicy.document import Document, read_documents
+from netpolicy.errors import Diagnostic, has_errors
+from netpolicy.fields import BAD_VALUE, Fields, single_document
+from nodeagent.flows.ring import DEFAULT_CAPACITY
+
+DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
+DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
+DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
+DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"
+DEFAULT_CONNTRACK_ENTRIES: Final = 262_144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcilerConfig:
+    """Where the reconciler is, how we know it, and who we are. Empty `address`: work without one."""
+
+    address: str = ""
+    server_name: str = ""
+    ca: Path = Path()
+    certificate: Path = Path()
+    key: Path = Path()
+    trust_root: Path = Path()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentConfig:
+    """Everything an agent is told. Relative paths count from the file's own folder."""
+
+    node: str
+    state_dir: Path
+    bpffs: Path
+    bpf_object: Path
+    inventory: Path
+    socket: Path
+    reconciler: ReconcilerConfig
+    conntrack_entries: int = DEFAULT_CONNTRACK_ENTRIES
+    kept_flows: int = DEFAULT_CAPACITY
+    admit_local_host: bool = True
+
+
+def decode_config(path: Path, data: bytes) -> tuple[AgentConfig | None, list[Diagnostic]]:
+    """Read the file's bytes."""
+    documents, faults = read_documents(str(path), data)
+    document = single_document(documents, faults, str(path))
+    if document is None:
+        return None, faults
+    config = _config(document, faults, path.parent.absolute())
+    return (None if has_errors(faults) else config), faults
+
+
+def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentConfig:
+    fields = Fields(document, faults)
+    config = AgentConfig(
+        node=fields.text("node", required=True),
+        state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
+        bpffs=base / fields.text("bpffs", DEFAULT_BPFFS),
+        bpf_object=base / fields.text("bpf_object", DEFAULT_BPF_OBJECT),
+        inventory=base / fields.text("inventory", required=True),
+        socket=base / fields.text("socket", DEFAULT_SOCKET),
+        reconciler=_reconciler(fields, base),
+        conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
+        kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
+        admit_local_host=fields.flag("admit_local_host", True),
+    )
+    fields.finish()
+    return config
+
+
+def _reconciler(fields: Fields, base: Path) -> ReconcilerConfig:
+    """The three sections that a channel to the reconciler needs: all of them, or none."""
+    reconciler, tls, trust = (fields.record(name) for name in ("reconciler", "tls", "trust"))
+    wanted = any((reconciler.given, tls.given, trust.given))
+    found = ReconcilerConfig(
+        address=reconciler.text("address", required=wanted),
+        server_name=reconciler.text("server_name"),
+        ca=base / tls.text("ca", required=wanted),
+        certificate=base / tls.text("certificate", required=wanted),
+        key=base / tls.text("key", required=wanted),
+        trust_root=base / trust.text("root", required=wanted),
+    )
+    for section in (reconciler, tls, trust):
+        section.finish()
+    return found
+
+
+def _positive(fields: Fields, key: str, default: int) -> int:
+    value = fields.number(key, default)
+    if value <= 0:
+        fields.fault((key,), BAD_VALUE, f"{key} must be above zero")
+    return value

@@ -1,0 +1,91 @@
+"""Ask the agent of this node.
+
+In:   the path of its socket
+Out:  its answers
+Shell over one socket. An agent that does not answer is `AgentUnreachable`, with what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, cast
+
+import grpc
+from google.protobuf.message import Message
+
+from netpolicy.flow import FlowRecord
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
+from nodeagent.flows.filters import FlowFilter
+from nodeagent.local_api_messages import filter_message, flow_of
+
+ANSWER_SECONDS: Final = 10.0
+
+
+class AgentUnreachable(Exception):
+    """The agent did not answer; the message is for people."""
+
+
+class AgentClient:
+    """One open channel to the agent."""
+
+    def __init__(self, channel: grpc.Channel, path: Path) -> None:
+        # Generated code carries no types; the answers' types are those of the .proto file.
+        self._stub: Any = agent_pb2_grpc.AgentStub(channel)  # type: ignore[no-untyped-call]
+        self._path = path
+
+    def status(self) -> pb.StatusResponse:
+        """What is enforced."""
+        answer = self._ask(self._stub.Status, pb.StatusRequest())
+        return cast(pb.StatusResponse, answer)
+
+    def endpoints(self) -> pb.EndpointsResponse:
+        """The pods of this node."""
+        answer = self._ask(self._stub.Endpoints, pb.EndpointsRequest())
+        return cast(pb.EndpointsResponse, answer)
+
+    def policy(self, endpoint: str) -> pb.PolicyResponse:
+        """One pod's policy."""
+        answer = self._ask(self._stub.Policy, pb.PolicyRequest(endpoint=endpoint))
+        return cast(pb.PolicyResponse, answer)
+
+    def identities(self) -> pb.IdentitiesResponse:
+        """Every identity."""
+        answer = self._ask(self._stub.Identities, pb.IdentitiesRequest())
+        return cast(pb.IdentitiesResponse, answer)
+
+    def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | int]:
+        """Flows, and where this reader was too slow, how many it missed."""
+        request = filter_message(wanted, last=last, follow=follow)
+        try:
+            for response in self._stub.Flows(request, timeout=None if follow else ANSWER_SECONDS):
+                yield (
+                    response.lost
+                    if response.WhichOneof("event") == "lost"
+                    else flow_of(response.flow)
+                )
+        except grpc.RpcError as error:
+            raise self._unreachable(error) from error
+
+    def _ask(self, method: Callable[..., Any], request: Message) -> Any:
+        try:
+            return method(request, timeout=ANSWER_SECONDS)
+        except grpc.RpcError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: grpc.RpcError) -> AgentUnreachable:
+        code, details = error.code(), error.details() or ""
+        if code is grpc.StatusCode.UNAVAILABLE and not self._path.exists():
+            return AgentUnreachable(
+                f"no agent listens on {self._path}: is it running? (--socket names another)"
+            )
+        return AgentUnreachable(f"the agent answers: {details} ({code.name.lower()})")
+
+
+@contextmanager
+def open_agent(path: Path) -> Iterator[AgentClient]:
+    """A client of the agent behind this socket."""
+    with grpc.insecure_channel(f"unix:{path}") as channel:
+        yield AgentClient(channel, path)

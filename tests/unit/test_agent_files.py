@@ -1,0 +1,98 @@
+"""What the agent reads from and keeps on disk: its configuration, and the feed's last snapshot."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import parse_labels
+from nodeagent.config import decode_config
+from nodeagent.readiness import say_ready
+from nodeagent.saved_feed import load_feed, save_feed
+
+WEB = parse_labels(["app=web", "io.kubernetes.pod.namespace=shop"])
+ENTRIES = (
+    AddressEntry(address="10.0.0.1", labels=WEB, namespace="shop", name="web", node="a"),
+    AddressEntry(address="10.0.0.2", labels=WEB, namespace="shop", name="web2", node="a"),
+    AddressEntry(address="192.0.2.9", labels=parse_labels(["reserved:remote-node"]), node="b"),
+)
+
+CONFIG = b"""\
+node: node-a
+inventory: inventory.yaml
+state_dir: state
+reconciler: {address: "192.0.2.1:7443", server_name: tidegate}
+tls: {ca: ca.pem, certificate: a.pem, key: a.key}
+trust: {root: root.json}
+"""
+
+
+def test_the_feed_comes_back_as_it_was_saved(tmp_path: Path):
+    path = tmp_path / "state" / "feed.json"
+    save_feed(path, ENTRIES[:1])
+    save_feed(path, ENTRIES)
+    assert load_feed(path) == ENTRIES
+    assert [found.name for found in path.parent.iterdir()] == ["feed.json"]
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"format":9,"label_sets":[],"entries":[]}',
+                                  '{"format":1,"label_sets":[],"entries":[["10.0.0.1",3]]}'])  # fmt: skip
+def test_a_damaged_feed_is_not_used(tmp_path: Path, text: str):
+    path = tmp_path / "feed.json"
+    path.write_text(text)
+    assert load_feed(path) is None
+
+
+def test_a_missing_feed_is_none(tmp_path: Path):
+    assert load_feed(tmp_path / "feed.json") is None
+
+
+def test_a_configuration_reads_with_paths_from_its_own_folder(tmp_path: Path):
+    config, faults = decode_config(tmp_path / "agent.yaml", CONFIG)
+    assert faults == []
+    assert config.node == "node-a"
+    assert config.inventory == tmp_path / "inventory.yaml"
+    assert config.state_dir == tmp_path / "state"
+    assert config.reconciler.trust_root == tmp_path / "root.json"
+    assert config.bpffs == Path("/sys/fs/bpf/tidegate")
+
+
+def test_an_agent_may_do_without_a_reconciler(tmp_path: Path):
+    config, faults = decode_config(tmp_path / "agent.yaml", b"node: a\ninventory: i.yaml\n")
+    assert faults == []
+    assert config.reconciler.address == ""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (b"node: node-a\n", b"", '"node" is missing'),
+        (b"inventory:", b"inventry:", 'unknown field "inventry"'),
+        (b"tls: {ca: ca.pem, ", b"tls: {", '"ca" is missing'),
+        (b"trust: {root: root.json}\n", b"", '"root" is missing'),
+        (b"state_dir: state", b"kept_flows: 0", "must be above zero"),
+    ],
+)
+def test_a_faulty_configuration_says_what_is_wrong(tmp_path: Path, old, new, says):
+    config, faults = decode_config(tmp_path / "agent.yaml", CONFIG.replace(old, new))
+    assert config is None
+    assert any(says in fault.message for fault in faults)
+
+
+def test_readiness_reaches_standard_output_and_the_service_manager(tmp_path, monkeypatch, capsys):
+    path = tmp_path / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(path))
+        monkeypatch.setenv("NOTIFY_SOCKET", str(path))
+        say_ready(node="node-a", revision=7, commit="c0ffee")
+        assert manager.recv(200).decode().startswith("READY=1\n")
+    assert capsys.readouterr().out == "nodeagent ready node=node-a revision=7 commit=c0ffee\n"
+
+
+def test_without_a_service_manager_only_the_line_is_written(monkeypatch, capsys):
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    say_ready(node="n", revision=1, commit="")
+    assert capsys.readouterr().out.endswith("commit=none\n")
