@@ -48,7 +48,9 @@ class CloneStore:
         """
         with self._lock(fcntl.LOCK_SH):
             try:
-                yield open_bare(self.clone)
+                repository = open_bare(self.clone)
+                _check_fetched(repository)
+                yield repository
             except (pygit2.GitError, KeyError) as error:
                 if self.clone.exists():
                     self._marker.touch()
@@ -146,6 +148,14 @@ def load_commit(repository: pygit2.Repository, commit: str) -> pygit2.Commit:
     if not has_commit(repository, commit):
         raise StalledError(f"there is no commit {commit[:64]} in the clone", reason="NoSuchCommit")
     return repository[commit].peel(pygit2.Commit)
+
+
+def _check_fetched(repository: pygit2.Repository) -> None:
+    """Raise KeyError if a commit that was fetched is gone: a lost pack is not a lost history."""
+    for name in repository.references:
+        target = repository.references[name].target
+        if name.startswith(FETCHED) and not has_commit(repository, str(target)):
+            raise KeyError(name)
 
 
 def _packs(repository: Path) -> set[Path]:

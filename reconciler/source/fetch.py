@@ -98,7 +98,7 @@ def fetch(config: SourceConfig, store: CloneStore) -> FetchAnswer:
                 store.compact(repository)
                 return result
         fresh = store.begin_next()
-        # A redirect could carry the password to another server.
+        # A redirect could carry the password to another host; libgit2 then allows the same only.
         fresh.config["http.followRedirects"] = False
         result = _bring(config, fresh)
         if not has_commit(fresh, result.commit):

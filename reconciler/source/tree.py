@@ -81,10 +81,10 @@ def _load(walk: _Walk, blobs: dict[str, str], known: RevisionFiles | None) -> It
     for path, blob_id in sorted(blobs.items()):
         data = had.get(blob_id)
         size = len(data) if data is not None else walk.size_of(blob_id)
-        total += size
         if size > walk.limits.max_file_bytes:
             walk.found(TreeFault.FILE_TOO_LARGE, path, f"{size} bytes: larger than allowed")
             continue
+        total += size
         if total > walk.limits.max_total_bytes:
             walk.found(TreeFault.TOO_MANY_BYTES, path, "all files together are larger than allowed")
             return
