@@ -133,5 +133,5 @@ def test_every_answer_survives_the_way_back() -> None:
 
 @pytest.mark.parametrize("line", ["[]", "{}", '{"kind": "drop", "x": 1}', '{"kind": "lost"}', "x"])
 def test_an_answer_of_unknown_shape_is_an_error(line: str) -> None:
-    with pytest.raises(ValueError, match="shape|kind|object|Expecting"):
+    with pytest.raises(ValueError, match=r"shape|kind|object|Expecting"):
         messages.decode_answer(line)
