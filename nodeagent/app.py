@@ -1,0 +1,166 @@
+"""The agent: joins its parts, in the order that leaves no pod without policy.
+
+In:   AgentConfig
+Out:  a process that runs until it is told to stop
+Shell.
+
+Holds always:
+1. The last good bundle is enforced before anything that needs the network is tried.
+2. Stopping, or dying, leaves programs, maps and filters as they are: enforcement goes on.
+3. A task that dies of a bug takes the agent down, loudly; its supervisor starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import time
+from collections.abc import Coroutine
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from netpolicy import crash_reports
+from netpolicy.bundle import Bundle
+from nodeagent.config import AgentConfig
+from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
+from nodeagent.endpoints.interfaces import watch_interfaces
+from nodeagent.endpoints.inventory_watch import watch_local_view
+from nodeagent.enforcer import Enforcer
+from nodeagent.flow_pump import FlowPump
+from nodeagent.flows.ring import FlowRing
+from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
+from nodeagent.planner import Planner
+from nodeagent.readiness import notify, say_ready
+from nodeagent.reconciler_channel import ReconcilerChannel, load_last_good
+
+log = structlog.get_logger()
+
+AGENT_STARTED: Final = "agent_started"
+AGENT_READY: Final = "agent_ready"
+AGENT_WAITS: Final = "agent_waits"
+AGENT_STOPPED: Final = "agent_stopped"
+PATIENCE_IF_ADOPTED_SECONDS: Final = 5.0
+"""How long a restarted agent waits to plan anew before it says that it is ready: pods are under policy."""
+
+
+def datapath_config(config: AgentConfig) -> DatapathConfig:
+    """The datapath's part of the configuration."""
+    return DatapathConfig(
+        bpffs=config.bpffs,
+        object_path=config.bpf_object,
+        conntrack_entries=config.conntrack_entries,
+    )
+
+
+async def run_agent(config: AgentConfig) -> None:
+    """Run until SIGTERM or SIGINT. Raises DatapathError if the datapath cannot be loaded."""
+    crash_reports.init("nodeagent", dsn=crash_reports.dsn_from(os.environ), node=config.node)
+    outcome = await asyncio.to_thread(ensure_loaded, datapath_config(config))
+    with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
+        log.info(AGENT_STARTED, version=version("tidegate"), datapath=outcome.name.lower())
+        bundle = await asyncio.to_thread(load_last_good, config)
+        # What was decoded lives as long as the agent: keep the collector from walking it.
+        gc.freeze()
+        await Agent(config, datapath, bundle).run()
+    log.info(AGENT_STOPPED)
+
+
+class Agent:
+    """The parts, and the tasks that run them."""
+
+    def __init__(self, config: AgentConfig, datapath: Datapath, bundle: Bundle | None) -> None:
+        self._config = config
+        self._enforcer = Enforcer(datapath)
+        self._adopted = self._enforcer.active_label is not None
+        self._planner = Planner(
+            self._enforcer,
+            node=config.node,
+            state_dir=config.state_dir,
+            admit_local_host=config.admit_local_host,
+            bundle=bundle,
+        )
+        ring = FlowRing(config.kept_flows)
+        self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
+        self._channel = ReconcilerChannel(
+            config, apply=self._planner.take_bundle, inventory=self._planner.take_feed
+        )
+        self._parts = AgentParts(
+            node=config.node,
+            version=version("tidegate"),
+            started_at=time.time(),
+            datapath=datapath,
+            enforcer=self._enforcer,
+            planner=self._planner,
+            ring=ring,
+            channel=self._channel,
+        )
+
+    async def run(self) -> None:
+        """Run every task until one dies or the agent is told to stop."""
+        stopping = _stop_signal()
+        self._pump.start()
+        tasks = [
+            self._spawn("planner", self._planner.run()),
+            self._spawn("inventory", self._follow_inventory(self._config.inventory)),
+            self._spawn("interfaces", self._follow_interfaces()),
+        ]
+        server = await serve(self._parts, self._config.socket)
+        tasks.append(self._spawn("readiness", self._become_ready()))
+        tasks.append(self._spawn("receiver", self._channel.run()))
+        stopped = asyncio.create_task(stopping.wait(), name="stop")
+        try:
+            await _first_end(stopped, tasks)
+        finally:
+            notify("STOPPING=1")
+            for task in (*tasks, stopped):
+                task.cancel()
+            await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            await server.stop(STOP_GRACE_SECONDS)
+            self._pump.stop()
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        return asyncio.create_task(work, name=name)
+
+    async def _follow_inventory(self, path: Path) -> None:
+        async for view in watch_local_view(path, self._config.node):
+            self._planner.take_view(view)
+
+    async def _follow_interfaces(self) -> None:
+        async for interfaces in watch_interfaces():
+            await self._planner.take_interfaces(interfaces)
+
+    async def _become_ready(self) -> None:
+        patience = PATIENCE_IF_ADOPTED_SECONDS if self._adopted else None
+        try:
+            await asyncio.wait_for(self._planner.first_plan.wait(), patience)
+        except TimeoutError:
+            log.warning(AGENT_WAITS, why="inputs are missing; the kernel keeps what it enforces")
+        label = self._enforcer.active_label
+        commit = label.commit if label else ""
+        log.info(AGENT_READY, revision=commit, datapath_revision=self._enforcer.revision)
+        say_ready(node=self._config.node, revision=self._enforcer.revision, commit=commit)
+        await asyncio.Event().wait()
+
+
+async def _first_end(stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]]) -> None:
+    """Return when told to stop; raise what ended any other task, which none should."""
+    await asyncio.wait((stopped, *tasks), return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        if task.done():
+            error = task.exception() or RuntimeError(f"task {task.get_name()} ended")
+            crash_reports.report(error)
+            raise error
+
+
+def _stop_signal() -> asyncio.Event:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    return stopping

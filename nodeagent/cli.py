@@ -1,0 +1,246 @@
+"""`nodeagent`: run the agent, and ask it or the kernel what they hold.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from nodeagent.cli_bpf import bpf
+from nodeagent.cli_options import (
+    asking_agent,
+    config_option,
+    fail,
+    output_option,
+    read_config,
+    socket_option,
+)
+
+_EXAMPLES: Final = """\b
+Examples:
+  nodeagent run --config /etc/tidegate/agent.yaml
+  nodeagent status
+  nodeagent policy get e-commerce/frontend
+  nodeagent flows --follow --verdict DROPPED
+  nodeagent bpf policy get          (works without the agent)
+"""
+
+
+class _LazyGroup(click.Group):
+    """Imports `trace` only when it is asked for: it brings BCC."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "trace"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "trace":
+            return super().get_command(ctx, cmd_name)
+        from nodeagent.trace.cli import trace  # noqa: PLC0415
+
+        return trace
+
+
+@click.group(cls=_LazyGroup, epilog=_EXAMPLES)
+@click.version_option(package_name="tidegate", prog_name="nodeagent")
+def main() -> None:
+    """Enforce network policy on this node, and show what is enforced."""
+
+
+@main.command()
+@config_option
+@click.option("--verbose", is_flag=True, help="Log more.")
+def run(config_path: Path, verbose: bool) -> None:
+    """Run the agent. Stopping it leaves enforcement as it is."""
+    from netpolicy.errors import StalledError  # noqa: PLC0415
+    from nodeagent.app import run_agent  # noqa: PLC0415  # only this command pays for its memory
+    from nodeagent.datapath import DatapathError  # noqa: PLC0415
+    from nodeagent.logs import configure_logs  # noqa: PLC0415
+
+    config = read_config(config_path)
+    configure_logs(node=config.node, verbose=verbose)
+    try:
+        asyncio.run(run_agent(config))
+    except DatapathError as error:
+        fail(f"the datapath does not work: {error}")
+    except StalledError as error:
+        fail(str(error))
+
+
+@main.command()
+@socket_option
+@output_option("table", "json")
+def status(socket: Path | None, config_path: Path, output: str) -> None:
+    """What is enforced, and whether it is what is desired."""
+    from nodeagent import cli_render  # noqa: PLC0415
+    from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
+
+    with asking_agent(socket, config_path) as agent:
+        found = agent.status()
+    if output == "json":
+        cli_render.print_json(message_fields(found))
+    else:
+        cli_render.print_status(found)
+
+
+@main.group()
+def endpoint() -> None:
+    """The pods of this node."""
+
+
+@endpoint.command("list")
+@socket_option
+@output_option("table", "json")
+def endpoint_list(socket: Path | None, config_path: Path, output: str) -> None:
+    """List the pods of this node."""
+    from nodeagent import cli_render  # noqa: PLC0415
+    from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
+
+    with asking_agent(socket, config_path) as agent:
+        found = agent.endpoints()
+    if output == "json":
+        cli_render.print_json(message_fields(found)["endpoints"])
+        return
+    cli_render.print_table(
+        ("ID", "POD", "IDENTITY", "ADDRESSES", "INTERFACE", "INGRESS", "EGRESS", "POLICIES"),
+        (
+            (
+                e.id,
+                f"{e.namespace}/{e.pod}",
+                e.identity,
+                " ".join(e.addresses),
+                e.interface if e.attached else f"{e.interface} (awaited)",
+                "default-deny" if e.ingress_default_deny else "open",
+                "default-deny" if e.egress_default_deny else "open",
+                " ".join(e.policies) or "-",
+            )
+            for e in found.endpoints
+        ),
+    )
+
+
+@main.group()
+def policy() -> None:
+    """The policy of a pod."""
+
+
+@policy.command("get")
+@click.argument("endpoint_name", metavar="ENDPOINT")
+@socket_option
+@output_option("table", "json")
+def policy_get(endpoint_name: str, socket: Path | None, config_path: Path, output: str) -> None:
+    """Show the policy of ENDPOINT: an id, or NAMESPACE/POD."""
+    from nodeagent import cli_render  # noqa: PLC0415
+    from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
+
+    with asking_agent(socket, config_path) as agent:
+        found = agent.policy(endpoint_name)
+    if output == "json":
+        cli_render.print_json(message_fields(found))
+    else:
+        cli_render.print_policy(found)
+
+
+@main.group()
+def identity() -> None:
+    """The identities this node knows."""
+
+
+@identity.command("list")
+@socket_option
+@output_option("table", "json")
+def identity_list(socket: Path | None, config_path: Path, output: str) -> None:
+    """List identities: their numbers mean something on this node only."""
+    from nodeagent import cli_render  # noqa: PLC0415
+    from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
+
+    with asking_agent(socket, config_path) as agent:
+        found = agent.identities()
+    if output == "json":
+        cli_render.print_json(message_fields(found)["identities"])
+        return
+    cli_render.print_table(
+        ("IDENTITY", "CLASS", "ADDRESSES", "LABELS"),
+        ((i.number, i.peer_class, i.addresses, ",".join(i.labels)) for i in found.identities),
+    )
+
+
+@main.command()
+@socket_option
+@click.option("--follow", "-f", is_flag=True, help="Go on with new flows.")
+@click.option("--last", type=click.IntRange(min=0), default=0, help="Only the last N; 0: all kept.")
+@click.option(
+    "--verdict",
+    "verdicts",
+    multiple=True,
+    type=click.Choice(["FORWARDED", "DROPPED", "AUDIT"], case_sensitive=False),
+)
+@click.option("--direction", "directions", multiple=True,
+              type=click.Choice(["INGRESS", "EGRESS"], case_sensitive=False))  # fmt: skip
+@click.option(
+    "--pod", "pods", multiple=True, help="NAMESPACE/POD, NAMESPACE/ or POD, at either end."
+)
+@click.option(
+    "--port", "ports", multiple=True, type=click.IntRange(1, 65535), help="Destination port."
+)
+@output_option("text", "json")
+def flows(  # noqa: PLR0917
+    socket: Path | None,
+    config_path: Path,
+    follow: bool,
+    last: int,
+    verdicts: tuple[str, ...],
+    directions: tuple[str, ...],
+    pods: tuple[str, ...],
+    ports: tuple[int, ...],
+    output: str,
+) -> None:
+    """Show flows: one line each; as JSON, one object a line with Hubble's names."""
+    from netpolicy.flow import flow_json, flow_text  # noqa: PLC0415
+    from nodeagent.flows.filters import FlowFilter  # noqa: PLC0415
+
+    wanted = FlowFilter(
+        verdicts=frozenset(map(str.upper, verdicts)),
+        directions=frozenset(map(str.upper, directions)),
+        pods=frozenset(pods),
+        ports=frozenset(ports),
+    )
+    with asking_agent(socket, config_path) as agent:
+        for item in agent.flows(wanted, last=last, follow=follow):
+            if isinstance(item, int):
+                click.echo(f"nodeagent: {item} flows lost here: this reader is too slow", err=True)
+            else:
+                click.echo(json.dumps(flow_json(item)) if output == "json" else flow_text(item))
+                if follow:
+                    sys.stdout.flush()
+
+
+@main.command()
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def detach(config_path: Path, yes: bool) -> None:
+    """Remove every filter, program and map of the agent: pods are without policy afterwards."""
+    from nodeagent.app import datapath_config  # noqa: PLC0415
+    from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
+
+    config = read_config(config_path)
+    if not yes:
+        click.confirm("Pods of this node will be without any policy. Go on?", abort=True)
+    try:
+        Datapath.open(datapath_config(config)).remove_all()
+    except DatapathError as error:
+        fail(str(error))
+    click.echo("removed: this node enforces nothing")
+
+
+main.add_command(bpf)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""`nodeagent bpf`: what the kernel holds, read from the pinned maps. Works without the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from nodeagent.cli_options import config_option, fail, output_option, read_config
+
+if TYPE_CHECKING:
+    from nodeagent.datapath import Datapath
+
+
+@click.group()
+def bpf() -> None:
+    """What the kernel holds, read from its maps; works without the agent."""
+
+
+@bpf.group("policy")
+def bpf_policy() -> None:
+    """The active generation's policy map."""
+
+
+@bpf_policy.command("get")
+@click.argument("endpoint", required=False)
+@config_option
+@output_option("table", "json")
+def bpf_policy_get(endpoint: str | None, config_path: Path, output: str) -> None:
+    """Show the active entries: of all tables, or of ENDPOINT's (its id)."""
+    from nodeagent import cli_render  # noqa: PLC0415
+    from nodeagent.policy_rows import policy_rows  # noqa: PLC0415
+
+    with _datapath(config_path) as datapath:
+        active = datapath.control().active
+        if active is None:
+            fail("no generation is active: the kernel refuses every packet of every pod")
+        policy, class_of, port_class_of, tables = datapath.read_generation(active)
+    table = None
+    if endpoint is not None:
+        known = {str(number): found.table for number, found in tables.items()}
+        if endpoint not in known:
+            fail(f'no endpoint "{endpoint}" in the kernel; known: {", ".join(sorted(known))}')
+        table = known[endpoint]
+    rows = policy_rows(policy, class_of, port_class_of, identities={}, table=table)
+    if output == "json":
+        cli_render.print_json([_row_fields(row) for row in map(asdict, rows)])
+        return
+    cli_render.print_table(
+        ("TABLE", "DIRECTION", "VERDICT", "CLASS", "IDENTITIES", "PORTS", "COOKIE"),
+        (
+            (
+                row.table,
+                row.direction.word,
+                row.verdict.name.lower(),
+                row.peer_class,
+                cli_render.peers_text(row.peers, row.peer_count),
+                row.ports,
+                row.cookie,
+            )
+            for row in rows
+        ),
+    )
+
+
+@bpf.group("ct")
+def bpf_ct() -> None:
+    """The conntrack table."""
+
+
+@bpf_ct.command("list")
+@config_option
+@output_option("table", "json")
+def bpf_ct_list(config_path: Path, output: str) -> None:
+    """List the flows that the kernel tracks."""
+    from nodeagent import cli_render  # noqa: PLC0415
+
+    with _datapath(config_path) as datapath:
+        entries = [asdict(entry) for entry in datapath.read_conntrack()]
+    if output == "json":
+        cli_render.print_json(entries)
+        return
+    columns = tuple(entries[0]) if entries else ("(no flows)",)
+    cli_render.print_table(
+        tuple(name.upper() for name in columns), (tuple(entry.values()) for entry in entries)
+    )
+
+
+def _row_fields(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {"direction": row["direction"].word, "verdict": row["verdict"].name.lower()}
+
+
+@contextmanager
+def _datapath(config_path: Path) -> Iterator[Datapath]:
+    from nodeagent.app import datapath_config  # noqa: PLC0415
+    from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
+
+    config = read_config(config_path)
+    try:
+        with closing(Datapath.open(datapath_config(config))) as datapath:
+            yield datapath
+    except DatapathError as error:
+        fail(f"the pinned maps cannot be read: {error}")

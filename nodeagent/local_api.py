@@ -1,0 +1,238 @@
+"""Answer the node's own command line, on a unix socket that only the agent's user may open.
+
+In:   questions (netpolicy/wire/tidegate/v1/agent.proto)
+Out:  what the agent knows and what the kernel holds; nothing is changed from here
+Shell over one socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from typing import Protocol as Shape
+
+import grpc
+
+from netpolicy.rules import Direction, Mode, RuleId
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
+from nodeagent.datapath import Datapath
+from nodeagent.enforcer import Enforcer, Installed
+from nodeagent.flows.ring import FlowRing, Lost
+from nodeagent.local_api_messages import filter_of, flow_message, rule_message
+from nodeagent.plan.generation import LocalEndpoint, TableFlag
+from nodeagent.planner import Planner
+from nodeagent.policy_rows import PolicyRow, policy_rows
+
+Context = grpc.aio.ServicerContext[Any, Any]
+STOP_GRACE_SECONDS: Final = 0.2
+_NOT_PLANNED: Final = "the agent does not enforce a plan of its own yet"
+
+
+class Channel(Shape):
+    """What the agent tells of its channel to the reconciler."""
+
+    def describe(self, status: pb.StatusResponse) -> None:
+        """Fill in the fields about the channel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentParts:
+    """What the answers are read from."""
+
+    node: str
+    version: str
+    started_at: float
+    datapath: Datapath
+    enforcer: Enforcer
+    planner: Planner
+    ring: FlowRing
+    channel: Channel
+
+
+class AgentService(agent_pb2_grpc.AgentServicer):
+    """One method a question."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        self._parts = parts
+
+    async def Status(self, _request: pb.StatusRequest, _context: Context) -> pb.StatusResponse:
+        """What is enforced, whether it is what is desired, and what was seen."""
+        parts = self._parts
+        label = parts.enforcer.active_label
+        counters = parts.datapath.counters()
+        plan_status = parts.planner.status
+        status = pb.StatusResponse(
+            node=parts.node,
+            agent_version=parts.version,
+            started_at=parts.started_at,
+            datapath_revision=parts.enforcer.revision,
+            kernel_generation_digest=label.generation_digest if label else "",
+            applied_at=plan_status.applied_at,
+            plan_error=plan_status.error,
+            plan_error_reason=plan_status.reason,
+            awaited_interfaces=plan_status.awaited_interfaces,
+            flows_seen=parts.ring.seen,
+            flows_lost=counters.lost_events,
+            forwarded_packets=counters.forwarded,
+            drops=[
+                pb.DropCount(reason=reason, direction=Direction(direction).word, packets=packets)
+                for (reason, direction), packets in sorted(counters.drops.items())
+            ],
+        )
+        if parts.enforcer.installed is not None:
+            await self._describe_installed(status, parts.enforcer.installed)
+        parts.channel.describe(status)
+        status.in_sync = not status.plan_error and status.kernel_agrees
+        return status
+
+    async def _describe_installed(self, status: pb.StatusResponse, installed: Installed) -> None:
+        plan, origin = installed.plan, installed.origin
+        status.commit = origin.commit
+        status.sequence = origin.sequence
+        status.bundle_digest = origin.bundle_digest
+        status.generation_digest = plan.generation.digest
+        status.endpoints = len(plan.endpoints)
+        status.policy_entries = len(plan.generation.policy)
+        status.addresses = len(plan.addresses.exact) + len(plan.addresses.prefixes)
+        status.kernel_agrees = await asyncio.to_thread(self._parts.enforcer.kernel_agrees)
+
+    async def Endpoints(
+        self, _request: pb.EndpointsRequest, context: Context
+    ) -> pb.EndpointsResponse:
+        """The pods of this node."""
+        installed = await self._installed(context)
+        return pb.EndpointsResponse(
+            endpoints=[self._endpoint(installed, e) for e in installed.plan.endpoints]
+        )
+
+    async def Policy(self, request: pb.PolicyRequest, context: Context) -> pb.PolicyResponse:
+        """One pod's policies, and the entries they became."""
+        installed = await self._installed(context)
+        wanted = request.endpoint
+        for endpoint in installed.plan.endpoints:
+            if wanted in (str(endpoint.endpoint_id), f"{endpoint.namespace}/{endpoint.name}"):
+                return self._policy(installed, endpoint)
+        return await context.abort(
+            grpc.StatusCode.NOT_FOUND, f'no endpoint "{wanted}": use an id or NAMESPACE/POD'
+        )
+
+    async def Identities(
+        self, _request: pb.IdentitiesRequest, context: Context
+    ) -> pb.IdentitiesResponse:
+        """Every identity the node knows, and how many addresses have it."""
+        plan = (await self._installed(context)).plan
+        behind = Counter([*plan.addresses.exact.values(), *plan.addresses.prefixes.values()])
+        return pb.IdentitiesResponse(
+            identities=[
+                pb.Identity(
+                    number=number,
+                    labels=map(str, labels),
+                    peer_class=plan.generation.class_of[number],
+                    addresses=behind[number],
+                )
+                for number, labels in sorted(plan.identities.items())
+            ]
+        )
+
+    async def Flows(
+        self, request: pb.FlowsRequest, _context: Context
+    ) -> AsyncIterator[pb.FlowsResponse]:
+        """The last flows that match, then each new one."""
+        wanted = filter_of(request)
+        with self._parts.ring.follow() as follower:
+            kept = [flow for flow in self._parts.ring.kept() if wanted.matches(flow)]
+            for flow in kept[-request.last :] if request.last else kept:
+                yield pb.FlowsResponse(flow=flow_message(flow))
+            if not request.follow:
+                return
+            async for item in follower:
+                if isinstance(item, Lost):
+                    yield pb.FlowsResponse(lost=item.count)
+                elif wanted.matches(item):
+                    yield pb.FlowsResponse(flow=flow_message(item))
+
+    async def _installed(self, context: Context) -> Installed:
+        installed = self._parts.enforcer.installed
+        if installed is None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, _NOT_PLANNED)
+        assert installed is not None  # abort raises
+        return installed
+
+    def _endpoint(self, installed: Installed, endpoint: LocalEndpoint) -> pb.Endpoint:
+        plan = installed.plan
+        table = plan.generation.endpoint_tables[endpoint.endpoint_id]
+        labels = plan.identities[endpoint.identity]
+        return pb.Endpoint(
+            id=endpoint.endpoint_id,
+            namespace=endpoint.namespace,
+            pod=endpoint.name,
+            identity=endpoint.identity,
+            labels=map(str, labels),
+            addresses=endpoint.addresses,
+            interface=endpoint.interface,
+            attached=self._parts.enforcer.is_placed(endpoint.endpoint_id),
+            ingress_default_deny=TableFlag.DENY_INGRESS in table.flags,
+            egress_default_deny=TableFlag.DENY_EGRESS in table.flags,
+            table=table.table,
+            policies=sorted(
+                str(policy.id)
+                for policy in plan.inputs.policies
+                if policy.mode is Mode.ENFORCE and policy.subject.matches(labels)
+            ),
+        )
+
+    def _policy(self, installed: Installed, endpoint: LocalEndpoint) -> pb.PolicyResponse:
+        plan = installed.plan
+        generation = plan.generation
+        table = generation.endpoint_tables[endpoint.endpoint_id]
+        rows = policy_rows(
+            generation.policy,
+            generation.class_of,
+            generation.port_class_of,
+            identities=plan.identities,
+            table=table.table,
+        )
+
+        def isolating(cookie: int) -> tuple[RuleId, ...]:
+            return generation.attributions[cookie].rules if cookie else ()
+
+        return pb.PolicyResponse(
+            endpoint=self._endpoint(installed, endpoint),
+            rows=[self._row(installed, row) for row in rows],
+            ingress_isolated_by=map(rule_message, isolating(table.ingress_cookie)),
+            egress_isolated_by=map(rule_message, isolating(table.egress_cookie)),
+        )
+
+    def _row(self, installed: Installed, row: PolicyRow) -> pb.PolicyRow:
+        because = installed.plan.generation.attributions[row.cookie]
+        return pb.PolicyRow(
+            direction=row.direction.word,
+            verdict=row.verdict.name.lower(),
+            peers=row.peers,
+            peer_count=row.peer_count,
+            ports=row.ports,
+            outcome=because.outcome,
+            rules=map(rule_message, because.rules),
+        )
+
+
+async def serve(parts: AgentParts, path: Path) -> grpc.aio.Server:
+    """Listen on the socket; a stale one of an earlier run is replaced."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    server = grpc.aio.server()
+    agent_pb2_grpc.add_AgentServicer_to_server(AgentService(parts), server)  # type: ignore[no-untyped-call]
+    # The socket is made here: nobody else may open it, not even for a moment.
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{path}")
+    finally:
+        os.umask(before)
+    await server.start()
+    return server

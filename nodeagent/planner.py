@@ -1,0 +1,261 @@
+"""Keep the kernel on the plan that everything known calls for.
+
+In:   verified bundles, the local view, the inventory feed, interfaces
+Out:  what the Enforcer does; a status
+Shell. One plan at a time; inputs that change meanwhile are planned together afterwards.
+
+Holds always:
+1. A bundle that cannot be enforced is not taken: its giver learns why, and the last good one stays.
+2. What a kernel already enforces is not replaced by a plan made from less than it was made from.
+3. Without any bundle, ever, the bootstrap policy is in force.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from netpolicy import crash_reports
+from netpolicy.bundle import Bundle
+from netpolicy.errors import StalledError
+from netpolicy.inventory import AddressEntry
+from nodeagent.datapath import DatapathError, GenerationLabel
+from nodeagent.endpoints.local_pods import LocalView
+from nodeagent.enforcer import Enforcer, PolicyOrigin
+from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
+from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.saved_feed import load_feed, save_feed
+
+log = structlog.get_logger()
+
+PLAN_APPLIED: Final = "plan_applied"
+PLAN_FAILED: Final = "plan_failed"
+BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
+FEED_NOT_SAVED: Final = "feed_not_saved"
+FEED_FILE: Final = "inventory-feed.json"
+VIEW_PATIENCE_SECONDS: Final = 20.0
+RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What the plan is made from, as far as it is known. None: not (yet)."""
+
+    bundle: Bundle | None = None
+    view: LocalView | None = None
+    feed: tuple[AddressEntry, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanStatus:
+    """How the last attempt went. Empty `error`: what is desired is enforced."""
+
+    applied_at: float = 0.0
+    error: str = ""
+    reason: str = ""
+    awaited_interfaces: tuple[str, ...] = ()
+
+
+class Planner:
+    """Joins the inputs and drives the enforcer."""
+
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        *,
+        node: str,
+        state_dir: Path,
+        admit_local_host: bool,
+        bundle: Bundle | None,
+    ) -> None:
+        self._enforcer = enforcer
+        self._node = node
+        self._admit_local_host = admit_local_host
+        self._feed_path = state_dir / FEED_FILE
+        self._lock = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._view_known = asyncio.Event()
+        self._interfaces: Mapping[str, int] = {}
+        self._found = enforcer.active_label
+        self._known = Known(
+            bundle=_unless_older(bundle, self._found), feed=load_feed(self._feed_path)
+        )
+        self.first_plan = asyncio.Event()
+        self.status = PlanStatus()
+
+    @property
+    def busy(self) -> bool:
+        """True while something is being planned, or waits to be."""
+        return self._changed.is_set() or self._lock.locked()
+
+    def retry_now(self) -> None:
+        """Plan again without waiting for an input or for patience to run out."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Plan again after each change, and after a failure, with growing patience."""
+        failures = 0
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            try:
+                async with self._lock:
+                    await self._replan(self._known)
+                failures = 0
+            except (DatapathError, StalledError) as error:
+                self._note_failure(error)
+                delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
+                failures += 1
+                asyncio.get_running_loop().call_later(delay, self._changed.set)
+
+    async def take_bundle(self, bundle: Bundle) -> str:
+        """Enforce a verified bundle; return the generation's digest, or raise why it cannot be."""
+        await self._await_view()
+        async with self._lock:
+            try:
+                plan = await self._replan(replace(self._known, bundle=bundle))
+            except (DatapathError, StalledError) as error:
+                self._note_failure(error)
+                self._changed.set()
+                raise
+        if plan is None:
+            raise StalledError("the agent does not know its pods yet", reason="NoInventory")
+        return plan.generation.digest
+
+    async def take_feed(self, entries: tuple[AddressEntry, ...]) -> None:
+        """Use, and keep for the next start, what the reconciler says lies behind each address."""
+        if entries == self._known.feed:
+            return
+        self._known = replace(self._known, feed=entries)
+        self._changed.set()
+        try:
+            await asyncio.to_thread(save_feed, self._feed_path, entries)
+        except OSError as error:
+            log.error(FEED_NOT_SAVED, path=str(self._feed_path), error=error.strerror)
+
+    def take_view(self, view: LocalView) -> None:
+        """Use what the inventory file says of this node."""
+        self._known = replace(self._known, view=view)
+        self._view_known.set()
+        self._changed.set()
+
+    async def take_interfaces(self, interfaces: Mapping[str, int]) -> None:
+        """Attach pods whose interface appeared."""
+        self._interfaces = interfaces
+        async with self._lock:
+            try:
+                self._place()
+            except DatapathError as error:
+                self._note_failure(error)
+                self._changed.set()
+
+    async def _await_view(self) -> None:
+        try:
+            await asyncio.wait_for(self._view_known.wait(), VIEW_PATIENCE_SECONDS)
+        except TimeoutError as error:
+            raise StalledError(
+                "the inventory file could not be read yet", reason="NoInventory"
+            ) from error
+
+    async def _replan(self, known: Known) -> NodePlan | None:
+        """Plan and enforce; take `known` as known only if that worked. None: too little is known."""
+        inputs = self._inputs(known)
+        if inputs is None:
+            self._place()
+            return None
+        started = time.monotonic()
+        installed = self._enforcer.installed
+        origin = _origin(known.bundle)
+        if (
+            installed is not None
+            and not self._enforcer.is_torn
+            and (installed.plan.inputs, installed.origin) == (inputs, origin)
+        ):
+            self._place()
+            return installed.plan
+        kept = installed.plan.numbers if installed else None
+        plan = await asyncio.to_thread(plan_node, inputs, kept=kept)
+        flips = await self._enforcer.enforce(plan, origin)
+        # Only the bundle: view and feed may have changed meanwhile, and are planned next.
+        self._known = replace(self._known, bundle=known.bundle)
+        self._place()
+        self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
+        return plan
+
+    def _inputs(self, known: Known) -> PlanInputs | None:
+        if known.view is None:
+            return None
+        if known.bundle is None and self._found is not None and self._found.sequence > 0:
+            # A kernel that enforces a bundle waits for a bundle; bootstrap policy would cut pods off.
+            return None
+        return PlanInputs(
+            node=self._node,
+            policies=known.bundle.policies if known.bundle else BOOTSTRAP_POLICIES,
+            pods=known.view.pods,
+            entries=(*known.view.entries, *(known.feed or ())),
+            node_addresses=known.view.node_addresses,
+            admit_local_host=self._admit_local_host,
+        )
+
+    def _place(self) -> None:
+        """Put this node's pods under policy, as far as their interfaces are there."""
+        if not self._interfaces:
+            return
+        if self._enforcer.installed is None:
+            pods = self._known.view.pods if self._known.view else ()
+            self._enforcer.guard(
+                self._interfaces[pod.interface] for pod in pods if pod.interface in self._interfaces
+            )
+            return
+        if not self.first_plan.is_set():
+            self._enforcer.forget_strangers(self._interfaces)
+        awaited = self._enforcer.place_endpoints(self._interfaces)
+        self.status = replace(self.status, awaited_interfaces=awaited)
+        self.first_plan.set()
+
+    def _note_success(
+        self, plan: NodePlan, origin: PolicyOrigin, *, flips: int, seconds: float
+    ) -> None:
+        crash_reports.set_revision(origin.commit)
+        self.status = replace(self.status, applied_at=time.time(), error="", reason="")
+        log.info(
+            PLAN_APPLIED,
+            revision=origin.commit,
+            sequence=origin.sequence,
+            digest=origin.bundle_digest,
+            generation=plan.generation.digest,
+            datapath_revision=self._enforcer.revision,
+            flips=flips,
+            endpoints=len(plan.endpoints),
+            entries=len(plan.generation.policy),
+            identities=len(plan.identities),
+            addresses=len(plan.addresses.exact) + len(plan.addresses.prefixes),
+            milliseconds=round(seconds * 1000, 1),
+        )
+
+    def _note_failure(self, error: DatapathError | StalledError) -> None:
+        reason = error.reason if isinstance(error, StalledError) else "DatapathFailed"
+        self.status = replace(self.status, error=str(error), reason=reason)
+        log.error(PLAN_FAILED, reason=reason, error=str(error))
+
+
+def _unless_older(bundle: Bundle | None, found: GenerationLabel | None) -> Bundle | None:
+    """A store older than the kernel (restored from a backup, say) must not undo a revision."""
+    if bundle is not None and found is not None and bundle.sequence < found.sequence:
+        log.error(BUNDLE_BEHIND_KERNEL, stored=bundle.sequence, enforced=found.sequence)
+        return None
+    return bundle
+
+
+def _origin(bundle: Bundle | None) -> PolicyOrigin:
+    if bundle is None:
+        return PolicyOrigin()
+    return PolicyOrigin(
+        commit=bundle.revision, sequence=bundle.sequence, bundle_digest=bundle.digest
+    )

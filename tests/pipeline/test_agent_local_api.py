@@ -1,0 +1,184 @@
+"""`nodeagent`'s commands against a real socket, with a kernel in memory behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import stat
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.cli import main
+from nodeagent.enforcer import Enforcer
+from nodeagent.flows.ring import FlowRing
+from nodeagent.local_api import AgentParts, serve
+from nodeagent.planner import Planner
+from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle
+from tests.support.datapath_model import ModelDatapath
+from tests.support.flow_samples import sample_flow
+from tests.support.plan_strategies import web_from_anyone
+
+WAIT_SECONDS = 10
+
+
+class _Offline:
+    def describe(self, status: pb.StatusResponse) -> None:
+        status.receive_error = "connection refused"
+
+
+@dataclass
+class Served:
+    """A running agent's socket, and the loop it lives in."""
+
+    socket: Path
+    ring: FlowRing
+    loop: asyncio.AbstractEventLoop
+
+    def ask(self, *words: str) -> Result:
+        """Run one command as a user would."""
+        return CliRunner().invoke(main, [*words, "--socket", str(self.socket)])
+
+    def add_flows(self, *ports: int) -> None:
+        """Let the kernel report flows."""
+        for port in ports:
+            self.loop.call_soon_threadsafe(self.ring.add, sample_flow(source_port=port))
+
+
+@contextmanager
+def _running(directory: Path) -> Iterator[Served]:
+    ready: list[Served] = []
+    started, stop = threading.Event(), asyncio.Event()
+
+    async def run() -> None:
+        kernel, ring = ModelDatapath(), FlowRing()
+        enforcer = Enforcer(kernel)
+        planner = Planner(
+            enforcer, node="here", state_dir=directory, admit_local_host=True, bundle=None
+        )
+        await planner.take_interfaces(INTERFACES)
+        planner.take_view(VIEW)
+        await planner.take_bundle(make_bundle(1, web_from_anyone()))
+        parts = AgentParts(
+            node="here",
+            version="0",
+            started_at=1.0,
+            datapath=kernel,
+            enforcer=enforcer,
+            planner=planner,
+            ring=ring,
+            channel=_Offline(),
+        )
+        server = await serve(parts, directory / "run" / "agent.sock")
+        ready.append(Served(directory / "run" / "agent.sock", ring, asyncio.get_running_loop()))
+        started.set()
+        await stop.wait()
+        await server.stop(0)
+
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        assert started.wait(WAIT_SECONDS)
+        yield ready[0]
+    finally:
+        ready[0].loop.call_soon_threadsafe(stop.set)
+        thread.join(WAIT_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with _running(tmp_path_factory.mktemp("agent")) as found:
+        yield found
+
+
+def test_only_its_owner_may_open_the_socket(served: Served):
+    assert stat.S_IMODE(served.socket.stat().st_mode) == 0o600
+
+
+def test_status_says_what_is_enforced_and_that_the_kernel_agrees(served: Served):
+    found = json.loads(served.ask("status", "-o", "json").output)
+    assert found["sequence"] == 1
+    assert found["generation_digest"] == found["kernel_generation_digest"] != ""
+    assert found["kernel_agrees"]
+    assert found["in_sync"]
+    assert found["receive_error"] == "connection refused"
+    assert found["drops"] == [{"reason": 133, "direction": "ingress", "packets": 4}]
+    assert "4 ingress: Policy denied (133)" in served.ask("status").output
+
+
+def test_endpoints_are_listed_with_their_policies(served: Served):
+    (found,) = json.loads(served.ask("endpoint", "list", "-o", "json").output)
+    assert (found["id"], found["pod"], found["attached"]) == (WEB.endpoint_id, "web", True)
+    assert found["ingress_default_deny"]
+    assert not found["egress_default_deny"]
+    assert found["policies"] == ["a/web"]
+    assert "shop/web" in served.ask("endpoint", "list").output
+
+
+@pytest.mark.parametrize("name", ["5", "shop/web"])
+def test_the_policy_of_an_endpoint_names_rules(served: Served, name: str):
+    text = served.ask("policy", "get", name).output
+    assert "ingress: default deny by a/web" in text
+    assert "80/TCP" in text
+    assert "a/web ingress[0]" in text
+
+
+def test_an_unknown_endpoint_is_an_error_that_says_so(served: Served):
+    result = served.ask("policy", "get", "nobody")
+    assert result.exit_code == 1
+    assert 'no endpoint "nobody"' in result.output
+
+
+def test_identities_are_listed(served: Served):
+    found = json.loads(served.ask("identity", "list", "-o", "json").output)
+    assert {1, 9, 10} <= {identity["number"] for identity in found}
+    assert all(identity["peer_class"] >= 1 for identity in found)
+
+
+def test_flows_are_shown_as_text_and_json_and_filtered(served: Served):
+    served.add_flows(41001, 41002)
+    lines = served.ask("flows", "--last", "2", "-o", "json").output.splitlines()
+    assert [json.loads(line)["l4"]["TCP"]["source_port"] for line in lines] == [41001, 41002]
+    assert "policy-verdict: DENIED" in served.ask("flows", "--verdict", "dropped").output
+    assert served.ask("flows", "--verdict", "FORWARDED").output == ""
+    assert (
+        served.ask("flows", "--pod", "e-commerce/frontend", "--last", "1").output.count("\n") == 1
+    )
+
+
+def test_following_shows_new_flows(tmp_path: Path):
+    from nodeagent.flows.filters import FlowFilter
+    from nodeagent.local_api_client import open_agent
+
+    with _running(tmp_path) as served, open_agent(served.socket) as agent:
+        served.add_flows(1)
+        stream = agent.flows(FlowFilter(), last=1, follow=True)
+        assert next(stream).source.port == 1
+        served.add_flows(2)
+        assert next(stream).source.port == 2
+        stream.close()
+
+
+def test_without_an_agent_the_command_says_so(tmp_path: Path):
+    result = CliRunner().invoke(main, ["status", "--socket", str(tmp_path / "no.sock")])
+    assert result.exit_code == 1
+    assert "no agent listens on" in result.output
+
+
+def test_wrong_usage_is_exit_code_2_and_help_shows_examples():
+    assert CliRunner().invoke(main, ["flows", "--verdict", "MAYBE"]).exit_code == 2
+    assert "Examples:" in CliRunner().invoke(main, ["--help"]).output
+
+
+def test_a_faulty_configuration_ends_the_program_with_its_place(tmp_path: Path):
+    path = tmp_path / "agent.yaml"
+    path.write_text("node: a\ninventry: i.yaml\n")
+    result = CliRunner().invoke(main, ["run", "--config", str(path)])
+    assert result.exit_code == 1
+    assert f"{path}:2:1" in result.output
