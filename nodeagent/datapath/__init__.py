@@ -1,1 +1,31 @@
-"""The kernel side: loading, pins, tc attachment, map writes."""
+"""The kernel side: loading, pins, tc attachment, map writes, events."""
+
+from nodeagent.datapath.abi import Occasion, Reason
+from nodeagent.datapath.attach import Attachment
+from nodeagent.datapath.control import Control
+from nodeagent.datapath.datapath import Datapath
+from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.events import EventReader, FlowEvent
+from nodeagent.datapath.flow_table import ConntrackEntry, Counters
+from nodeagent.datapath.generations import GenerationLabel
+from nodeagent.datapath.loading import LoadOutcome, ensure_loaded
+from nodeagent.datapath.peers import KernelEndpoint
+from nodeagent.datapath.pins import DatapathConfig
+
+__all__ = [
+    "Attachment",
+    "ConntrackEntry",
+    "Control",
+    "Counters",
+    "Datapath",
+    "DatapathConfig",
+    "DatapathError",
+    "EventReader",
+    "FlowEvent",
+    "GenerationLabel",
+    "KernelEndpoint",
+    "LoadOutcome",
+    "Occasion",
+    "Reason",
+    "ensure_loaded",
+]

@@ -1,0 +1,269 @@
+"""bpf/abi.h in ctypes: the bytes that programs and agent share.
+
+In:   bytes of maps and events
+Out:  structures with the fields of the C ones
+Pure. A test compiles abi.h and compares every size, offset and number.
+"""
+
+from __future__ import annotations
+
+import sys
+from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from enum import IntEnum, IntFlag
+from ipaddress import IPv6Address, ip_address, ip_network
+from typing import Final
+
+ABI_VERSION: Final = 1
+SLOTS: Final = 8
+NO_SLOT: Final = 0xFF
+ENDPOINT_ADDRESSES: Final = 8
+PORTS_PER_ELEMENT: Final = 4
+ELEMENTS_PER_PROTOCOL: Final = 16384
+PORT_PROTOCOLS: Final = 5
+PORT_CLASS_ELEMENTS: Final = PORT_PROTOCOLS * ELEMENTS_PER_PROTOCOL
+REASONS: Final = 256
+COUNTER_LOST_EVENTS: Final = REASONS * 2
+COUNTERS: Final = REASONS * 2 + 1
+
+IPV4_PREFIX_BITS: Final = 96
+"""How many bits longer an IPv4 prefix is in its IPv4-mapped form."""
+
+_IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+class Reason(IntEnum):
+    """Why a packet was dropped (`enum tg_reason`); 0: it was not."""
+
+    FORWARDED = 0
+    INVALID_SOURCE_IP = 132
+    POLICY_DENIED = 133
+    INVALID_PACKET = 134
+    TRUNCATED = 135
+    UNSUPPORTED_L3 = 139
+    UNKNOWN_L4 = 142
+    CONNTRACK_INSERT = 155
+    INVALID_IPV6_EXTENSION = 156
+    FRAGMENT = 157
+    UNSUPPORTED_L2 = 166
+    INVALID_IDENTITY = 171
+    NO_PROXY = 180
+    POLICY_DENY = 181
+    VLAN = 182
+    NOT_READY = 202
+    NO_ENDPOINT = 203
+    NO_GENERATION = 220
+    NO_TABLE = 221
+
+
+class Occasion(IntEnum):
+    """What made an event (`enum tg_occasion`)."""
+
+    NEW = 1
+    REJUDGED = 2
+    PACKET = 3
+
+
+class Reply(IntEnum):
+    """Whether a packet travels against its flow's direction (`enum tg_reply`)."""
+
+    UNKNOWN = 0
+    NO = 1
+    YES = 2
+
+
+class ConntrackFlag(IntFlag):
+    """`enum tg_conntrack_flag`."""
+
+    ONE_WAY = 1
+    REPLIED = 2
+
+
+class Address(Structure):
+    """`struct tg_address`: IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order."""
+
+    _fields_ = (("bytes", c_uint8 * 16),)
+
+
+class Control(Structure):
+    """`struct tg_control`."""
+
+    _fields_ = (
+        ("revision", c_uint32),
+        ("active", c_uint8),
+        ("candidate", c_uint8),
+        ("preview", c_uint8),
+        ("previous", c_uint8),
+    )
+
+
+class Endpoint(Structure):
+    """`struct tg_endpoint`."""
+
+    _fields_ = (
+        ("id", c_uint32),
+        ("identity", c_uint32),
+        ("address_count", c_uint32),
+        ("addresses", Address * ENDPOINT_ADDRESSES),
+    )
+
+
+class Prefix(Structure):
+    """`struct tg_prefix`."""
+
+    _fields_ = (("prefix_bits", c_uint32), ("address", Address))
+
+
+class PolicyKey(Structure):
+    """`struct tg_policy_key`."""
+
+    _fields_ = (
+        ("table", c_uint32),
+        ("peer_class", c_uint32),
+        ("direction", c_uint8),
+        ("protocol", c_uint8),
+        ("port_class", c_uint16),
+    )
+
+
+class PolicyEntry(Structure):
+    """`struct tg_policy_entry`."""
+
+    _fields_ = (
+        ("verdict", c_uint8),
+        ("padding", c_uint8),
+        ("proxy_port", c_uint16),
+        ("cookie", c_uint32),
+    )
+
+
+class EndpointTable(Structure):
+    """`struct tg_endpoint_table`."""
+
+    _fields_ = (
+        ("table", c_uint32),
+        ("flags", c_uint32),
+        ("ingress_cookie", c_uint32),
+        ("egress_cookie", c_uint32),
+    )
+
+
+class PortClasses(Structure):
+    """`struct tg_port_classes`."""
+
+    _fields_ = (("classes", c_uint16 * PORTS_PER_ELEMENT),)
+
+
+class GenerationLabel(Structure):
+    """`struct tg_generation_label`."""
+
+    _fields_ = (
+        ("generation", c_uint8 * 32),
+        ("bundle", c_uint8 * 32),
+        ("sequence", c_uint64),
+        ("commit", c_uint8 * 20),
+        ("padding", c_uint8 * 4),
+    )
+
+
+class ConntrackKey(Structure):
+    """`struct tg_conntrack_key`."""
+
+    _fields_ = (
+        ("endpoint_id", c_uint32),
+        ("remote", Address),
+        ("remote_port", c_uint16),
+        ("local_port", c_uint16),
+        ("protocol", c_uint8),
+        ("opener", c_uint8),
+        ("padding", c_uint8 * 2),
+    )
+
+
+class Judgement(Structure):
+    """`struct tg_judgement`."""
+
+    _fields_ = (
+        ("revision", c_uint32),
+        ("verdict", c_uint8),
+        ("reason", c_uint8),
+        ("padding", c_uint8 * 2),
+    )
+
+
+class ConntrackEntry(Structure):
+    """`struct tg_conntrack_entry`."""
+
+    _fields_ = (
+        ("judgement", Judgement),
+        ("last_seen_ns", c_uint64),
+        ("forward_packets", c_uint64),
+        ("forward_bytes", c_uint64),
+        ("reply_packets", c_uint64),
+        ("reply_bytes", c_uint64),
+        ("cookie", c_uint32),
+        ("direction", c_uint8),
+        ("flags", c_uint8),
+        ("forward_tcp_flags", c_uint8),
+        ("reply_tcp_flags", c_uint8),
+    )
+
+
+class Counter(Structure):
+    """`struct tg_counter`."""
+
+    _fields_ = (("packets", c_uint64), ("bytes", c_uint64))
+
+
+class Event(Structure):
+    """`struct tg_event`."""
+
+    _fields_ = (
+        ("time_ns", c_uint64),
+        ("source", Address),
+        ("destination", Address),
+        ("endpoint_id", c_uint32),
+        ("interface_index", c_uint32),
+        ("local_identity", c_uint32),
+        ("remote_identity", c_uint32),
+        ("cookie", c_uint32),
+        ("revision", c_uint32),
+        ("packet_bytes", c_uint32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("protocol", c_uint8),
+        ("icmp_type", c_uint8),
+        ("icmp_code", c_uint8),
+        ("tcp_flags", c_uint8),
+        ("direction", c_uint8),
+        ("verdict", c_uint8),
+        ("reason", c_uint8),
+        ("occasion", c_uint8),
+        ("reply", c_uint8),
+        ("padding", c_uint8 * 7),
+    )
+
+
+def pack_address(text: str) -> bytes:
+    """An address in its 16-byte form."""
+    address = ip_address(text)
+    return address.packed if isinstance(address, IPv6Address) else _IPV4_MAPPED + address.packed
+
+
+def unpack_address(data: bytes) -> str:
+    """The canonical text of a 16-byte form."""
+    return str(ip_address(data[12:] if data.startswith(_IPV4_MAPPED) else data))
+
+
+def pack_prefix(text: str) -> bytes:
+    """A CIDR as the key of the prefix trie. Raises ValueError if host bits are set."""
+    network = ip_network(text)
+    bits = network.prefixlen + (IPV4_PREFIX_BITS if network.version == 4 else 0)
+    return bits.to_bytes(4, sys.byteorder) + pack_address(str(network.network_address))
+
+
+def unpack_prefix(data: bytes) -> str:
+    """The canonical CIDR of a key of the prefix trie."""
+    bits = int.from_bytes(data[:4], sys.byteorder)
+    if data[4:].startswith(_IPV4_MAPPED) and bits >= IPV4_PREFIX_BITS:
+        bits -= IPV4_PREFIX_BITS
+    return f"{unpack_address(data[4:])}/{bits}"

@@ -1,0 +1,202 @@
+"""The datapath as the agent works with it: pinned maps and programs, nothing of its own.
+
+In:   generations, addresses, endpoints
+Out:  what every packet on this node is judged by; events of what happened
+Shell over the kernel. One writer a node; readers may be many.
+
+Holds always:
+1. A generation comes into force by one store, after it is whole.
+2. A write that fails leaves what is in force as it was, and raises DatapathError.
+3. Closing it, or the death of its process, changes nothing for a packet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from netpolicy.rules import Direction
+from nodeagent.datapath import attach, flow_table, generations, libbpf, peers, pins
+from nodeagent.datapath.attach import Attachment
+from nodeagent.datapath.control import Control, ControlWord
+from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.events import EventReader
+from nodeagent.datapath.flow_table import ConntrackEntry, Counters
+from nodeagent.datapath.generations import GenerationLabel, GenerationMaps, KernelGeneration
+from nodeagent.datapath.libbpf import Map
+from nodeagent.datapath.peers import KernelEndpoint
+from nodeagent.datapath.pins import DatapathConfig, Version
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+
+PROGRAM_OF = {Direction.EGRESS: "from_pod", Direction.INGRESS: "to_pod"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Descriptors of one version's pins."""
+
+    maps: dict[str, Map]
+    programs: dict[Direction, int]
+
+    def close(self) -> None:
+        for opened in self.maps.values():
+            opened.close()
+        for fd in self.programs.values():
+            os.close(fd)
+
+
+class Datapath:
+    """Works on pins only; `ensure_loaded` makes them."""
+
+    def __init__(self, config: DatapathConfig, opened: _Opened) -> None:
+        self._config = config
+        self._opened = opened
+        self._maps = opened.maps
+        self._generations = GenerationMaps(
+            policy=opened.maps["policy"],
+            class_of=opened.maps["class_of"],
+            port_class=opened.maps["port_class"],
+            endpoint_tables=opened.maps["endpoint_tables"],
+            labels=opened.maps["generation_labels"],
+        )
+        self._word = ControlWord(opened.maps["control"])
+
+    @classmethod
+    def open(cls, config: DatapathConfig) -> Datapath:
+        """Open what is pinned. Raises DatapathError if nothing whole is."""
+        version = pins.current_version(config.bpffs)
+        if version is None:
+            raise DatapathError(f"no datapath is loaded under {config.bpffs}")
+        opened = _open_pins(config, version)
+        try:
+            return cls(config, opened)
+        except DatapathError:
+            opened.close()
+            raise
+
+    # What is in force -----------------------------------------------------------------------
+
+    def control(self) -> Control:
+        """The revision and the slots in force."""
+        return self._word.load()
+
+    def fill(self, generation: Generation, *, label: GenerationLabel) -> int:
+        """Write a generation into a spare slot; return the slot."""
+        slot = self.control().spare_slot()
+        generations.write_generation(self._generations, slot, generation, label)
+        return slot
+
+    def activate(self, slot: int) -> int:
+        """Judge every packet by a slot from now on; return the new revision."""
+        if self.slot_label(slot) is None:
+            raise DatapathError(f"slot {slot} holds no whole generation")
+        return self._store(self.control().activated(slot))
+
+    def bump_revision(self) -> int:
+        """Have every flow judged again under the same generation; return the new revision."""
+        return self._store(self.control().bumped())
+
+    def slot_label(self, slot: int) -> GenerationLabel | None:
+        """What a slot holds; None if nothing whole."""
+        return generations.read_label(self._generations, slot)
+
+    def read_generation(self, slot: int) -> KernelGeneration:
+        """What the kernel holds in a slot: policy, class_of, port_class_of, endpoint_tables."""
+        return generations.read_generation(self._generations, slot)
+
+    def _store(self, control: Control) -> int:
+        self._word.store(control)
+        return control.revision
+
+    # Who is who -----------------------------------------------------------------------------
+
+    def set_endpoint(self, endpoint: LocalEndpoint, ifindex: int) -> None:
+        """Tell the programs who is behind an interface."""
+        peers.set_endpoint(self._maps["endpoints"], endpoint, ifindex)
+
+    def remove_endpoint(self, ifindex: int) -> None:
+        """Forget who is behind an interface: while attached, it drops everything."""
+        peers.remove_endpoint(self._maps["endpoints"], ifindex)
+
+    def read_endpoints(self) -> dict[int, KernelEndpoint]:
+        """Interface index → endpoint, as the kernel holds them."""
+        return peers.read_endpoints(self._maps["endpoints"])
+
+    def upsert_addresses(self, plan: AddressPlan) -> int:
+        """Add and change addresses; return how many differed."""
+        return peers.upsert(self._maps["addresses"], self._maps["prefixes"], plan)
+
+    def prune_addresses(self, plan: AddressPlan) -> int:
+        """Remove addresses that the plan does not have; return how many."""
+        return peers.prune(self._maps["addresses"], self._maps["prefixes"], plan)
+
+    def read_addresses(self) -> AddressPlan:
+        """The addresses as the kernel holds them."""
+        return peers.read(self._maps["addresses"], self._maps["prefixes"])
+
+    # Interfaces -----------------------------------------------------------------------------
+
+    def attach(self, ifindex: int) -> None:
+        """Put both programs on an interface, in place of older ones, without a gap."""
+        attach.attach(ifindex, self._opened.programs)
+
+    def detach(self, ifindex: int) -> None:
+        """Take them off: the interface is open."""
+        attach.detach(ifindex)
+
+    def attached(self) -> tuple[Attachment, ...]:
+        """Our filters in this network namespace."""
+        return attach.attached()
+
+    def program_ids(self) -> dict[Direction, int]:
+        """The kernel's numbers of the programs that `attach` puts on an interface."""
+        return {way: libbpf.program_id(fd) for way, fd in self._opened.programs.items()}
+
+    # What happened --------------------------------------------------------------------------
+
+    def read_conntrack(self) -> Iterator[ConntrackEntry]:
+        """Every flow the kernel remembers."""
+        return flow_table.read_conntrack(self._maps["conntrack"])
+
+    def counters(self) -> Counters:
+        """Forwarded and dropped packets, lost events."""
+        return flow_table.read_counters(self._maps["counters"])
+
+    def events(self) -> EventReader:
+        """A reader of the event ring; the caller closes it."""
+        return EventReader(self._maps["events"])
+
+    def run_program(
+        self, direction: Direction, packet: bytes, *, context: bytes = b"", repeat: int = 1
+    ) -> tuple[int, int]:
+        """Run a program on a packet without sending it: its result, nanoseconds a run."""
+        fd = self._opened.programs[direction]
+        return libbpf.run_program(fd, packet, context=context, repeat=repeat)
+
+    # The end --------------------------------------------------------------------------------
+
+    def remove_all(self) -> None:
+        """Take every filter of ours off and unpin everything: the node is open."""
+        for ifindex in sorted({found.ifindex for found in self.attached()}):
+            self.detach(ifindex)
+        pins.remove_all_pins(self._config.bpffs)
+
+    def close(self) -> None:
+        """Give the descriptors back. What is pinned and attached stays."""
+        self._word.close()
+        self._opened.close()
+
+
+def _open_pins(config: DatapathConfig, version: Version) -> _Opened:
+    opened = _Opened(maps={}, programs={})
+    try:
+        for name in pins.MAPS:
+            opened.maps[name] = libbpf.open_map(pins.map_path(config.bpffs, version, name))
+        for direction, name in PROGRAM_OF.items():
+            path = pins.program_path(config.bpffs, version, name)
+            opened.programs[direction] = libbpf.get_pinned(path)
+    except DatapathError:
+        opened.close()
+        raise
+    return opened

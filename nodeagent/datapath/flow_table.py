@@ -1,0 +1,123 @@
+"""Read what the kernel remembers and counts: conntrack entries and counters.
+
+In:   the pinned maps
+Out:  ConntrackEntry, Counters
+Shell over those maps; read only.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from struct import Struct
+from typing import Final
+
+from netpolicy.rules import Direction
+from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath.libbpf import Map
+from nodeagent.plan.generation import Verdict
+
+_WORD: Final = Struct("=I")
+_COUNTER: Final = Struct("=QQ")
+_POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConntrackEntry:
+    """A flow as one endpoint saw it. `direction` is that of the packet that opened it.
+
+    `reason` 0: it passes. For ICMP echo `local_port` is the identifier. Times are the kernel's
+    monotonic clock.
+    """
+
+    endpoint_id: int
+    remote: str
+    remote_port: int
+    local_port: int
+    protocol: int
+    direction: Direction
+    verdict: Verdict
+    reason: int
+    revision: int
+    cookie: int
+    is_one_way: bool
+    has_reply: bool
+    last_seen_ns: int
+    forward_packets: int
+    forward_bytes: int
+    reply_packets: int
+    reply_bytes: int
+    forward_tcp_flags: int
+    reply_tcp_flags: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counters:
+    """Packets since the maps were made. `drops`: (reason, direction) → packets."""
+
+    drops: Mapping[tuple[int, int], int]
+    forwarded: int
+    lost_events: int
+
+
+def read_conntrack(conntrack: Map) -> Iterator[ConntrackEntry]:
+    """Every flow the kernel remembers."""
+    for key, value in libbpf.entries_of(conntrack):
+        yield _entry(abi.ConntrackKey.from_buffer_copy(key), value)
+
+
+def read_counters(counters: Map) -> Counters:
+    """Sum up all processors."""
+    cpus = possible_cpus()
+    packets = [_packets(counters, index, cpus) for index in range(abi.COUNTERS)]
+    return Counters(
+        drops={
+            (reason, direction): packets[reason * 2 + direction]
+            for reason in range(1, abi.REASONS)
+            for direction in Direction
+            if packets[reason * 2 + direction]
+        },
+        forwarded=sum(packets[direction] for direction in Direction),
+        lost_events=packets[abi.COUNTER_LOST_EVENTS],
+    )
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map has for each key."""
+    try:
+        last = _POSSIBLE_CPUS.read_text().strip().replace(",", "-").split("-")[-1]
+    except OSError:
+        return os.cpu_count() or 1
+    return int(last) + 1
+
+
+def _packets(counters: Map, index: int, cpus: int) -> int:
+    data = libbpf.lookup(counters, _WORD.pack(index), value_bytes=_COUNTER.size * cpus)
+    return sum(packets for packets, _ in _COUNTER.iter_unpack(data)) if data else 0
+
+
+def _entry(key: abi.ConntrackKey, value: bytes) -> ConntrackEntry:
+    found = abi.ConntrackEntry.from_buffer_copy(value)
+    return ConntrackEntry(
+        endpoint_id=key.endpoint_id,
+        remote=abi.unpack_address(bytes(key.remote.bytes)),
+        remote_port=key.remote_port,
+        local_port=key.local_port,
+        protocol=key.protocol,
+        direction=Direction(found.direction),
+        verdict=Verdict(found.judgement.verdict),
+        reason=found.judgement.reason,
+        revision=found.judgement.revision,
+        cookie=found.cookie,
+        is_one_way=bool(found.flags & abi.ConntrackFlag.ONE_WAY),
+        has_reply=bool(found.flags & abi.ConntrackFlag.REPLIED),
+        last_seen_ns=found.last_seen_ns,
+        forward_packets=found.forward_packets,
+        forward_bytes=found.forward_bytes,
+        reply_packets=found.reply_packets,
+        reply_bytes=found.reply_bytes,
+        forward_tcp_flags=found.forward_tcp_flags,
+        reply_tcp_flags=found.reply_tcp_flags,
+    )

@@ -1,0 +1,365 @@
+"""libbpf.so.1, as far as it is needed: the one place that calls it.
+
+In:   file descriptors, bytes
+Out:  the same; DatapathError with the kernel's errno for every call that fails
+Shell over libbpf. Knows nothing of policy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Iterator
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from dataclasses import dataclass
+from enum import IntEnum
+from errno import EAGAIN, EINTR, ENOENT, ENOSPC
+from pathlib import Path
+from typing import Final
+
+from nodeagent.datapath.errors import DatapathError
+
+LIBRARY: Final = "libbpf.so.1"
+BPF_ANY: Final = 0
+F_MMAPABLE: Final = 1 << 10
+BATCH: Final = 4096
+
+
+class MapType(IntEnum):
+    """`enum bpf_map_type`, as far as maps are created here."""
+
+    HASH = 1
+    ARRAY = 2
+
+
+class _CreateOptions(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("btf_fd", c_uint32),
+        ("btf_key_type_id", c_uint32),
+        ("btf_value_type_id", c_uint32),
+        ("btf_vmlinux_value_type_id", c_uint32),
+        ("inner_map_fd", c_uint32),
+        ("map_flags", c_uint32),
+        ("map_extra", c_uint64),
+        ("numa_node", c_uint32),
+        ("map_ifindex", c_uint32),
+    )
+
+
+class _TestRunOptions(Structure):
+    _fields_ = (
+        ("size", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
+    )
+
+
+class _MapDescription(Structure):
+    """The head of `struct bpf_map_info`."""
+
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+    )
+
+
+class _ProgramDescription(Structure):
+    """The head of `struct bpf_prog_info`."""
+
+    _fields_ = (("type", c_uint32), ("id", c_uint32), ("tag", ctypes.c_uint8 * 8))
+
+
+SAMPLE_CALLBACK: Final = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
+_PRINT_CALLBACK: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+_QUIET: Final = _PRINT_CALLBACK(0)
+
+_SIGNATURES: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
+    "libbpf_set_print": (c_void_p, (_PRINT_CALLBACK,)),
+    "bpf_object__open_file": (c_void_p, (c_char_p, c_void_p)),
+    "bpf_object__load": (c_int, (c_void_p,)),
+    "bpf_object__close": (None, (c_void_p,)),
+    "bpf_object__next_map": (c_void_p, (c_void_p, c_void_p)),
+    "bpf_object__next_program": (c_void_p, (c_void_p, c_void_p)),
+    "bpf_object__find_map_by_name": (c_void_p, (c_void_p, c_char_p)),
+    "bpf_map__name": (c_char_p, (c_void_p,)),
+    "bpf_map__fd": (c_int, (c_void_p,)),
+    "bpf_map__set_max_entries": (c_int, (c_void_p, c_uint32)),
+    "bpf_map__reuse_fd": (c_int, (c_void_p, c_int)),
+    "bpf_program__name": (c_char_p, (c_void_p,)),
+    "bpf_program__fd": (c_int, (c_void_p,)),
+    "bpf_obj_pin": (c_int, (c_int, c_char_p)),
+    "bpf_obj_get": (c_int, (c_char_p,)),
+    "bpf_obj_get_info_by_fd": (c_int, (c_int, c_void_p, POINTER(c_uint32))),
+    "bpf_map_create": (c_int, (c_uint32, c_char_p, c_uint32, c_uint32, c_uint32, c_void_p)),
+    "bpf_map_update_elem": (c_int, (c_int, c_char_p, c_char_p, c_uint64)),
+    "bpf_map_lookup_elem": (c_int, (c_int, c_char_p, c_void_p)),
+    "bpf_map_delete_elem": (c_int, (c_int, c_char_p)),
+    "bpf_map_update_batch": (c_int, (c_int, c_char_p, c_char_p, POINTER(c_uint32), c_void_p)),
+    "bpf_map_delete_batch": (c_int, (c_int, c_char_p, POINTER(c_uint32), c_void_p)),
+    "bpf_map_lookup_batch": (
+        c_int,
+        (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
+    ),
+    "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_test_run_opts": (c_int, (c_int, POINTER(_TestRunOptions))),
+    "ring_buffer__new": (c_void_p, (c_int, SAMPLE_CALLBACK, c_void_p, c_void_p)),
+    "ring_buffer__consume": (c_int, (c_void_p,)),
+    "ring_buffer__epoll_fd": (c_int, (c_void_p,)),
+    "ring_buffer__free": (None, (c_void_p,)),
+}
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+    """The library, its calls declared and its printing off: errors are raised, not printed."""
+    try:
+        libbpf = ctypes.CDLL(LIBRARY, use_errno=True)
+    except OSError as error:
+        raise DatapathError(f"{LIBRARY} is missing (Debian: apt-get install libbpf1)") from error
+    for name, (result, arguments) in _SIGNATURES.items():
+        call = getattr(libbpf, name)
+        call.restype = result
+        call.argtypes = arguments
+    libbpf.libbpf_set_print(_QUIET)
+    return libbpf
+
+
+def check(result: int, what: str) -> int:
+    """The result of a call, unless it is negative: then DatapathError."""
+    if result < 0:
+        raise DatapathError(what, errno=ctypes.get_errno() or -result)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """An open map: its descriptor, its name for messages, the sizes of its bytes."""
+
+    fd: int
+    name: str
+    key_bytes: int
+    value_bytes: int
+    max_entries: int
+    id: int
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        os.close(self.fd)
+
+
+def open_map(path: Path) -> Map:
+    """Open a pinned map."""
+    return describe_map(get_pinned(path), path.name)
+
+
+def describe_map(fd: int, name: str) -> Map:
+    """What a descriptor of a map stands for; takes the descriptor over."""
+    description = _MapDescription()
+    size = c_uint32(ctypes.sizeof(description))
+    try:
+        check(
+            library().bpf_obj_get_info_by_fd(fd, byref(description), byref(size)),
+            f"describing map {name}",
+        )
+    except DatapathError:
+        os.close(fd)
+        raise
+    return Map(
+        fd=fd,
+        name=name,
+        key_bytes=description.key_size,
+        value_bytes=description.value_size,
+        max_entries=description.max_entries,
+        id=description.id,
+    )
+
+
+def program_id(fd: int) -> int:
+    """The kernel's number for a program."""
+    description = _ProgramDescription()
+    size = c_uint32(ctypes.sizeof(description))
+    check(
+        library().bpf_obj_get_info_by_fd(fd, byref(description), byref(size)),
+        "describing a program",
+    )
+    return int(description.id)
+
+
+def pin(fd: int, path: Path) -> None:
+    """Make a map or program outlive this process."""
+    check(library().bpf_obj_pin(fd, os.fsencode(path)), f"pinning {path}")
+
+
+def get_pinned(path: Path) -> int:
+    """A new descriptor of a pinned map or program."""
+    return check(library().bpf_obj_get(os.fsencode(path)), f"opening {path}")
+
+
+def create_map(
+    kind: MapType, name: str, *, key_bytes: int, value_bytes: int, max_entries: int, flags: int = 0
+) -> Map:
+    """Make a map that nothing refers to yet."""
+    options = _CreateOptions(map_flags=flags)
+    options.size = ctypes.sizeof(options)
+    made = library().bpf_map_create(
+        kind, name.encode(), key_bytes, value_bytes, max_entries, byref(options)
+    )
+    fd = check(made, f"creating map {name} of {max_entries} entries")
+    return describe_map(fd, name)
+
+
+def open_inner(map_id: int, name: str) -> Map:
+    """Open a map by the kernel's number, as an array-of-maps gives it."""
+    return describe_map(check(library().bpf_map_get_fd_by_id(map_id), f"opening {name}"), name)
+
+
+def update(target: Map, key: bytes, value: bytes) -> None:
+    """Write one entry."""
+    check(
+        library().bpf_map_update_elem(target.fd, key, value, BPF_ANY),
+        f"writing to map {target.name}",
+    )
+
+
+def lookup(source: Map, key: bytes, *, value_bytes: int | None = None) -> bytes | None:
+    """Read one entry. `value_bytes` differs from the map's where there is a value for each CPU."""
+    value = ctypes.create_string_buffer(value_bytes or source.value_bytes)
+    result = library().bpf_map_lookup_elem(source.fd, key, value)
+    if result < 0 and ctypes.get_errno() == ENOENT:
+        return None
+    check(result, f"reading map {source.name}")
+    return value.raw
+
+
+def delete(target: Map, key: bytes) -> bool:
+    """Remove one entry; False if there was none."""
+    result = library().bpf_map_delete_elem(target.fd, key)
+    if result < 0 and ctypes.get_errno() == ENOENT:
+        return False
+    check(result, f"deleting from map {target.name}")
+    return True
+
+
+def update_batch(target: Map, entries: list[tuple[bytes, bytes]]) -> None:
+    """Write many entries; on failure some may have been written."""
+    for start in range(0, len(entries), BATCH):
+        part = entries[start : start + BATCH]
+        count = c_uint32(len(part))
+        result = library().bpf_map_update_batch(
+            target.fd,
+            b"".join(key for key, _ in part),
+            b"".join(value for _, value in part),
+            byref(count),
+            None,
+        )
+        check(result, f"writing {len(entries)} entries to map {target.name}")
+
+
+def delete_batch(target: Map, keys: list[bytes]) -> None:
+    """Remove many entries."""
+    for start in range(0, len(keys), BATCH):
+        part = keys[start : start + BATCH]
+        count = c_uint32(len(part))
+        result = library().bpf_map_delete_batch(target.fd, b"".join(part), byref(count), None)
+        check(result, f"deleting {len(keys)} entries from map {target.name}")
+
+
+def entries_of(source: Map) -> Iterator[tuple[bytes, bytes]]:
+    """All entries; one that is written meanwhile may be missing."""
+    room = BATCH
+    position = ctypes.create_string_buffer(max(8, source.key_bytes))
+    started = False
+    while True:
+        keys = ctypes.create_string_buffer(room * source.key_bytes)
+        values = ctypes.create_string_buffer(room * source.value_bytes)
+        count = c_uint32(room)
+        following = ctypes.create_string_buffer(len(position))
+        result = library().bpf_map_lookup_batch(
+            source.fd, position if started else None, following, keys, values, byref(count), None
+        )
+        error = ctypes.get_errno() if result < 0 else 0
+        if error == ENOSPC:  # a bucket with more entries than there is room for
+            room *= 2
+            continue
+        if error not in (0, ENOENT, EINTR):
+            raise DatapathError(f"reading map {source.name}", errno=error)
+        yield from _split(keys.raw, values.raw, count.value, source)
+        if error == ENOENT:
+            return
+        position, started = following, True
+
+
+def _split(keys: bytes, values: bytes, count: int, source: Map) -> Iterator[tuple[bytes, bytes]]:
+    wide, deep = source.key_bytes, source.value_bytes
+    for i in range(count):
+        yield keys[i * wide : (i + 1) * wide], values[i * deep : (i + 1) * deep]
+
+
+def run_program(
+    fd: int, packet: bytes, *, context: bytes = b"", repeat: int = 1
+) -> tuple[int, int]:
+    """Run a program on a packet (BPF_PROG_TEST_RUN): its result, and nanoseconds a run."""
+    data = ctypes.create_string_buffer(packet, len(packet))
+    around = ctypes.create_string_buffer(context, len(context)) if context else None
+    options = _TestRunOptions(
+        data_in=ctypes.cast(data, c_void_p),
+        data_size_in=len(packet),
+        ctx_in=ctypes.cast(around, c_void_p) if around else None,
+        ctx_size_in=len(context),
+        repeat=repeat,
+    )
+    options.size = ctypes.sizeof(options)
+    check(library().bpf_prog_test_run_opts(fd, byref(options)), "running a program on a packet")
+    return ctypes.c_int32(options.retval).value, options.duration
+
+
+__all__ = [
+    "EAGAIN",
+    "F_MMAPABLE",
+    "Map",
+    "MapType",
+    "check",
+    "create_map",
+    "delete",
+    "delete_batch",
+    "describe_map",
+    "entries_of",
+    "get_pinned",
+    "library",
+    "lookup",
+    "open_inner",
+    "open_map",
+    "pin",
+    "program_id",
+    "run_program",
+    "update",
+    "update_batch",
+]

@@ -1,0 +1,179 @@
+"""Load the compiled object and pin it, in a process of its own.
+
+    python -m nodeagent.datapath.loader --bpffs DIR --object FILE --conntrack-entries N
+
+In:   the object that `make bpf` compiled
+Out:  a whole version under bpffs, named `current`; prints `adopted`, `loaded` or `replaced`
+Shell over libbpf. Its own process, as verifying and loading leave memory behind that the agent
+should not carry.
+
+Holds always:
+1. Killed at any point, it leaves the version before whole and in use.
+2. Maps whose layout and size are unchanged are shared with the version before, so that generations,
+   flows and addresses outlive an upgrade of the programs. Otherwise the new maps start empty, with no
+   active generation: interfaces keep the old programs, and their policy, until `attach` replaces them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.loading import LoadOutcome
+from nodeagent.datapath.pins import (
+    MAPS,
+    PROGRAMS,
+    DatapathConfig,
+    Version,
+    current_version,
+    make_current,
+    make_room,
+    map_path,
+    program_path,
+    version_of,
+)
+
+BPFFS_ROOT: Final = Path("/sys/fs/bpf")
+_BPFFS_MAGIC: Final = "cafe4a11"
+
+
+def load(config: DatapathConfig) -> LoadOutcome:
+    """Do the work, in this process."""
+    _mount_bpffs(config.bpffs)
+    with _alone(config.bpffs):
+        wanted, before = version_of(config), current_version(config.bpffs)
+        if before == wanted:
+            return LoadOutcome.ADOPTED
+        shared = before if before and before.abi == wanted.abi else None
+        make_room(config.bpffs, wanted)
+        _load_and_pin(config, wanted, shared)
+        make_current(config.bpffs, wanted)
+        return LoadOutcome.REPLACED if before else LoadOutcome.LOADED
+
+
+def _mount_bpffs(directory: Path) -> None:
+    """Mount bpffs where it belongs, if this directory is to be there and it is not yet."""
+    if BPFFS_ROOT in directory.parents and not _is_bpffs(BPFFS_ROOT):
+        subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS_ROOT)], check=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise DatapathError(f"{directory} cannot be made: {error}") from error
+    if not _is_bpffs(directory):
+        raise DatapathError(f"{directory} is not on a BPF file system")
+
+
+def _is_bpffs(directory: Path) -> bool:
+    shown = subprocess.run(
+        ["stat", "-f", "-c", "%t", str(directory)], capture_output=True, text=True, check=False
+    )
+    return shown.stdout.strip() == _BPFFS_MAGIC
+
+
+@contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One loader a directory at a time."""
+    lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _load_and_pin(config: DatapathConfig, version: Version, shared: Version | None) -> None:
+    library = libbpf.library()
+    opened = library.bpf_object__open_file(os.fsencode(config.object_path), None)
+    if not opened:
+        raise DatapathError(f"opening {config.object_path}", errno=ctypes.get_errno())
+    try:
+        conntrack = _map_named(opened, "conntrack")
+        libbpf.check(
+            library.bpf_map__set_max_entries(conntrack, config.conntrack_entries),
+            "sizing conntrack",
+        )
+        if shared:
+            _reuse_maps(opened, config, shared)
+        libbpf.check(library.bpf_object__load(opened), f"loading {config.object_path}")
+        if not shared:
+            _mark_not_ready(library.bpf_map__fd(_map_named(opened, "control")))
+        _pin_all(opened, config.bpffs, version)
+    finally:
+        library.bpf_object__close(opened)
+
+
+def _map_named(opened: int, name: str) -> int:
+    found = libbpf.library().bpf_object__find_map_by_name(opened, name.encode())
+    if not found:
+        raise DatapathError(f"the object has no map {name}")
+    return int(found)
+
+
+def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> None:
+    """Take over the maps of the version before; conntrack only if its size is the same."""
+    for name in MAPS:
+        old = libbpf.open_map(map_path(config.bpffs, shared, name))
+        try:
+            if name == "conntrack" and old.max_entries != config.conntrack_entries:
+                continue
+            libbpf.check(
+                libbpf.library().bpf_map__reuse_fd(_map_named(opened, name), old.fd),
+                f"taking over map {name}",
+            )
+        finally:
+            old.close()
+
+
+def _mark_not_ready(control_fd: int) -> None:
+    """A fresh control word is all zeros, which would name slot 0 as active."""
+    none = abi.NO_SLOT
+    word = abi.Control(revision=0, active=none, candidate=none, preview=none, previous=none)
+    control = libbpf.describe_map(os.dup(control_fd), "control")
+    try:
+        libbpf.update(control, bytes(4), bytes(word))
+    finally:
+        control.close()
+
+
+def _pin_all(opened: int, bpffs: Path, version: Version) -> None:
+    library = libbpf.library()
+    for name in MAPS:
+        libbpf.pin(library.bpf_map__fd(_map_named(opened, name)), map_path(bpffs, version, name))
+    found = {}
+    program = library.bpf_object__next_program(opened, None)
+    while program:
+        found[library.bpf_program__name(program).decode()] = library.bpf_program__fd(program)
+        program = library.bpf_object__next_program(opened, program)
+    for name in PROGRAMS:
+        if name not in found:
+            raise DatapathError(f"the object has no program {name}")
+        libbpf.pin(found[name], program_path(bpffs, version, name))
+
+
+def main() -> int:
+    """The command line of the child process."""
+    parser = argparse.ArgumentParser(prog="python -m nodeagent.datapath.loader")
+    parser.add_argument("--bpffs", type=Path, required=True)
+    parser.add_argument("--object", type=Path, required=True, dest="object_path")
+    parser.add_argument("--conntrack-entries", type=int, required=True)
+    try:
+        outcome = load(DatapathConfig(**vars(parser.parse_args())))
+    except DatapathError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(outcome)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Have the datapath loaded, by a process of its own.
+
+In:   DatapathConfig
+Out:  LoadOutcome: what `nodeagent.datapath.loader` found and did
+Shell over that child process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from enum import StrEnum
+from typing import Final
+
+from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.pins import DatapathConfig, current_version, version_of
+
+LOAD_SECONDS: Final = 60.0
+
+
+class LoadOutcome(StrEnum):
+    """What the loader found and did."""
+
+    ADOPTED = "adopted"
+    LOADED = "loaded"
+    REPLACED = "replaced"
+
+
+def ensure_loaded(config: DatapathConfig) -> LoadOutcome:
+    """Have the object pinned and current; the work is done by a child process."""
+    if current_version(config.bpffs) == version_of(config):
+        return LoadOutcome.ADOPTED
+    command = [
+        sys.executable, "-m", "nodeagent.datapath.loader",
+        "--bpffs", str(config.bpffs),
+        "--object", str(config.object_path),
+        "--conntrack-entries", str(config.conntrack_entries),
+    ]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LOAD_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise DatapathError(f"the loader did not run: {error}") from error
+    if done.returncode:
+        raise DatapathError(f"the loader failed: {done.stderr.strip() or done.returncode}")
+    return LoadOutcome(done.stdout.strip())

@@ -1,0 +1,104 @@
+"""The maps that say who is who: addresses, prefixes, and the endpoints behind interfaces.
+
+In:   AddressPlan, LocalEndpoint
+Out:  map entries, only those that differ; what the kernel holds, as plain values
+Shell over those maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from struct import Struct
+from typing import Final
+
+from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.libbpf import Map
+from nodeagent.plan.generation import AddressPlan, LocalEndpoint
+
+_WORD: Final = Struct("=I")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelEndpoint:
+    """The endpoint that the kernel sees behind an interface."""
+
+    endpoint_id: int
+    identity: int
+    addresses: tuple[str, ...]
+
+
+def upsert(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
+    """Add and change what the plan has otherwise; return how many entries."""
+    return _upsert(prefixes, plan.prefixes, abi.pack_prefix) + _upsert(
+        addresses, plan.exact, abi.pack_address
+    )
+
+
+def prune(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
+    """Remove what the plan does not have; return how many entries."""
+    return _prune(addresses, plan.exact, abi.pack_address) + _prune(
+        prefixes, plan.prefixes, abi.pack_prefix
+    )
+
+
+def read(addresses: Map, prefixes: Map) -> AddressPlan:
+    """What the kernel holds."""
+    return AddressPlan(
+        exact={abi.unpack_address(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(addresses)},
+        prefixes={abi.unpack_prefix(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(prefixes)},
+    )
+
+
+def set_endpoint(endpoints: Map, endpoint: LocalEndpoint, ifindex: int) -> None:
+    """Tell the programs who is behind an interface."""
+    if len(endpoint.addresses) > abi.ENDPOINT_ADDRESSES:
+        raise DatapathError(
+            f"{endpoint.namespace}/{endpoint.name} has {len(endpoint.addresses)} addresses; "
+            f"at most {abi.ENDPOINT_ADDRESSES} are enforced"
+        )
+    packed = [abi.pack_address(address) for address in endpoint.addresses]
+    value = abi.Endpoint(
+        id=endpoint.endpoint_id,
+        identity=endpoint.identity,
+        address_count=len(packed),
+        addresses=tuple(abi.Address.from_buffer_copy(address) for address in packed),
+    )
+    libbpf.update(endpoints, _WORD.pack(ifindex), bytes(value))
+
+
+def remove_endpoint(endpoints: Map, ifindex: int) -> None:
+    """Forget who is behind an interface: the programs there drop everything."""
+    libbpf.delete(endpoints, _WORD.pack(ifindex))
+
+
+def read_endpoints(endpoints: Map) -> dict[int, KernelEndpoint]:
+    """Interface index → endpoint."""
+    return {_WORD.unpack(key)[0]: _endpoint(value) for key, value in libbpf.entries_of(endpoints)}
+
+
+def _endpoint(value: bytes) -> KernelEndpoint:
+    found = abi.Endpoint.from_buffer_copy(value)
+    return KernelEndpoint(
+        endpoint_id=found.id,
+        identity=found.identity,
+        addresses=tuple(
+            abi.unpack_address(bytes(found.addresses[i].bytes)) for i in range(found.address_count)
+        ),
+    )
+
+
+def _upsert(target: Map, wanted: Mapping[str, int], pack: Callable[[str], bytes]) -> int:
+    held = dict(libbpf.entries_of(target))
+    packed = ((pack(text), _WORD.pack(identity)) for text, identity in wanted.items())
+    changed = [(key, value) for key, value in packed if held.get(key) != value]
+    libbpf.update_batch(target, changed)
+    return len(changed)
+
+
+def _prune(target: Map, wanted: Mapping[str, int], pack: Callable[[str], bytes]) -> int:
+    kept = {pack(text) for text in wanted}
+    gone = [key for key, _ in libbpf.entries_of(target) if key not in kept]
+    libbpf.delete_batch(target, gone)
+    return len(gone)

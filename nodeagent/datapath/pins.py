@@ -1,0 +1,128 @@
+"""Where the datapath lives in bpffs, and which of its versions is current.
+
+    BPFFS/current -> v1-<digest>-<entries>     replaced by rename, never edited
+    BPFFS/v1-<digest>-<entries>/maps/<name>    one pin a map
+    BPFFS/v1-<digest>-<entries>/programs/<name>
+
+In:   a directory of bpffs, the compiled object
+Out:  the paths of pins
+Shell over one directory.
+
+Holds always:
+1. `current` names a whole version, or does not exist: a version is named only once it is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from nodeagent.datapath.abi import ABI_VERSION
+from nodeagent.datapath.errors import DatapathError
+
+CURRENT: Final = "current"
+NEXT: Final = "next"
+PROGRAMS: Final = ("from_pod", "to_pod")
+MAPS: Final = (
+    "control", "endpoints", "addresses", "prefixes", "conntrack", "policy", "class_of",
+    "port_class", "endpoint_tables", "generation_labels", "events", "counters",
+)  # fmt: skip
+_DIGEST_LETTERS: Final = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatapathConfig:
+    """Where the datapath is pinned, from what it is loaded, and how many flows it remembers."""
+
+    bpffs: Path
+    object_path: Path
+    conntrack_entries: int = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One loaded object: its layout's version, its digest, its conntrack size."""
+
+    name: str
+
+    @property
+    def abi(self) -> str:
+        """The part of the name that says whether two versions can share maps."""
+        return self.name.split("-")[0]
+
+
+def version_of(config: DatapathConfig) -> Version:
+    """The version that the compiled object would be loaded as."""
+    try:
+        digest = hashlib.sha256(config.object_path.read_bytes()).hexdigest()[:_DIGEST_LETTERS]
+    except OSError as error:
+        raise DatapathError(f"the compiled datapath is not readable: {error}") from error
+    return Version(f"v{ABI_VERSION}-{digest}-{config.conntrack_entries}")
+
+
+def current_version(bpffs: Path) -> Version | None:
+    """The version that is in use, if any is whole."""
+    try:
+        name = os.readlink(bpffs / CURRENT)
+    except OSError:
+        return None
+    return Version(name) if is_whole(bpffs, Version(name)) else None
+
+
+def map_path(bpffs: Path, version: Version, name: str) -> Path:
+    """Where a map is pinned."""
+    return bpffs / version.name / "maps" / name
+
+
+def program_path(bpffs: Path, version: Version, name: str) -> Path:
+    """Where a program is pinned."""
+    return bpffs / version.name / "programs" / name
+
+
+def is_whole(bpffs: Path, version: Version) -> bool:
+    """True if every pin of a version is there."""
+    return all(map_path(bpffs, version, name).exists() for name in MAPS) and all(
+        program_path(bpffs, version, name).exists() for name in PROGRAMS
+    )
+
+
+def make_room(bpffs: Path, version: Version) -> None:
+    """Make the directories of a version, empty."""
+    remove_version(bpffs, version)
+    map_path(bpffs, version, "").mkdir(parents=True)
+    program_path(bpffs, version, "").mkdir(parents=True)
+
+
+def make_current(bpffs: Path, version: Version) -> None:
+    """Name a whole version as the one in use, in one step; forget the others."""
+    following = bpffs / NEXT
+    following.unlink(missing_ok=True)
+    following.symlink_to(version.name)
+    following.rename(bpffs / CURRENT)
+    remove_others(bpffs, version)
+
+
+def remove_others(bpffs: Path, kept: Version) -> None:
+    """Unpin every version but one. What is attached stays until it is replaced."""
+    for path in bpffs.iterdir():
+        if path.is_dir() and not path.is_symlink() and path.name != kept.name:
+            shutil.rmtree(path)
+
+
+def remove_version(bpffs: Path, version: Version) -> None:
+    """Unpin one version."""
+    path = bpffs / version.name
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def remove_all_pins(bpffs: Path) -> None:
+    """Unpin everything and remove the directory."""
+    (bpffs / CURRENT).unlink(missing_ok=True)
+    (bpffs / NEXT).unlink(missing_ok=True)
+    if bpffs.exists():
+        shutil.rmtree(bpffs)
