@@ -32,6 +32,9 @@ from reconciler.push.shelf import Shelf
 
 MAX_TEXT: Final = 1000
 MAX_CAPABILITIES: Final = 32
+SESSION_OPEN: Final = (("tidegate-session", "open"),)
+"""Sent when a stream is accepted, so that an agent knows before there is anything to announce."""
+
 SUBJECT_NAMES: Final = "x509_subject_alternative_name"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -74,6 +77,7 @@ class PushService(push_pb2_grpc.PushServicer):
         self._observer.agent_connected(node, hello)
         answers = asyncio.create_task(self._hear(session, request_iterator))
         try:
+            await context.send_initial_metadata(SESSION_OPEN)
             await self._announce(session, context)
         finally:
             answers.cancel()

@@ -1,0 +1,100 @@
+"""The connection to the reconciler: mTLS, and fetches that a thread can wait for.
+
+Shell: owns the socket. Believes nothing it is told; `update` does the verifying.
+
+Holds always:
+1. Nothing is asked of a server that does not prove its name to our authority.
+2. Never more bytes of a unit are kept than were signed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from concurrent.futures import CancelledError
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from netpolicy.errors import RejectedBundle, TransientError
+from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
+from nodeagent.receive.config import (
+    CHANNEL_OPTIONS,
+    DIGESTS_PER_FETCH,
+    FETCH_SECONDS,
+    UNITS_SECONDS,
+    ReceiveConfig,
+)
+from nodeagent.receive.update import Fetch, NotServedError
+
+T = TypeVar("T")
+Stub = push_pb2_grpc.PushStub
+GONE: Final = (grpc.StatusCode.NOT_FOUND,)
+
+
+@asynccontextmanager
+async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
+    """A stub over a fresh connection; certificates are read anew, so that they may be renewed."""
+    options: list[tuple[str, Any]] = list(CHANNEL_OPTIONS)
+    if config.server_name:
+        options.append(("grpc.ssl_target_name_override", config.server_name))
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=config.ca.read_bytes(),
+        private_key=config.key.read_bytes(),
+        certificate_chain=config.certificate.read_bytes(),
+    )
+    async with grpc.aio.secure_channel(config.address, credentials, options=options) as channel:
+        yield push_pb2_grpc.PushStub(channel)  # type: ignore[no-untyped-call]
+
+
+def fetch_through(stub: Any, loop: asyncio.AbstractEventLoop) -> Fetch:
+    """Fetches for a thread, carried out on the loop."""
+
+    def wait(work: Coroutine[Any, Any, T]) -> T:
+        try:
+            return asyncio.run_coroutine_threadsafe(work, loop).result()
+        except CancelledError as error:
+            raise TransientError("the connection is closing") from error
+
+    return Fetch(
+        metadata=lambda name: wait(_metadata(stub, name)),
+        units=lambda wanted: wait(_units(stub, wanted)),
+    )
+
+
+async def _metadata(stub: Any, name: str) -> bytes:
+    request = push_pb2.FetchMetadataRequest(names=[name])
+    try:
+        reply = await stub.FetchMetadata(request, timeout=FETCH_SECONDS)
+    except grpc.aio.AioRpcError as error:
+        if error.code() in GONE:
+            raise NotServedError(name) from error
+        raise TransientError(f"{error.code().name}: {error.details()}") from error
+    files: Sequence[bytes] = reply.files
+    if len(files) != 1:
+        raise TransientError(f"{len(files)} files came for one name")
+    return files[0]
+
+
+async def _units(stub: Any, wanted: Sequence[tuple[str, int]]) -> dict[str, bytes]:
+    units: dict[str, bytes] = {}
+    for start in range(0, len(wanted), DIGESTS_PER_FETCH):
+        units |= await _some_units(stub, dict(wanted[start : start + DIGESTS_PER_FETCH]))
+    return units
+
+
+async def _some_units(stub: Any, lengths: dict[str, int]) -> dict[str, bytes]:
+    received = {digest: bytearray() for digest in lengths}
+    request = push_pb2.FetchUnitsRequest(digests=list(lengths))
+    try:
+        async for chunk in stub.FetchUnits(request, timeout=UNITS_SECONDS):
+            if chunk.digest not in received:
+                raise RejectedBundle("a unit came that was not asked for", reason="Tampered")
+            unit = received[chunk.digest]
+            unit += chunk.data
+            if len(unit) > lengths[chunk.digest]:
+                raise RejectedBundle(f"unit {chunk.digest} is too long", reason="Tampered")
+    except grpc.aio.AioRpcError as error:
+        raise TransientError(f"units: {error.code().name}: {error.details()}") from error
+    return {digest: bytes(data) for digest, data in received.items()}

@@ -1,0 +1,65 @@
+"""Put the inventory stream's messages together again.
+
+In:   InventoryUpdate messages of one stream, in order
+Out:  all address entries, each time a version is complete
+Pure but for the table it keeps. A message that makes no sense raises StreamFault: begin anew.
+"""
+
+from __future__ import annotations
+
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Label, Labels
+from netpolicy.wire.tidegate.v1 import push_pb2
+from nodeagent.receive.config import MAX_INVENTORY_ENTRIES, MAX_LABEL_SETS
+
+Key = tuple[str, str, str]
+
+
+class StreamFault(Exception):
+    """The stream does not follow its own rules."""
+
+
+class Entries:
+    """The entries of one stream so far."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Key, AddressEntry] = {}
+        self._label_sets: list[Labels] = []
+        self._is_begun = False
+
+    def take(self, update: push_pb2.InventoryUpdate) -> tuple[AddressEntry, ...] | None:
+        """Fold one message in; all entries in order if it completes a version, else None."""
+        if update.reset:
+            self._entries, self._label_sets, self._is_begun = {}, [], True
+        if not self._is_begun:
+            raise StreamFault("the stream does not begin with everything")
+        self._label_sets += map(_labels, update.label_sets)
+        for key in update.removals:
+            self._entries.pop(_key(key), None)
+        for entry in update.upserts:
+            self._entries[_key(entry.key)] = self._entry(entry)
+        if len(self._entries) > MAX_INVENTORY_ENTRIES or len(self._label_sets) > MAX_LABEL_SETS:
+            raise StreamFault("more entries than a cluster may have")
+        if not update.complete:
+            return None
+        return tuple(entry for _, entry in sorted(self._entries.items()))
+
+    def _entry(self, entry: push_pb2.InventoryEntry) -> AddressEntry:
+        if entry.label_set >= len(self._label_sets):
+            raise StreamFault(f"label set {entry.label_set} was never sent")
+        address, namespace, name = _key(entry.key)
+        return AddressEntry(
+            address=address,
+            labels=self._label_sets[entry.label_set],
+            namespace=namespace,
+            name=name,
+            node=entry.node,
+        )
+
+
+def _key(key: push_pb2.InventoryKey) -> Key:
+    return (key.address, key.namespace, key.name)
+
+
+def _labels(labels: push_pb2.LabelSet) -> Labels:
+    return Labels(Label(label.source, label.key, label.value) for label in labels.labels)

@@ -1,0 +1,381 @@
+"""Keep this node's bundle up to date: dial, verify, persist, apply, acknowledge.
+
+In:   announcements and inventory from the reconciler
+Out:  `apply` and `inventory` called with verified bundles and whole inventories; answers
+Shell: owns the conversation.
+
+Holds always:
+1. Order: verify → write beside the last good bundle → apply → rename over it → ack.
+2. A bundle that is refused, cannot be stored, or cannot be applied changes nothing and is nacked.
+3. No trouble of network, server or disk ends `run`: what is enforced stays enforced.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from netpolicy.bundle import Bundle
+from netpolicy.errors import RejectedBundle, TransientError
+from netpolicy.inventory import AddressEntry
+from netpolicy.wire.tidegate.v1 import push_pb2
+from nodeagent.receive.backoff import Backoff
+from nodeagent.receive.client import connect, fetch_through
+from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
+from nodeagent.receive.entries import Entries, StreamFault
+from nodeagent.receive.instance import instance_id
+from nodeagent.receive.store import BundleStore, HeldBundle
+from nodeagent.receive.update import update
+
+log = structlog.get_logger()
+
+CONNECTED: Final = "reconciler_connected"
+DISCONNECTED: Final = "reconciler_disconnected"
+BUNDLE_APPLIED: Final = "bundle_applied"
+BUNDLE_REFUSED: Final = "bundle_refused"
+METADATA_REFRESHED: Final = "metadata_refreshed"
+METADATA_EXPIRED: Final = "metadata_expired"
+MAX_ERROR: Final = 1000
+WORK_FOLDER: Final = "verify"
+SESSION_OPEN: Final = "tidegate-session"
+"""Header of an accepted stream: the reconciler let us in, though it may have nothing to announce."""
+
+Apply = Callable[[Bundle], Awaitable[str]]
+TakeInventory = Callable[[tuple[AddressEntry, ...]], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Applied:
+    """What this process put in force."""
+
+    sequence: int
+    digest: str
+    generation_digest: str
+    at: float
+
+
+class _Failure(Exception):
+    """An announcement could not be taken; the reason is one word."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Receiver:
+    """One agent's end of the push channel.
+
+    `apply` returns the digest of the generation it put in force; whatever it raises is a nack.
+    """
+
+    def __init__(
+        self,
+        config: ReceiveConfig,
+        *,
+        apply: Apply,
+        inventory: TakeInventory,
+        store: BundleStore | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Read the trusted root and the last good bundle; raises OSError if there is no root."""
+        self._config = config
+        self._apply = apply
+        self._take_inventory = inventory
+        self._clock = clock
+        self._root = config.root.read_bytes()
+        self._store = store or BundleStore(config.state_dir, trusted_root=self._root)
+        self._held: HeldBundle | None = self._store.load()
+        self._applied: _Applied | None = None
+        self._instance = instance_id(config.state_dir)
+        self._connected = False
+        self._error = _Failure("", reason="")
+        self._backoff = Backoff()
+        self._change: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        shutil.rmtree(self._config.state_dir / WORK_FOLDER, ignore_errors=True)
+        watch = asyncio.create_task(self._watch_expiry())
+        try:
+            while True:
+                await self._one_conversation()
+                await asyncio.sleep(self._backoff.fail())
+        finally:
+            watch.cancel()
+
+    def status(self) -> ReceiverStatus:
+        """The channel's state now."""
+        held = self._held
+        return ReceiverStatus(
+            connected=self._connected,
+            sequence=held.bundle.sequence if held else 0,
+            digest=held.bundle.digest if held else "",
+            last_error=str(self._error),
+            last_error_reason=self._error.reason,
+            metadata_expires=held.signed.expires if held else None,
+            alarms=tuple(self._alarms()),
+        )
+
+    async def _one_conversation(self) -> None:
+        try:
+            async with connect(self._config) as stub:
+                await self._converse(stub)
+        except grpc.aio.AioRpcError as error:
+            self._note(_Failure(f"{error.code().name}: {error.details()}", reason="Disconnected"))
+        except asyncio.InvalidStateError:
+            self._note(_Failure("the stream ended while we answered", reason="Disconnected"))
+        except (OSError, StreamFault, TransientError) as error:
+            self._note(_Failure(str(error), reason="Disconnected"))
+        if self._connected:
+            log.warning(DISCONNECTED, error=str(self._error))
+        self._connected = False
+
+    async def _converse(self, stub: Any) -> None:
+        """All that goes on over one connection, until any part of it ends."""
+        call, latest = stub.Announce(), _Latest()
+        parts = [
+            asyncio.create_task(self._hear_announcements(call, latest)),
+            asyncio.create_task(self._answer_all(stub, call, latest)),
+            asyncio.create_task(self._follow_inventory(stub)),
+        ]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+
+    async def _hear_announcements(self, call: Any, latest: _Latest) -> None:
+        await call.write(push_pb2.AgentMessage(hello=self._hello()))
+        if SESSION_OPEN in dict(await call.initial_metadata() or ()):
+            self._meet()
+        async for announcement in call:
+            latest.put(announcement)
+        await _raise_status(call)
+
+    async def _answer_all(self, stub: Any, call: Any, latest: _Latest) -> None:
+        """Take what is announced; what could not be taken is tried again until it is superseded."""
+        retry = Backoff()
+        announcement = await latest.get()
+        while True:
+            failure = await self._take(stub, announcement)
+            await call.write(push_pb2.AgentMessage(ack=self._answer(announcement, failure)))
+            if failure is None:
+                retry.succeed()
+                announcement = await latest.get()
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(retry.fail() + 0.1):
+                    announcement = await latest.get()
+                    retry.succeed()
+
+    async def _take(self, stub: Any, announced: push_pb2.Announcement) -> _Failure | None:
+        try:
+            await self._settle()
+            if not self._is_held(announced):
+                fetched = await self._fetch(stub, announced)
+                await self._finish(self._install(fetched))
+            elif self._held is not None and self._applied is None:
+                await self._finish(self._put_in_force(self._held))
+        except RejectedBundle as error:
+            return self._refuse(announced, _Failure(str(error), reason=error.reason))
+        except _Failure as failure:
+            return self._refuse(announced, failure)
+        except TransientError as error:
+            return self._refuse(announced, _Failure(str(error), reason="Unavailable"))
+        except OSError as error:
+            return self._refuse(announced, _Failure(str(error), reason="StorageFailed"))
+        self._error = _Failure("", reason="")
+        return None
+
+    async def _fetch(self, stub: Any, announced: push_pb2.Announcement) -> HeldBundle:
+        fetched = await asyncio.to_thread(
+            update,
+            self._root,
+            self._held,
+            fetch_through(stub, asyncio.get_running_loop()),
+            agent_version=self._config.agent_version,
+            now=self._clock(),
+            work_dir=self._config.state_dir / WORK_FOLDER,
+        )
+        if fetched.signed.version < announced.version:
+            raise _Failure(
+                f"version {announced.version} was announced, {fetched.signed.version} is served",
+                reason="Withheld",
+            )
+        return fetched
+
+    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
+        """Carry a change through although the connection may end meanwhile."""
+        self._change = asyncio.create_task(work)
+        await asyncio.shield(self._change)
+
+    async def _settle(self) -> None:
+        """Wait for a change that an earlier connection began."""
+        if self._change is not None:
+            await asyncio.wait({self._change})
+
+    async def _install(self, fetched: HeldBundle) -> None:
+        await asyncio.to_thread(self._store.stage, fetched.stored)
+        if self._is_in_force(fetched.bundle):
+            log.debug(METADATA_REFRESHED, version=fetched.signed.version)
+        else:
+            await self._put_in_force(fetched)
+        await asyncio.to_thread(self._store.commit)
+        self._held = fetched
+
+    async def _put_in_force(self, held: HeldBundle) -> None:
+        bundle = held.bundle
+        try:
+            generation = await self._apply(bundle)
+        except Exception as error:
+            raise _Failure(f"{type(error).__name__}: {error}", reason="ApplyFailed") from error
+        self._applied = _Applied(
+            sequence=bundle.sequence,
+            digest=bundle.digest,
+            generation_digest=generation,
+            at=self._clock(),
+        )
+        log.info(
+            BUNDLE_APPLIED,
+            revision=bundle.revision,
+            sequence=bundle.sequence,
+            digest=bundle.digest,
+            units=len(bundle.units),
+        )
+
+    async def _follow_inventory(self, stub: Any) -> None:
+        call = stub.Inventory()
+        await call.write(push_pb2.InventoryAck(version=0))
+        entries = Entries()
+        async for message in call:
+            everything = entries.take(message)
+            if everything is not None:
+                await self._take_inventory(everything)
+                await call.write(push_pb2.InventoryAck(version=message.version))
+        await _raise_status(call)
+
+    def _is_held(self, announced: push_pb2.Announcement) -> bool:
+        held = self._held
+        return (
+            held is not None
+            and held.signed.version == announced.version
+            and held.bundle.digest == announced.digest
+        )
+
+    def _is_in_force(self, bundle: Bundle) -> bool:
+        applied = self._applied
+        return applied is not None and (applied.sequence, applied.digest) == (
+            bundle.sequence,
+            bundle.digest,
+        )
+
+    def _hello(self) -> push_pb2.Hello:
+        held = self._held
+        return push_pb2.Hello(
+            instance=self._instance,
+            agent_version=self._config.agent_version,
+            capabilities=self._config.capabilities,
+            sequence=held.bundle.sequence if held else 0,
+            digest=held.bundle.digest if held else "",
+            version=held.signed.version if held else 0,
+        )
+
+    def _answer(self, announced: push_pb2.Announcement, failure: _Failure | None) -> push_pb2.Ack:
+        held, applied = self._held, self._applied
+        return push_pb2.Ack(
+            nonce=announced.nonce,
+            version=held.signed.version if held else 0,
+            sequence=held.bundle.sequence if held else 0,
+            digest=held.bundle.digest if held else "",
+            generation_digest=applied.generation_digest if applied else "",
+            applied_at_us=int(applied.at * 1e6) if applied else 0,
+            error=str(failure)[:MAX_ERROR] if failure else "",
+            reason=failure.reason if failure else "",
+        )
+
+    def _refuse(self, announced: push_pb2.Announcement, failure: _Failure) -> _Failure:
+        if str(failure) != str(self._error):
+            log.error(
+                BUNDLE_REFUSED,
+                sequence=announced.sequence,
+                reason=failure.reason,
+                error=str(failure),
+            )
+        self._error = failure
+        return failure
+
+    def _meet(self) -> None:
+        """The reconciler let us in."""
+        self._backoff.succeed()
+        if not self._connected:
+            self._connected = True
+            log.info(CONNECTED, address=self._config.address)
+
+    def _note(self, failure: _Failure) -> None:
+        if str(failure) != str(self._error):
+            log.warning(DISCONNECTED, error=str(failure))
+        self._error = failure
+
+    def _alarms(self) -> list[str]:
+        alarms = []
+        if self._store.damage:
+            alarms.append(f"the stored bundle is damaged: {self._store.damage}")
+        if self._is_expired():
+            alarms.append(
+                "signed metadata has expired: nothing newer arrives; the last good policy stays"
+            )
+        return alarms
+
+    def _is_expired(self) -> bool:
+        held = self._held
+        if held is None:
+            return False
+        now = max(self._clock(), held.stored.clock_floor)
+        return held.signed.expires <= datetime.fromtimestamp(now, UTC)
+
+    async def _watch_expiry(self) -> None:
+        """Say once when the held metadata expires."""
+        was_expired = False
+        while True:
+            is_expired = self._is_expired()
+            if is_expired and not was_expired:
+                log.error(METADATA_EXPIRED, sequence=self.status().sequence)
+            was_expired = is_expired
+            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+
+
+class _Latest:
+    """A slot for one announcement: a newer one takes the place of one not yet taken."""
+
+    def __init__(self) -> None:
+        self._value: push_pb2.Announcement | None = None
+        self._arrived = asyncio.Event()
+
+    def put(self, value: push_pb2.Announcement) -> None:
+        self._value = value
+        self._arrived.set()
+
+    async def get(self) -> push_pb2.Announcement:
+        while (value := self._value) is None:
+            self._arrived.clear()
+            await self._arrived.wait()
+        self._value = None
+        return value
+
+
+async def _raise_status(call: Any) -> None:
+    """A stream that ended: why."""
+    code, details = await call.code(), await call.details()
+    raise TransientError(f"{code.name}: {details or 'the reconciler closed the stream'}")

@@ -1,0 +1,176 @@
+"""A key directory, publications, a push server and receivers on loopback: the real things."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from netpolicy.bundle import Bundle, PackedUnit, pack_unit
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Selector
+from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
+from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
+from reconciler.publication import Publication
+from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
+from reconciler.sign import Signer, init_keys, sign_publication
+from reconciler.sign.certificates import add_node, init_certificates
+from reconciler.sign.keys import trusted_root
+
+PATIENCE_SECONDS = 15.0
+COMMIT = "c" * 40
+
+
+def make_keys(directory: Path, *, nodes: Iterable[str] = ("node-a",)) -> Path:
+    """What `tidegate keys init` makes."""
+    now = datetime.now(UTC)
+    init_keys(directory, now=now)
+    init_certificates(directory, server_names=("localhost", "127.0.0.1"), now=now)
+    for node in nodes:
+        add_node(directory, node, root=trusted_root(directory), now=now)
+    return directory
+
+
+def unit_of(namespace: str, *names: str) -> PackedUnit:
+    """A unit with a policy of each name."""
+    policies = tuple(
+        Policy(id=PolicyId(kind=PolicyKind.CNP, namespace=namespace, name=name), subject=Selector())
+        for name in names
+    )
+    return pack_unit(Unit(namespace=namespace, policies=policies))
+
+
+def publish(
+    keys: Path,
+    sequence: int,
+    *units: PackedUnit,
+    previous: Publication | None = None,
+    age: timedelta = timedelta(),
+) -> Publication:
+    """Sign these units as a publication, so long ago."""
+    return sign_publication(
+        previous,
+        units={unit.namespace: unit for unit in units},
+        revision=COMMIT,
+        sequence=sequence,
+        signer=Signer.load(keys),
+        now=datetime.now(UTC) - age,
+    )
+
+
+@dataclass
+class Heard:
+    """A push observer that remembers."""
+
+    connected: list[tuple[str, Hello]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    acks: list[tuple[str, Ack]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+    def agent_connected(self, node: str, hello: Hello) -> None:
+        self.connected.append((node, hello))
+
+    def agent_disconnected(self, node: str) -> None:
+        self.gone.append(node)
+
+    def agent_acked(self, node: str, ack: Ack) -> None:
+        self.acks.append((node, ack))
+
+    def agent_refused(self, node: str, why: str) -> None:
+        self.refused.append((node, why))
+
+    @property
+    def last(self) -> Ack | None:
+        return self.acks[-1][1] if self.acks else None
+
+
+@asynccontextmanager
+async def serving(
+    keys: Path, *, listen: str = "127.0.0.1:0", shelf: Shelf | None = None
+) -> AsyncIterator[tuple[PushServer, Heard, int]]:
+    """A push server on loopback, who listens to it, and its port."""
+    heard = Heard()
+    server = PushServer(PushConfig.of_keys(keys, listen=listen), observer=heard, shelf=shelf)
+    port = await server.start()
+    try:
+        yield server, heard, port
+    finally:
+        await server.stop()
+
+
+@dataclass
+class Node:
+    """A receiver, and what it was given."""
+
+    receiver: Receiver
+    store: BundleStore
+    bundles: list[Bundle] = field(default_factory=list)
+    inventories: list[tuple[AddressEntry, ...]] = field(default_factory=list)
+    fail_apply: str = ""
+
+    async def apply(self, bundle: Bundle) -> str:
+        if self.fail_apply:
+            raise RuntimeError(self.fail_apply)
+        self.bundles.append(bundle)
+        return bundle.digest[::-1]
+
+    async def take(self, entries: tuple[AddressEntry, ...]) -> None:
+        self.inventories.append(entries)
+
+
+def config_of(keys: Path, state: Path, port: int, *, node: str = "node-a") -> ReceiveConfig:
+    """A node's configuration with its own certificate."""
+    own = keys / "nodes" / node
+    return ReceiveConfig(
+        node=node,
+        address=f"127.0.0.1:{port}",
+        server_name="localhost",
+        ca=own / "ca.pem",
+        certificate=own / "node.pem",
+        key=own / "node.key",
+        root=own / "root.json",
+        state_dir=state,
+        agent_version="0.1.0",
+    )
+
+
+def make_node(config: ReceiveConfig, *, clock: Callable[[], float] | None = None) -> Node:
+    """A receiver that has not dialled yet."""
+    store = BundleStore(config.state_dir, trusted_root=config.root.read_bytes())
+    node = Node.__new__(Node)
+    more = {"clock": clock} if clock else {}
+
+    async def apply(bundle: Bundle) -> str:
+        return await node.apply(bundle)
+
+    async def take(entries: tuple[AddressEntry, ...]) -> None:
+        await node.take(entries)
+
+    receiver = Receiver(config, apply=apply, inventory=take, store=store, **more)
+    node.__init__(receiver, store)  # type: ignore[misc]
+    return node
+
+
+@asynccontextmanager
+async def running(
+    config: ReceiveConfig, *, clock: Callable[[], float] | None = None
+) -> AsyncIterator[Node]:
+    """A receiver that dials until the end of the block."""
+    node = make_node(config, clock=clock)
+    task = asyncio.create_task(node.receiver.run())
+    try:
+        yield node
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def until(claim: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait for a claim to hold; raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not claim():
+            await asyncio.sleep(0.01)
