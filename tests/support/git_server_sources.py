@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from reconciler.source import GitSource, SourceConfig, SourceLimits
 from tests.support.git_server import GitServer
@@ -52,7 +52,7 @@ class ServedRepository:
         self.sources.append(source)
         return source
 
-    def limited(self, **limits: float) -> SourceConfig:
+    def limited(self, **limits: Any) -> SourceConfig:
         """The proper configuration with other limits."""
         return replace(self.config, limits=replace(self.config.limits, **limits))
 
