@@ -102,9 +102,21 @@ class Enforcer:
         self.is_torn = True
         for step in steps:
             await self._perform(step, origins)
+        flips = sum(isinstance(step, Activate) for step in steps)
+        if not self._is_labelled(origin):
+            # The same maps by another bundle: a restart must find the one that is in force.
+            await self._activate(plan.generation, origin)
+            flips += 1
         self.is_torn = False
         self.installed = Installed(plan=plan, origin=origin)
-        return sum(isinstance(step, Activate) for step in steps)
+        return flips
+
+    def _is_labelled(self, origin: PolicyOrigin) -> bool:
+        label = self.active_label
+        return label is not None and (label.sequence, label.bundle_digest) == (
+            origin.sequence,
+            origin.bundle_digest,
+        )
 
     async def _perform(self, step: Step, origins: Mapping[PolicySource, PolicyOrigin]) -> None:
         match step:
