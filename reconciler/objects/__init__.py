@@ -1,1 +1,6 @@
-"""Policy files in; typed objects that know file, line and column out. One reader a policy API."""
+"""YAML → typed policy objects that know where they were written; one reader per policy API."""
+
+from reconciler.objects.policy import PolicyObject
+from reconciler.objects.read import PolicyReading, ReadCache, is_policy_path, read_policies
+
+__all__ = ["PolicyObject", "PolicyReading", "ReadCache", "is_policy_path", "read_policies"]

@@ -1,0 +1,290 @@
+"""The diagnostics of policies: what each code means, once, for the programs and their manual.
+
+In:   a code
+Out:  its title, and the why and fix that hold wherever it is found
+Pure data. Codes are permanent: a retired one is never given to another fault.
+
+TG050–TG063 (YAML) are in `netpolicy.yaml_faults`. TG1xx: fields. TG2xx: meaning. TG3xx: warnings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from netpolicy.document import Document, NodePath
+from netpolicy.errors import Diagnostic, Severity
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """What holds for every diagnostic of one code; a diagnostic may say it more exactly."""
+
+    title: str
+    why: str
+    fix: str
+
+    @staticmethod
+    def severity(code: str) -> Severity:
+        """TG3xx are warnings; all others refuse the revision."""
+        return Severity.WARNING if code.startswith("TG3") else Severity.ERROR
+
+
+CODES: Final[dict[str, Code]] = {
+    "TG100": Code(
+        "kind that is not a policy",
+        "everything under policies/ is enforced or refused, never passed over in silence",
+        "move it out of policies/, or correct the kind",
+    ),
+    "TG101": Code(
+        "wrong apiVersion",
+        "the version decides which fields exist and what they mean",
+        "write the apiVersion shown",
+    ),
+    "TG102": Code(
+        "document that is not an object",
+        "a policy is a mapping with apiVersion, kind, metadata and spec",
+        "write one policy in each document, separated by ---",
+    ),
+    "TG103": Code(
+        "missing field",
+        "without it the policy has no meaning",
+        "add the field",
+    ),
+    "TG105": Code(
+        "unknown field",
+        "Kubernetes drops fields it does not know; what you meant by it would be lost",
+        "correct the name, or remove the field",
+    ),
+    "TG106": Code(
+        "wrong type",
+        "Kubernetes refuses the policy",
+        "write a value of the type that is asked for",
+    ),
+    "TG107": Code(
+        "empty field",
+        "a field without a value counts as left out, and a rule without it may match everyone",
+        "give it a value; [] and {} say that it is empty on purpose",
+    ),
+    "TG108": Code(
+        "value that is not one of the allowed ones",
+        "the field takes one of a few words, written exactly so",
+        "write one of the words shown",
+    ),
+    "TG109": Code(
+        "too many or too few entries",
+        "the policy language bounds the list",
+        "split the rule in two, or complete the list",
+    ),
+    "TG110": Code(
+        "field that is not enforced yet",
+        "a policy that is enforced only in part would promise more than it keeps",
+        "leave the field out until this version enforces it",
+    ),
+    "TG111": Code(
+        "not a block of addresses",
+        "the rule would match no address, or other ones than you mean",
+        "write an address and a prefix length, as in 10.0.0.0/8 or 2001:db8::/32",
+    ),
+    "TG112": Code(
+        "not a label key",
+        "no pod can carry such a label, so the selector would never match as meant",
+        "write [source:][prefix/]name with letters, digits, '-', '_' and '.', the name up to 63 long",
+    ),
+    "TG113": Code(
+        "not a label value",
+        "no pod can carry such a value, so the selector would never match as meant",
+        "write up to 63 letters, digits, '-', '_' and '.', in quotes if it looks like a number or a truth",
+    ),
+    "TG114": Code(
+        "not a port",
+        "a port is a number from 0 to 65535",
+        "write the number",
+    ),
+    "TG115": Code(
+        "named port",
+        "named ports are not resolved yet; the rule would match nothing",
+        "write the number",
+    ),
+    "TG116": Code(
+        "not an ICMP type",
+        "ICMP types are numbers from 0 to 255, or the names Cilium gives them",
+        "write the number of the type, or its name for the right family",
+    ),
+    "TG117": Code(
+        "not a name",
+        "Kubernetes refuses it",
+        "write lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit",
+    ),
+    "TG118": Code(
+        "unknown mode",
+        "the annotation tidegate.dev/mode decides where the policy is enforced",
+        "write dry-run, canary or enforce, or leave the annotation out",
+    ),
+    "TG119": Code(
+        "unknown Tidegate annotation",
+        "a misspelt annotation would change nothing, in silence",
+        "correct it; this version knows tidegate.dev/mode",
+    ),
+    "TG120": Code(
+        "operator and values do not fit",
+        "In and NotIn compare with values; Exists and DoesNotExist take none",
+        "add values, or remove them",
+    ),
+    "TG121": Code(
+        "requirement on nothing",
+        "fromRequires and toRequires are no longer part of the language",
+        "add the labels to the selectors of the peers",
+    ),
+    "TG200": Code(
+        "policy given twice",
+        "one would replace the other, depending on the order of files",
+        "rename one, or join them",
+    ),
+    "TG201": Code(
+        "policy without a namespace",
+        "a namespaced policy selects pods of its own namespace; a guess could leave yours open",
+        "add metadata.namespace",
+    ),
+    "TG202": Code(
+        "namespace the folder may not name",
+        "tidegate.yaml says which namespaces each folder owns",
+        "move the policy to the folder of its namespace, or have the ownership changed",
+    ),
+    "TG203": Code(
+        "cluster-wide policy with a namespace",
+        "it selects pods of every namespace, whatever it says here",
+        "remove metadata.namespace, or make it a CiliumNetworkPolicy",
+    ),
+    "TG204": Code(
+        "two kinds of peer in one rule",
+        "peers of one rule are of one kind: the language does not say whether both or either are meant",
+        "write one rule for each",
+    ),
+    "TG205": Code(
+        "exception outside its block",
+        "an exception takes addresses out of its own block; this one takes others, or none",
+        "write a block that lies wholly inside",
+    ),
+    "TG206": Code(
+        "range that ends before it begins",
+        "stock Cilium would match the first port alone",
+        "exchange the two numbers",
+    ),
+    "TG207": Code(
+        "range from port 0",
+        "port 0 means every port, which has no end",
+        "remove endPort, or begin at port 1",
+    ),
+    "TG208": Code(
+        "ICMP and ports in one rule",
+        "ICMP has no ports, so a rule with both could match nothing",
+        "write one rule for icmps and one for toPorts",
+    ),
+    "TG209": Code(
+        "policy that says nothing",
+        "without a section it neither isolates nor allows: the pods stay as open as before",
+        "add ingress or egress; [{}] refuses everything in that direction",
+    ),
+    "TG210": Code(
+        "peer that is no peer",
+        "a peer is an ipBlock, or a podSelector, a namespaceSelector or both",
+        "write one of them; {} selects all",
+    ),
+    "TG211": Code(
+        "endPort without a port",
+        "a range needs its first port",
+        "add port",
+    ),
+    "TG300": Code(
+        "empty list read as deny-all",
+        "Tidegate refuses everything in that direction, as the text suggests;"
+        " stock Cilium rejects such a policy and leaves the pods open",
+        "write [{}], which means the same everywhere",
+    ),
+    "TG301": Code(
+        "empty list without effect",
+        "beside another section with rules, an empty list does not isolate the pods in this direction",
+        "write [{}] to refuse everything in this direction, or remove the line",
+    ),
+    "TG302": Code(
+        "[{}] refuses everything here",
+        "in a CiliumNetworkPolicy an empty rule matches nothing; in a Kubernetes NetworkPolicy the same"
+        " text allows everything",
+        "if you mean deny-all, keep it; to allow everyone, write fromEntities or toEntities: [all]",
+    ),
+    "TG303": Code(
+        "[{}] allows everything here",
+        "in a Kubernetes NetworkPolicy an empty rule matches everyone; in a CiliumNetworkPolicy the same"
+        " text refuses everything",
+        "if you mean allow-all, keep it; to refuse everything, write [] with the direction in policyTypes",
+    ),
+    "TG304": Code(
+        "default deny without rules",
+        "Tidegate refuses everything in that direction, as the text says; stock Cilium does nothing",
+        "write [{}] in that direction, which means the same everywhere",
+    ),
+    "TG305": Code(
+        "rule that matches nothing",
+        "an empty list of peers or ports selects none; the direction is isolated all the same",
+        "remove the field to mean any, or list whom you mean",
+    ),
+    "TG306": Code(
+        "block with host bits",
+        "bits after the prefix length count for nothing",
+        "write the block as shown",
+    ),
+    "TG307": Code(
+        "subject in another namespace",
+        "a namespaced policy selects pods of its own namespace only",
+        "remove the label, or put the policy into that namespace",
+    ),
+    "TG308": Code(
+        "selector that matches no pod",
+        "no pod of the cluster carries these labels now; a misspelt label looks the same",
+        "check the labels; if the pods are still to come, nothing need be done",
+    ),
+    "TG309": Code(
+        "section that policyTypes leaves out",
+        "rules count only in the directions that policyTypes lists",
+        "add the direction to policyTypes, or remove the section",
+    ),
+    "TG310": Code(
+        "empty toPorts",
+        "beside peers an empty list means every port and protocol",
+        "remove toPorts to say so plainly",
+    ),
+    "TG311": Code(
+        "port in another base",
+        "Kubernetes and Cilium read 0x… as hexadecimal and a leading zero as octal",
+        "write it in decimal",
+    ),
+    "TG312": Code(
+        "label source that no pod has",
+        "pods carry labels of the sources k8s and reserved only, so this matches none",
+        "write k8s: or no source",
+    ),
+}  # fmt: skip
+
+
+def fault(
+    document: Document,
+    path: NodePath,
+    code: str,
+    message: str,
+    *,
+    why: str = "",
+    fix: str = "",
+    on_key: bool = False,
+) -> Diagnostic:
+    """A diagnostic at a node, with the code's own why and fix unless better ones are given."""
+    known = CODES[code]
+    return document.diagnose(
+        path,
+        code,
+        message,
+        why=why or known.why,
+        fix=fix or known.fix,
+        on_key=on_key,
+        severity=Code.severity(code),
+    )

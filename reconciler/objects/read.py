@@ -1,0 +1,146 @@
+"""Read the policies of a revision.
+
+In:   the files of a revision; a cache of what earlier revisions held
+Out:  PolicyReading: typed objects, and every fault of every file
+Pure; the cache only saves work.
+
+Holds always:
+1. Every document under policies/ is read or refused: none is passed over.
+2. A document with an error gives no object.
+3. The order of files changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from netpolicy.document import Document, read_documents
+from netpolicy.errors import Diagnostic, has_errors
+from netpolicy.rules import PolicyKind
+from reconciler.codes import fault
+from reconciler.files import SourceFile
+from reconciler.objects import cilium, kubernetes
+from reconciler.objects.policy import PolicyObject
+from reconciler.objects.schema.check import SchemaCheck
+from reconciler.objects.schema.cilium import CILIUM_POLICY
+from reconciler.objects.schema.kubernetes import NETWORK_POLICY
+from reconciler.objects.schema.values import nearest, shown
+
+POLICY_FOLDER: Final = "policies/"
+POLICY_SUFFIXES: Final = (".yaml", ".yml")
+MAX_CACHED_FILES: Final = 50_000
+
+_CILIUM_CHECK: Final = SchemaCheck(CILIUM_POLICY)
+_CHECKS: Final = {
+    PolicyKind.CNP: (cilium.API_VERSION, _CILIUM_CHECK),
+    PolicyKind.CCNP: (cilium.API_VERSION, _CILIUM_CHECK),
+    PolicyKind.NP: (kubernetes.API_VERSION, SchemaCheck(NETWORK_POLICY)),
+}
+_KINDS: Final = tuple(map(str, PolicyKind))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyReading:
+    """The policies of some files, by path and place; and what is wrong with the others."""
+
+    objects: tuple[PolicyObject, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+class ReadCache:
+    """What files held, by path and blob; forgets the oldest beyond `max_files`."""
+
+    def __init__(self, max_files: int = MAX_CACHED_FILES) -> None:
+        self._max_files = max_files
+        self._readings: dict[tuple[str, str], PolicyReading] = {}
+
+    def get(self, file: SourceFile) -> PolicyReading | None:
+        """What this very file held, if it was read before."""
+        return self._readings.get((file.path, file.blob_id))
+
+    def put(self, file: SourceFile, reading: PolicyReading) -> None:
+        """Remember what a file holds."""
+        if len(self._readings) >= self._max_files:
+            self._readings.pop(next(iter(self._readings)))
+        self._readings[file.path, file.blob_id] = reading
+
+
+def is_policy_path(path: str) -> bool:
+    """True if the file at this path is read as policies."""
+    return path.startswith(POLICY_FOLDER) and path.lower().endswith(POLICY_SUFFIXES)
+
+
+def read_policies(files: Iterable[SourceFile], *, cache: ReadCache | None = None) -> PolicyReading:
+    """Read every policy file; the others are not ours to judge."""
+    chosen = sorted((f for f in files if is_policy_path(f.path)), key=lambda file: file.path)
+    readings = [_read_cached(file, cache) for file in chosen]
+    return PolicyReading(
+        objects=tuple(policy for reading in readings for policy in reading.objects),
+        diagnostics=tuple(found for reading in readings for found in reading.diagnostics),
+    )
+
+
+def _read_cached(file: SourceFile, cache: ReadCache | None) -> PolicyReading:
+    if cache is None:
+        return _read_file(file)
+    reading = cache.get(file)
+    if reading is None:
+        reading = _read_file(file)
+        cache.put(file, reading)
+    return reading
+
+
+def _read_file(file: SourceFile) -> PolicyReading:
+    documents, faults = read_documents(file.path, file.data)
+    objects: list[PolicyObject] = []
+    for document in documents:
+        found = list(_read_document(document, objects))
+        faults += found
+    return PolicyReading(objects=tuple(objects), diagnostics=tuple(faults))
+
+
+def _read_document(document: Document, objects: list[PolicyObject]) -> Iterator[Diagnostic]:
+    """Yield what is wrong with a document; add its policies to `objects` if nothing is."""
+    kind, refusal = _kind_of(document)
+    if kind is None:
+        if refusal is not None:
+            yield refusal
+        return
+    _, check = _CHECKS[kind]
+    faults = check.faults(document)
+    yield from faults
+    if has_errors(faults):
+        return
+    if kind is PolicyKind.NP:
+        policy, warnings = kubernetes.read_network_policy(document)
+        objects.append(policy)
+        yield from warnings
+    else:
+        objects.extend(cilium.read_cilium(document, kind))
+
+
+def _kind_of(document: Document) -> tuple[PolicyKind | None, Diagnostic | None]:
+    """Which policy API the document is written in, or why it is none."""
+    value = document.value
+    if not isinstance(value, dict):
+        return None, fault(document, (), "TG102", "this document is not an object")
+    for name in ("apiVersion", "kind"):
+        if name not in value:
+            return None, fault(document, (), "TG103", f'field "{name}" is missing')
+    if value["kind"] not in _KINDS:
+        return None, _not_a_policy(document)
+    kind = PolicyKind(value["kind"])
+    wanted = _CHECKS[kind][0]
+    if value["apiVersion"] != wanted:
+        message = f"{kind} is not read in version {shown(value['apiVersion'])}"
+        return None, fault(document, ("apiVersion",), "TG101", message, fix=f"write {wanted}")
+    return kind, None
+
+
+def _not_a_policy(document: Document) -> Diagnostic:
+    kind = document.value["kind"]
+    meant = nearest(str(kind), _KINDS)
+    fix = f'write "{meant}"' if meant else ""
+    return fault(document, ("kind",), "TG100", f"{shown(kind)} is not a policy", fix=fix)

@@ -1,0 +1,1 @@
+"""What each policy API's documents look like: the first check every document meets."""
