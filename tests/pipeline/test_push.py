@@ -18,7 +18,7 @@ from tests.support.push_fleet import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def keys(tmp_path: Path) -> Path:
     return make_keys(tmp_path / "keys", nodes=("node-a", "node-b"))
 
