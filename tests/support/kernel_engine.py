@@ -1,0 +1,147 @@
+"""The kernel as an engine for cases: the real programs on made packets, nothing sent.
+
+    source's from_pod  ──▶  destination's to_pod        (BPF_PROG_TEST_RUN)
+
+The kernel runs a test packet as if it came over loopback (interface 1), so each run first says which
+endpoint that is. Every flow has a source port of its own, lest conntrack answer for an earlier one.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from netpolicy.rules import Direction, Protocol
+from nodeagent.datapath import (
+    Datapath,
+    DatapathConfig,
+    FlowEvent,
+    GenerationLabel,
+    ensure_loaded,
+)
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from tests.support import kernel_packets as packets
+
+OBJECT: Final = Path(__file__).parents[2] / "build" / "bpf" / "tidegate.bpf.o"
+BPFFS: Final = Path("/sys/fs/bpf")
+CONNTRACK_ENTRIES: Final = 65_536
+_TEST_INTERFACE: Final = 1
+_PASS: Final = -1
+_FIRST_PORT: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelSide:
+    """What one endpoint's program did. `cookie` is a key of `Generation.attributions`, or 0."""
+
+    allowed: bool
+    reason: int
+    cookie: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelAnswer:
+    """Both sides; None where that end is no endpoint here, or the packet did not get so far."""
+
+    egress: KernelSide | None
+    ingress: KernelSide | None
+
+    @property
+    def allowed(self) -> bool:
+        """True if every side let it pass."""
+        return all(side is None or side.allowed for side in (self.egress, self.ingress))
+
+    @property
+    def deciding(self) -> KernelSide | None:
+        """The side that refused it, else the last that judged it."""
+        return self.ingress or self.egress
+
+
+class KernelEngine:
+    """Holds one generation at a time."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self.datapath = datapath
+        self._events = datapath.events()
+        self._endpoints: dict[str, LocalEndpoint] = {}
+        self._source_ports = count(_FIRST_PORT)
+
+    def load(
+        self, generation: Generation, addresses: AddressPlan, endpoints: Iterable[LocalEndpoint]
+    ) -> None:
+        """Put a generation in force, with its addresses and endpoints, in place of the last."""
+        label = GenerationLabel(
+            generation_digest=generation.digest, bundle_digest="0" * 64, sequence=1
+        )
+        self.datapath.activate(self.datapath.fill(generation, label=label))
+        self.datapath.upsert_addresses(addresses)
+        self.datapath.prune_addresses(addresses)
+        self.datapath.bump_revision()
+        self._endpoints = {address: e for e in endpoints for address in e.addresses}
+
+    def judge(self, source: str, destination: str, protocol: Protocol, port: int) -> KernelAnswer:
+        """Judge a new flow between two addresses. For the ICMPs `port` is the type."""
+        packet = packets.opening(
+            source, destination, protocol, port, source_port=self._fresh_port()
+        )
+        egress = self._side(source, Direction.EGRESS, packet)
+        if egress is not None and not egress.allowed:
+            return KernelAnswer(egress=egress, ingress=None)
+        return KernelAnswer(
+            egress=egress, ingress=self._side(destination, Direction.INGRESS, packet)
+        )
+
+    def run(self, endpoint: LocalEndpoint, direction: Direction, packet: bytes) -> KernelSide:
+        """Run one program, as the endpoint's, on any packet."""
+        side, _ = self.run_and_listen(endpoint, direction, packet)
+        return side
+
+    def run_and_listen(
+        self, endpoint: LocalEndpoint, direction: Direction, packet: bytes
+    ) -> tuple[KernelSide, list[FlowEvent]]:
+        """The same, with what the program told of it."""
+        self.datapath.set_endpoint(endpoint, _TEST_INTERFACE)
+        self._events.read()
+        result, _ = self.datapath.run_program(direction, packet)
+        told = self._events.read()
+        reason, cookie = (told[-1].reason, told[-1].cookie) if told else (0, 0)
+        return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
+
+    def close(self) -> None:
+        """Unpin everything."""
+        self._events.close()
+        self.datapath.remove_all()
+        self.datapath.close()
+
+    def _side(self, address: str, direction: Direction, packet: bytes) -> KernelSide | None:
+        endpoint = self._endpoints.get(address)
+        return None if endpoint is None else self.run(endpoint, direction, packet)
+
+    def _fresh_port(self) -> int:
+        return _FIRST_PORT + next(self._source_ports) % 40_000
+
+
+def private_config(*, conntrack_entries: int = CONNTRACK_ENTRIES) -> DatapathConfig:
+    """A directory of bpffs that nobody else has."""
+    return DatapathConfig(
+        bpffs=BPFFS / f"tidegate-test-{uuid.uuid4().hex[:8]}",
+        object_path=OBJECT,
+        conntrack_entries=conntrack_entries,
+    )
+
+
+@contextmanager
+def kernel_engine() -> Iterator[KernelEngine]:
+    """An engine on a datapath of its own, which is removed behind it."""
+    config = private_config()
+    ensure_loaded(config)
+    engine = KernelEngine(Datapath.open(config))
+    try:
+        yield engine
+    finally:
+        engine.close()

@@ -1,0 +1,110 @@
+"""Build the bytes of packets, honest or not.
+
+Everything that the programs read can be set; checksums are left out, as nothing here checks them.
+"""
+
+from __future__ import annotations
+
+import struct
+from ipaddress import IPv4Address, ip_address
+from typing import Final
+
+from netpolicy.rules import Protocol
+
+FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
+_MACS: Final = bytes.fromhex("020000000001020000000002")
+IPV4, IPV6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
+
+
+def ethernet(payload: bytes, ethertype: int) -> bytes:
+    """A frame."""
+    return _MACS + struct.pack("!H", ethertype) + payload
+
+
+def ip(source: str, destination: str, protocol: int, payload: bytes, **fields: object) -> bytes:
+    """A frame with an IPv4 or IPv6 packet, by the source's family."""
+    if isinstance(ip_address(source), IPv4Address):
+        return ethernet(ipv4(source, destination, protocol, payload, **fields), IPV4)  # type: ignore[arg-type]
+    return ethernet(ipv6(source, destination, protocol, payload, **fields), IPV6)  # type: ignore[arg-type]
+
+
+def ipv4(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    options: bytes = b"",
+    fragment: int = 0,
+    total_length: int | None = None,
+    hop_limit: int = 64,
+) -> bytes:
+    """An IPv4 packet; `fragment` is the raw field of flags and offset."""
+    header_words = 5 + len(options) // 4
+    length = header_words * 4 + len(payload) if total_length is None else total_length
+    head = struct.pack(
+        "!BBHHHBBH", 0x40 | header_words, 0, length, 1, fragment, hop_limit, protocol, 0
+    )
+    ends = ip_address(source).packed + ip_address(destination).packed
+    return head + ends + options + payload
+
+
+def ipv6(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    payload_length: int | None = None,
+    hop_limit: int = 64,
+) -> bytes:
+    """An IPv6 packet; extension headers are part of the payload."""
+    length = len(payload) if payload_length is None else payload_length
+    head = struct.pack("!IHBB", 6 << 28, length, protocol, hop_limit)
+    return head + ip_address(source).packed + ip_address(destination).packed + payload
+
+
+def extension(following: int, words: int = 0) -> bytes:
+    """An IPv6 extension header of 8 bytes and some more words of 8."""
+    return bytes([following, words]) + bytes(6 + 8 * words)
+
+
+def tcp(source_port: int, destination_port: int, flags: int = SYN) -> bytes:
+    """A TCP segment without data."""
+    return struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 1, 5 << 4, flags, 1024, 0, 0)
+
+
+def udp(source_port: int, destination_port: int, data: bytes = b"") -> bytes:
+    """A UDP datagram."""
+    return struct.pack("!HHHH", source_port, destination_port, 8 + len(data), 0) + data
+
+
+def sctp(source_port: int, destination_port: int, chunk: int = 1) -> bytes:
+    """An SCTP packet whose first chunk is INIT, or another."""
+    return struct.pack("!HHIIBBH", source_port, destination_port, 0, 0, chunk, 0, 4)
+
+
+def icmp(kind: int, code: int = 0, *, identifier: int = 0, data: bytes = bytes(24)) -> bytes:
+    """A message of either ICMP."""
+    return struct.pack("!BBHHH", kind, code, 0, identifier, 0) + data
+
+
+def arp(sender: str, target: str, operation: int = 1) -> bytes:
+    """A frame with an ARP message."""
+    head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
+    ends = bytes(6) + ip_address(sender).packed + bytes(6) + ip_address(target).packed
+    return ethernet(head + ends, ARP)
+
+
+def opening(
+    source: str, destination: str, protocol: Protocol, port: int, *, source_port: int
+) -> bytes:
+    """The first packet of a flow. For the two ICMPs `port` is the type, `source_port` the identifier."""
+    payload = {
+        Protocol.TCP: lambda: tcp(source_port, port),
+        Protocol.UDP: lambda: udp(source_port, port),
+        Protocol.SCTP: lambda: sctp(source_port, port),
+        Protocol.ICMP: lambda: icmp(port, identifier=source_port),
+        Protocol.ICMPV6: lambda: icmp(port, identifier=source_port),
+    }[protocol]()
+    return ip(source, destination, protocol, payload)
