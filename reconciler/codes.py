@@ -264,6 +264,11 @@ CODES: Final[dict[str, Code]] = {
         "pods carry labels of the sources k8s and reserved only, so this matches none",
         "write k8s: or no source",
     ),
+    "TG313": Code(
+        "empty specs",
+        "a list without entries isolates and allows nothing",
+        "remove the document, or write its policies",
+    ),
 }  # fmt: skip
 
 

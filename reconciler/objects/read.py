@@ -117,8 +117,13 @@ def _read_document(document: Document, objects: list[PolicyObject]) -> Iterator[
         policy, warnings = kubernetes.read_network_policy(document)
         objects.append(policy)
         yield from warnings
+    elif "spec" not in document.value and "specs" not in document.value:
+        yield fault(document, (), "TG103", 'field "spec" is missing')
     else:
-        objects.extend(cilium.read_cilium(document, kind))
+        policies = tuple(cilium.read_cilium(document, kind))
+        objects.extend(policies)
+        if not policies:
+            yield fault(document, ("specs",), "TG313", '"specs: []" is no policy', on_key=True)
 
 
 def _kind_of(document: Document) -> tuple[PolicyKind | None, Diagnostic | None]:
