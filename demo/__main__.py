@@ -13,9 +13,10 @@ from types import FrameType
 from typing import Final, NoReturn
 
 from demo.author import Author
+from demo.layout import BPF_OBJECT, PROGRAMS
 from demo.scenes import SCENES
 from demo.screen import Screen
-from demo.services import BPF_OBJECT, PROGRAMS, Services
+from demo.services import Services
 from demo.stage import Stage
 from tests.support import world_sweep
 from tests.support.world import World, WorldError
@@ -102,7 +103,7 @@ def _set_up(world: World, screen: Screen) -> Stage:
 def _commands(stage: Stage) -> str:
     nodeagent, services, world = PROGRAMS / "nodeagent", stage.services, stage.world
     node = services.nodes[-1]
-    config = f"--config {services.agent_config(node)}"
+    config = f"--config {services.layout.config_file(node)}"
     enter = f"nsenter --net={world.namespace_path(node)}"
     pod = f"nsenter --net={world.namespace_path('frontend')}"
     gateway = world.topology.pod("api-gateway")
@@ -112,7 +113,7 @@ def _commands(stage: Stage) -> str:
             f"{enter} {nodeagent} flows --follow {config}",
             f"{enter} {nodeagent} policy get e-commerce/api-gateway {config}",
             f"{enter} {nodeagent} bpf ct list {config}",
-            f"{PROGRAMS / 'tidegate'} status --state-dir {services.state_directory('reconciler')}",
+            f"{PROGRAMS / 'tidegate'} status --state-dir {services.layout.state('reconciler')}",
             f"{pod} curl -m 2 http://{gateway.v4}/products",
             f"cd {world.directory / 'author'}   # the author's clone; logs are beside it",
             f"{sys.executable} -m demo --clean   # takes it down",

@@ -84,3 +84,7 @@ SHOP_ALLOWED: Final = _expect(_REFUSED)
 FRONTEND_REVOKED: Final = _expect(
     _REFUSED | {("frontend", "api-gateway"): _closed_by("api-gateway")}
 )
+
+MONITORING_CLOSED: Final = _expect(
+    _REFUSED | {("stranger", "prometheus"): frozenset(("monitoring/default-deny",))}
+)

@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from demo import expectation
 from demo.author import template_file
+from demo.layout import POLL_SECONDS
 from demo.outcome import Outcome, StreamResult
+from demo.scene_attack import attacks
 from demo.services import RECONCILER
 from demo.stage import Enforced, Stage
 from netpolicy.errors import Diagnostic, Place, Severity, render
@@ -49,6 +51,8 @@ def default_deny(stage: Stage) -> None:
     path = f"{SHOP}/default-deny.yaml"
     stage.publish("Close e-commerce", {path: template_file(path)})
     stage.observe(expectation.NAMESPACE_CLOSED)
+    # What an attacker may have kept, for scene h.
+    stage.story.old_state = stage.services.copy_state("old")
 
 
 def allow_rules(stage: Stage) -> None:
@@ -78,7 +82,7 @@ def revoke(stage: Stage) -> None:
     seconds = enforced.at - stage.story.revoked.at
     screen.say(
         f"git push → enforced on both nodes: {seconds * 1000:.0f} ms"
-        f" (the reconciler polls every {stage.services.poll_seconds * 1000:.0f} ms)"
+        f" (the reconciler polls every {POLL_SECONDS * 1000:.0f} ms)"
     )
     for family in (4, 6):
         name = f"established-v{family}"
@@ -256,4 +260,5 @@ SCENES: Final[tuple[Scene, ...]] = (
     broken_commit,
     git_revert,
     kill_everything,
+    attacks,
 )

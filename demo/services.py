@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sqlite3
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
@@ -17,22 +18,32 @@ from typing import Any, Final
 import yaml
 
 from demo.author import Remote
+from demo.layout import (
+    BPF_OBJECT,
+    LISTEN,
+    LISTEN_UNREACHABLE,
+    PROGRAMS,
+    SERVER_NAME,
+    STATE_FILE,
+    Layout,
+)
 from demo.log_events import Event, read_events
 from demo.observation import Held, SeenFlow
 from nodeagent.datapath import Datapath, DatapathConfig
+from reconciler.publication import Publication
+from reconciler.state.database import Database
+from reconciler.state.publications import last_publication
 from tests.support.git_server_tls import TlsFiles, make_tls_files
-from tests.support.world import PROJECT, World, WorldError
-from tests.support.world_topology import CONTROL, CONTROL_ADDRESS
+from tests.support.tampering import Attack, save_publications
+from tests.support.world import World, WorldError
+from tests.support.world_topology import CONTROL
 
-PROGRAMS: Final = Path(sys.executable).parent
-BPF_OBJECT: Final = PROJECT / "build" / "bpf" / "tidegate.bpf.o"
 RECONCILER: Final = "reconciler"
+UNREACHABLE: Final = "reconciler-unreachable"
 GIT_SERVER: Final = "git-server"
+ATTACKER: Final = "attacker"
 GIT_USER: Final = "tidegate"
 GIT_PORT: Final = 8443
-PUSH_PORT: Final = 7443
-SERVER_NAME: Final = "reconciler.tidegate.internal"
-POLL_SECONDS: Final = 0.5
 ASKED_FLOWS: Final = 2000
 
 
@@ -41,47 +52,27 @@ class Services:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._config = world.directory / "config"
-        self._config.mkdir()
+        self.layout = Layout.of(world)
+        self.layout.config.mkdir()
         self.nodes = tuple(node.name for node in world.topology.nodes)
 
-    @property
-    def keys(self) -> Path:
-        """The directory of signing keys and certificates."""
-        return self._config / "keys"
-
-    @property
-    def reconciler_config(self) -> Path:
-        """The reconciler's configuration file."""
-        return self._config / "reconciler.yaml"
-
-    def agent_config(self, node: str) -> Path:
-        """An agent's configuration file."""
-        return self._config / f"{node}.yaml"
-
-    def socket(self, node: str) -> Path:
-        """Where an agent answers."""
-        return self._world.directory / f"{node}.sock"
-
-    @property
-    def poll_seconds(self) -> float:
-        """How often the reconciler asks Git."""
-        return POLL_SECONDS
-
-    # Git -----------------------------------------------------------------------------------
+    # Setting up ----------------------------------------------------------------------------
 
     def start_git_server(self) -> Remote:
         """Serve an empty bare repository over HTTPS with a password."""
-        tls = make_tls_files(self._config / "git")
-        root = self._world.directory / "repositories"
-        self._world.run(
-            CONTROL, ["git", "init", "-q", "--bare", "-b", "main", str(root / "policies.git")]
-        )
-        password = self._config / "git-password"
+        tls = make_tls_files(self.layout.config / "git")
+        root = self.layout.directory / "repositories"
+        bare = str(root / "policies.git")
+        self._world.run(CONTROL, ["git", "init", "-q", "--bare", "-b", "main", bare])
+        password = self.layout.git_password
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(16))
         self._world.start(GIT_SERVER, CONTROL, _git_server_command(root, tls, password))
-        self._wait_for_line(GIT_SERVER, "serving https://")
+        self._world.wait_for(
+            "the Git server serves",
+            lambda: "serving https://" in self._text(GIT_SERVER),
+            program=GIT_SERVER,
+        )
         return Remote(
             url=f"https://localhost:{GIT_PORT}/policies.git",
             authority=tls.authority,
@@ -89,67 +80,28 @@ class Services:
             password=password.read_text(),
         )
 
-    # Configuration -------------------------------------------------------------------------
-
     def make_keys(self) -> None:
         """`tidegate keys init`, as an operator would."""
         nodes = [word for node in self.nodes for word in ("--node", node)]
-        self._tidegate("keys", "init", str(self.keys), *nodes, "--server-name", SERVER_NAME)
+        self._tidegate("keys", "init", str(self.layout.keys), *nodes, "--server-name", SERVER_NAME)
 
     def write_configuration(self, remote: Remote) -> None:
-        """One file for the reconciler, one an agent."""
-        _write_yaml(
-            self.reconciler_config,
-            {
-                "cluster": self._world.topology.cluster,
-                "state_dir": str(self.state_directory(RECONCILER)),
-                "keys": str(self.keys),
-                "inventory": str(self._world.inventory_path),
-                "listen": f"{CONTROL_ADDRESS}:{PUSH_PORT}",
-                "repository": {
-                    "url": remote.url,
-                    "branch": "main",
-                    "interval": POLL_SECONDS,
-                    "ca": str(remote.authority),
-                    "username": remote.user,
-                    "passwordFile": str(self._config / "git-password"),
-                },
-            },
-        )
+        """One file for the reconciler, one an agent; and one for a reconciler that nobody reaches."""
+        layout = self.layout
+        state = layout.state(RECONCILER)
+        for name, listen in ((RECONCILER, LISTEN), (UNREACHABLE, LISTEN_UNREACHABLE)):
+            document = layout.reconciler_document(remote, state=state, listen=listen)
+            _write_yaml(layout.config_file(name), document)
         for node in self.nodes:
-            _write_yaml(self.agent_config(node), self._agent_document(node))
-
-    def state_directory(self, program: str) -> Path:
-        """Where a program keeps its state."""
-        return self._world.directory / "state" / program
-
-    def _agent_document(self, node: str) -> dict[str, Any]:
-        given = self.keys / "nodes" / node
-        return {
-            "node": node,
-            "state_dir": str(self.state_directory(node)),
-            "bpffs": str(self._world.bpffs / node),
-            "bpf_object": str(BPF_OBJECT),
-            "inventory": str(self._world.inventory_path),
-            "socket": str(self.socket(node)),
-            "reconciler": {
-                "address": f"{CONTROL_ADDRESS}:{PUSH_PORT}",
-                "server_name": SERVER_NAME,
-            },
-            "tls": {
-                "ca": str(given / "ca.pem"),
-                "certificate": str(given / "node.pem"),
-                "key": str(given / "node.key"),
-            },
-            "trust": {"root": str(given / "root.json")},
-        }
+            _write_yaml(layout.config_file(node), layout.agent_document(node))
 
     # Running -------------------------------------------------------------------------------
 
-    def start_reconciler(self) -> None:
-        """Start it and wait until it listens."""
+    def start_reconciler(self, *, reachable: bool = True) -> None:
+        """Start it and wait until it listens: for the agents, or (not `reachable`) for nobody."""
+        config = self.layout.config_file(RECONCILER if reachable else UNREACHABLE)
         before = len(self.events(RECONCILER))
-        command = [str(PROGRAMS / "tidegate"), "run", "--config", str(self.reconciler_config)]
+        command = [str(PROGRAMS / "tidegate"), "run", "--config", str(config)]
         self._world.start(RECONCILER, CONTROL, command)
         self._world.wait_for(
             "the reconciler is ready",
@@ -157,9 +109,42 @@ class Services:
             program=RECONCILER,
         )
 
+    def start_attacker(self, attack: Attack, *, old_state: Path) -> None:
+        """Put the attacker where the reconciler was, with its newest publication and an old one."""
+        loot = self.layout.directory / "publications.json"
+        states = (old_state, self.layout.state(RECONCILER))
+        save_publications(loot, [_publication(state) for state in states])
+        command = [
+            sys.executable,
+            *("-m", "tests.support.tampering"),
+            *("--keys", str(self.layout.keys)),
+            *("--publications", str(loot)),
+            *("--listen", LISTEN),
+            *("--attack", attack),
+        ]
+        self._world.log_path(ATTACKER).unlink(missing_ok=True)
+        self._world.start(ATTACKER, CONTROL, command)
+        self._world.wait_for(
+            "the attacker serves", lambda: "serving" in self._text(ATTACKER), program=ATTACKER
+        )
+
+    def copy_state(self, name: str) -> Path:
+        """A copy of the reconciler's state as it is now, consistent although it runs."""
+        copy = self.layout.state(name)
+        copy.mkdir(parents=True)
+        database = self.layout.state(RECONCILER) / STATE_FILE
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as source:
+            source.execute("VACUUM INTO ?", (str(copy / STATE_FILE),))
+        return copy
+
     def start_agent(self, node: str) -> None:
         """Start it without waiting."""
-        command = [str(PROGRAMS / "nodeagent"), "run", "--config", str(self.agent_config(node))]
+        command = [
+            str(PROGRAMS / "nodeagent"),
+            "run",
+            "--config",
+            str(self.layout.config_file(node)),
+        ]
         self._world.start(node, node, command)
 
     def wait_for_agent(self, node: str, *, times: int = 1) -> None:
@@ -175,7 +160,7 @@ class Services:
 
     def reconciler_status(self) -> dict[str, Any]:
         """`tidegate status -o json`; it exits with 1 while the newest revision is refused."""
-        state = str(self.state_directory(RECONCILER))
+        state = str(self.layout.state(RECONCILER))
         done = self._tidegate("status", "--state-dir", state, "-o", "json", exits=(0, 1))
         shown: dict[str, Any] = json.loads(done)
         return shown
@@ -206,7 +191,7 @@ class Services:
         )
 
     def _kernel_generation(self, node: str) -> str:
-        config = DatapathConfig(bpffs=self._world.bpffs / node, object_path=BPF_OBJECT)
+        config = DatapathConfig(bpffs=self.layout.pins(node), object_path=BPF_OBJECT)
         with closing(Datapath.open(config)) as datapath:
             active = datapath.control().active
             label = None if active is None else datapath.slot_label(active)
@@ -230,7 +215,7 @@ class Services:
             str(PROGRAMS / "nodeagent"),
             *arguments,
             "--config",
-            str(self.agent_config(node)),
+            str(self.layout.config_file(node)),
         ]
         return self._world.run(node, command).stdout
 
@@ -262,10 +247,13 @@ class Services:
         path = self._world.log_path(program)
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def _wait_for_line(self, program: str, words: str) -> None:
-        self._world.wait_for(
-            f"{program} says {words}", lambda: words in self._text(program), program=program
-        )
+
+def _publication(state: Path) -> Publication:
+    with closing(Database.open_read_only(state)) as database:
+        publication = last_publication(database)
+    if publication is None:
+        raise WorldError(f"{state} holds no publication")
+    return publication
 
 
 def _git_server_command(root: Path, tls: TlsFiles, password: Path) -> list[str]:
@@ -283,6 +271,3 @@ def _git_server_command(root: Path, tls: TlsFiles, password: Path) -> list[str]:
 
 def _write_yaml(path: Path, document: Mapping[str, Any]) -> None:
     path.write_text(yaml.safe_dump(dict(document), sort_keys=False))
-
-
-__all__ = ["Services", "WorldError"]

@@ -43,6 +43,7 @@ class Story:
     revoked: Pushed | None = None
     broken: Pushed | None = None
     enforced: Enforced | None = None
+    old_state: Path = Path()
 
 
 class Stage:
@@ -111,12 +112,13 @@ class Stage:
             pushed = self.author.publish(subject, files)
         return pushed, self.wait_until_enforced(pushed)
 
-    def wait_until_enforced(self, pushed: Pushed) -> Enforced:
+    def wait_until_enforced(self, pushed: Pushed, *, timeout: float = 20) -> Enforced:
         """Wait for the reconciler's publication of a commit, then for every agent's ack of it."""
         with self.screen.step(f"both nodes enforce {pushed.commit[:8]}"):
             judged = self.wait_until_judged(pushed)
             acks = [
-                self._wait_for_ack(node, judged.fields["sequence"]) for node in self.services.nodes
+                self._wait_for_ack(node, judged.fields["sequence"], timeout)
+                for node in self.services.nodes
             ]
         return Enforced(
             commit=pushed.commit,
@@ -133,11 +135,12 @@ class Stage:
             lambda e: e.name == "reconciled" and e.says(revision=pushed.commit),
         )
 
-    def _wait_for_ack(self, node: str, sequence: int) -> Event:
+    def _wait_for_ack(self, node: str, sequence: int, timeout: float) -> Event:
         return self.services.wait_for_event(
             RECONCILER,
             f"{node} enforces publication {sequence}",
             lambda e: e.name == "agent_enforces" and e.says(node=node, sequence=sequence),
+            timeout=timeout,
         )
 
     # Observation ---------------------------------------------------------------------------
