@@ -19,7 +19,6 @@ import os
 import signal
 import time
 from collections.abc import Coroutine
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +26,7 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
+from netpolicy.version import VERSION
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.endpoints.interfaces import watch_interfaces
@@ -63,7 +63,7 @@ async def run_agent(config: AgentConfig) -> None:
     crash_reports.init("nodeagent", dsn=crash_reports.dsn_from(os.environ), node=config.node)
     outcome = await asyncio.to_thread(ensure_loaded, datapath_config(config))
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
-        log.info(AGENT_STARTED, version=version("tidegate"), datapath=outcome.name.lower())
+        log.info(AGENT_STARTED, version=VERSION, datapath=outcome.name.lower())
         bundle = await asyncio.to_thread(load_last_good, config)
         # What was decoded lives as long as the agent: keep the collector from walking it.
         gc.freeze()
@@ -92,7 +92,7 @@ class Agent:
         )
         self._parts = AgentParts(
             node=config.node,
-            version=version("tidegate"),
+            version=VERSION,
             started_at=time.time(),
             datapath=datapath,
             enforcer=self._enforcer,

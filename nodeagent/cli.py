@@ -13,6 +13,7 @@ from typing import Final
 
 import click
 
+from netpolicy.version import VERSION
 from nodeagent.cli_bpf import bpf
 from nodeagent.cli_options import (
     asking_agent,
@@ -48,7 +49,7 @@ class _LazyGroup(click.Group):
 
 
 @click.group(cls=_LazyGroup, epilog=_EXAMPLES)
-@click.version_option(package_name="tidegate", prog_name="nodeagent")
+@click.version_option(VERSION, prog_name="nodeagent")
 def main() -> None:
     """Enforce network policy on this node, and show what is enforced."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 from typing import Final
 
 from netpolicy.bundle import Bundle
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
+from netpolicy.version import VERSION
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.config import AgentConfig
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
@@ -51,7 +51,7 @@ def receive_config(config: AgentConfig) -> ReceiveConfig:
         key=reconciler.key,
         root=reconciler.trust_root,
         state_dir=config.state_dir,
-        agent_version=version("tidegate"),
+        agent_version=VERSION,
         capabilities=CAPABILITIES,
     )
 

@@ -1,0 +1,175 @@
+"""The agent on real interfaces, without a reconciler: bootstrap policy, crash, restart, detach.
+
+stranger ── node-b ══ node-a ── frontend, api-gateway …      one agent in each node
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from demo.outcome import Outcome, Probe
+from demo.workload_commands import probe_command, serve_command, target
+from tests.support.world import PROJECT, World
+from tests.support.world_topology import ECOMMERCE
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+NODES = tuple(node.name for node in ECOMMERCE.nodes)
+GATEWAY, FRONTEND = ECOMMERCE.pod("api-gateway"), ECOMMERCE.pod("frontend")
+MAX_RESIDENT_KB = 120 * 1024
+
+
+class Agents:
+    """The agents of a world."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        for node in NODES:
+            self._config(node).write_text(yaml.safe_dump(self._document(node)))
+
+    def start(self, node: str) -> None:
+        ready = self.world.tail(node, 10_000).count("nodeagent ready")
+        command = [
+            sys.executable,
+            "-m",
+            "nodeagent.cli",
+            "run",
+            "--config",
+            str(self._config(node)),
+        ]
+        self.world.start(node, node, command)
+        self.world.wait_for(
+            f"{node} is ready",
+            lambda: self.world.tail(node, 10_000).count("nodeagent ready") > ready,
+            timeout=30,
+            program=node,
+        )
+
+    def ask(self, node: str, *words: str) -> Any:
+        command = [sys.executable, "-m", "nodeagent.cli", *words, "--config",
+                   str(self._config(node))]  # fmt: skip
+        return self.world.run(node, command).stdout
+
+    def ask_json(self, node: str, *words: str) -> Any:
+        return json.loads(self.ask(node, *words, "-o", "json"))
+
+    def drops(self, node: str) -> list[dict[str, Any]]:
+        lines = self.ask(node, "flows", "--verdict", "DROPPED", "-o", "json").splitlines()
+        return [json.loads(line) for line in lines]
+
+    def _config(self, node: str) -> Path:
+        return self.world.directory / f"{node}.yaml"
+
+    def _document(self, node: str) -> dict[str, str]:
+        return {
+            "node": node,
+            "state_dir": str(self.world.directory / "state" / node),
+            "bpffs": str(self.world.bpffs / node),
+            "bpf_object": str(PROJECT / "build/bpf/tidegate.bpf.o"),
+            "inventory": str(self.world.inventory_path),
+            "socket": str(self.world.directory / f"{node}.sock"),
+        }
+
+
+@pytest.fixture(scope="module")
+def agents() -> Iterator[Agents]:
+    with World(ECOMMERCE) as world:
+        for pod in ECOMMERCE.pods:
+            world.start(f"serve-{pod.name}", pod.name, serve_command(pod))
+        world.wait_for(
+            "all servers listen",
+            lambda: all(
+                world.run(pod.name, ["ss", "-Hltn", f"sport = :{pod.port}"]).stdout
+                for pod in ECOMMERCE.pods
+            ),
+        )
+        found = Agents(world)
+        for node in NODES:
+            found.start(node)
+        yield found
+
+
+def _outcomes(agents: Agents, place: str) -> set[Outcome]:
+    targets = [target(GATEWAY, address) for address in GATEWAY.addresses]
+    lines = agents.world.run(place, probe_command(targets)).stdout.splitlines()
+    return {Probe.decode(line).outcome for line in lines}
+
+
+def test_without_a_bundle_pods_are_shut_and_every_denial_names_the_bootstrap_policy(agents: Agents):
+    assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
+    dropped = agents.drops(FRONTEND.node.name)
+    from_frontend = [f for f in dropped if f["source"]["pod_name"] == "frontend"]
+    assert {f["IP"]["ipVersion"] for f in from_frontend} == {"IPv4", "IPv6"}
+    for flow in from_frontend:
+        assert flow["traffic_direction"] == "EGRESS"
+        assert flow["egress_denied_by"][0]["name"] == "tidegate-bootstrap"
+        assert flow["drop_reason_desc"] == "POLICY_DENIED"
+
+
+def test_the_nodes_own_host_reaches_its_pods(agents: Agents):
+    assert _outcomes(agents, GATEWAY.node.name) == {Outcome.ANSWERED}
+
+
+def test_status_agrees_with_the_kernel_and_memory_stays_small(agents: Agents):
+    for node in NODES:
+        status = agents.ask_json(node, "status")
+        assert status["kernel_agrees"]
+        assert status["generation_digest"] == status["kernel_generation_digest"] != ""
+        assert not status["awaited_interfaces"]
+        endpoints = agents.ask_json(node, "endpoint", "list")
+        assert endpoints
+        assert all(endpoint["attached"] for endpoint in endpoints)
+        resident = _resident_kb(agents.world.process(node).pid)
+        assert resident < MAX_RESIDENT_KB, resident
+
+
+def test_the_kernel_can_be_asked_without_the_agent(agents: Agents):
+    node = GATEWAY.node.name
+    rows = agents.ask_json(node, "bpf", "policy", "get")
+    assert {row["direction"] for row in rows} == {"ingress", "egress"}
+    _outcomes(agents, node)
+    entries = agents.ask_json(node, "bpf", "ct", "list")
+    assert any(entry["remote"] in _addresses_of(node) for entry in entries)
+
+
+def test_a_killed_agent_leaves_enforcement_and_its_successor_adopts_it_without_a_flip(
+    agents: Agents,
+):
+    node = FRONTEND.node.name
+    before = agents.ask_json(node, "status")["datapath_revision"]
+    agents.world.kill(node)
+    assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
+    agents.start(node)
+    status = agents.ask_json(node, "status")
+    assert status["datapath_revision"] == before
+    assert status["kernel_agrees"]
+    assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
+    assert agents.drops(node)
+
+
+def test_detaching_opens_the_node_and_leaves_no_pin(agents: Agents):
+    for node in NODES:
+        assert agents.world.stop(node) == 0
+        agents.ask(node, "detach", "--yes")
+        assert [path for path in (agents.world.bpffs / node).rglob("*") if path.is_file()] == []
+    assert _outcomes(agents, "frontend") == {Outcome.ANSWERED}
+
+
+def _resident_kb(pid: int) -> int:
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1])
+    raise ProcessLookupError(os.strerror(3))
+
+
+def _addresses_of(node: str) -> set[str]:
+    (found,) = (n for n in ECOMMERCE.nodes if n.name == node)
+    return {found.link_v4, found.link_v6, found.management_v4}
