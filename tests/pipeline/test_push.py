@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import parse_labels
 from tests.support.push_fleet import (
     config_of,
     make_keys,
@@ -40,5 +42,130 @@ def test_a_publication_reaches_an_agent_is_kept_and_acknowledged(
                 assert heard.last.generation_digest == bundle.digest[::-1]
                 assert node.receiver.status().connected
                 assert node.store.load_last_good() == bundle
+
+    asyncio.run(scenario())
+
+
+def test_the_latest_publication_wins_while_an_agent_is_busy(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            publications = [publish(keys, 1, unit_of("shop", "p1"))]
+            for number in range(2, 7):
+                publications.append(
+                    publish(keys, number, unit_of("shop", f"p{number}"), previous=publications[-1])
+                )
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                release = asyncio.Event()
+                node.before_apply = release.wait
+                server.publish(publications[0])
+                await until(lambda: node.waiting)
+                for publication in publications[1:]:
+                    server.publish(publication)
+                release.set()
+                await until(lambda: heard.last and heard.last.sequence == 6)
+                assert [bundle.sequence for bundle in node.bundles] == [1, 6]
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_that_cannot_be_applied_is_nacked_and_is_not_the_last_good(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            first = publish(keys, 1, unit_of("shop", "good"))
+            server.publish(first)
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                await until(lambda: len(heard.acks) == 1)
+                node.fail_apply = "the map is full"
+                second = publish(keys, 2, unit_of("shop", "bad"), previous=first)
+                server.publish(second)
+                await until(lambda: len(heard.acks) > 1)
+                nack = heard.acks[1][1]
+                assert (nack.reason, nack.sequence) == ("ApplyFailed", 1)
+                assert "the map is full" in nack.error
+                kept = node.store.load_last_good()
+                assert kept is not None
+                assert kept.sequence == 1
+                server.publish(publish(keys, 3, unit_of("shop", "mended"), previous=second))
+                node.fail_apply = ""
+                await until(lambda: heard.last and heard.last.sequence == 3)
+
+    asyncio.run(scenario())
+
+
+def test_an_agent_comes_back_after_the_reconciler_restarts(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        first = publish(keys, 1, unit_of("shop", "one"))
+        async with serving(keys) as (server, heard, port):
+            server.publish(first)
+            node_runs = running(config_of(keys, tmp_path / "a", port))
+            node = await node_runs.__aenter__()
+            await until(lambda: heard.acks)
+        await until(lambda: not node.receiver.status().connected)
+        async with serving(keys, listen=f"127.0.0.1:{port}") as (server, heard, _):
+            server.publish(publish(keys, 2, unit_of("shop", "two"), previous=first))
+            await until(lambda: heard.last and heard.last.sequence == 2)
+            assert heard.connected[0][1].sequence == 1
+            await node_runs.__aexit__(None, None, None)
+
+    asyncio.run(scenario())
+
+
+def test_a_restarted_agent_acknowledges_what_it_kept_without_fetching(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        config_at = tmp_path / "a"
+        publication = publish(keys, 1, unit_of("shop", "one"))
+        async with serving(keys) as (server, heard, port):
+            server.publish(publication)
+            async with running(config_of(keys, config_at, port)):
+                await until(lambda: heard.acks)
+            async with running(config_of(keys, config_at, port)) as node:
+                await until(lambda: len(heard.acks) == 2)
+                assert [bundle.sequence for bundle in node.bundles] == [1]
+                assert heard.connected[1][1].version == publication.version
+
+    asyncio.run(scenario())
+
+
+def test_a_reconciler_that_lost_its_state_goes_on_above_what_agents_hold(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            server.publish(publish(keys, 5, unit_of("shop", "before")))
+            async with running(config_of(keys, tmp_path / "a", port)):
+                await until(lambda: heard.acks)
+                anew = publish(keys, heard.acks[0][1].sequence + 1, unit_of("shop", "after"))
+                server.publish(anew)
+                await until(lambda: heard.last and heard.last.sequence == 6)
+
+    asyncio.run(scenario())
+
+
+def test_inventory_arrives_whole_then_by_difference(keys: Path, tmp_path: Path) -> None:
+    def entry(number: int, app: str) -> AddressEntry:
+        return AddressEntry(
+            address=f"10.0.{number // 250}.{number % 250}",
+            labels=parse_labels([f"app={app}"]),
+            namespace="shop",
+            name=f"pod-{number}",
+            node="node-a",
+        )
+
+    async def scenario() -> None:
+        async with serving(keys) as (server, _, port):
+            everyone = tuple(entry(number, f"app-{number % 7}") for number in range(1300))
+            server.set_inventory(everyone)
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                await until(lambda: node.inventories)
+                assert set(node.inventories[0]) == set(everyone)
+                changed = (*everyone[1:], entry(0, "new"), entry(2000, "app-1"))[:-1]
+                server.set_inventory(changed[5:])
+                await until(lambda: set(node.inventories[-1]) == set(changed[5:]))
+                server.set_inventory(())
+                await until(lambda: node.inventories[-1] == ())
 
     asyncio.run(scenario())

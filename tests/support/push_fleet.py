@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -101,23 +102,30 @@ async def serving(
         await server.stop()
 
 
-@dataclass
 class Node:
     """A receiver, and what it was given."""
 
-    receiver: Receiver
-    store: BundleStore
-    bundles: list[Bundle] = field(default_factory=list)
-    inventories: list[tuple[AddressEntry, ...]] = field(default_factory=list)
-    fail_apply: str = ""
+    def __init__(self, config: ReceiveConfig, clock: Callable[[], float]) -> None:
+        self.store = BundleStore(config.state_dir, trusted_root=config.root.read_bytes())
+        self.receiver = Receiver(
+            config, apply=self._apply, inventory=self._take, store=self.store, clock=clock
+        )
+        self.bundles: list[Bundle] = []
+        self.inventories: list[tuple[AddressEntry, ...]] = []
+        self.fail_apply = ""
+        self.before_apply: Callable[[], Awaitable[object]] | None = None
+        self.waiting = False
 
-    async def apply(self, bundle: Bundle) -> str:
+    async def _apply(self, bundle: Bundle) -> str:
+        if self.before_apply is not None:
+            self.waiting = True
+            await self.before_apply()
         if self.fail_apply:
             raise RuntimeError(self.fail_apply)
         self.bundles.append(bundle)
         return bundle.digest[::-1]
 
-    async def take(self, entries: tuple[AddressEntry, ...]) -> None:
+    async def _take(self, entries: tuple[AddressEntry, ...]) -> None:
         self.inventories.append(entries)
 
 
@@ -137,29 +145,12 @@ def config_of(keys: Path, state: Path, port: int, *, node: str = "node-a") -> Re
     )
 
 
-def make_node(config: ReceiveConfig, *, clock: Callable[[], float] | None = None) -> Node:
-    """A receiver that has not dialled yet."""
-    store = BundleStore(config.state_dir, trusted_root=config.root.read_bytes())
-    node = Node.__new__(Node)
-    more = {"clock": clock} if clock else {}
-
-    async def apply(bundle: Bundle) -> str:
-        return await node.apply(bundle)
-
-    async def take(entries: tuple[AddressEntry, ...]) -> None:
-        await node.take(entries)
-
-    receiver = Receiver(config, apply=apply, inventory=take, store=store, **more)
-    node.__init__(receiver, store)  # type: ignore[misc]
-    return node
-
-
 @asynccontextmanager
 async def running(
-    config: ReceiveConfig, *, clock: Callable[[], float] | None = None
+    config: ReceiveConfig, *, clock: Callable[[], float] = time.time
 ) -> AsyncIterator[Node]:
     """A receiver that dials until the end of the block."""
-    node = make_node(config, clock=clock)
+    node = Node(config, clock)
     task = asyncio.create_task(node.receiver.run())
     try:
         yield node

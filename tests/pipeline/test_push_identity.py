@@ -1,0 +1,139 @@
+"""Who may connect, and under which name."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import grpc
+import pytest
+
+from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
+from nodeagent.receive import ReceiveConfig
+from reconciler.sign.certificates import add_node
+from reconciler.sign.keys import trusted_root
+from tests.support.push_fleet import (
+    config_of,
+    make_keys,
+    publish,
+    running,
+    serving,
+    unit_of,
+    until,
+)
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    return make_keys(tmp_path / "keys", nodes=("node-a", "node-b"))
+
+
+async def is_turned_away(keys: Path, config: ReceiveConfig) -> str:
+    """The error with which an agent stays outside."""
+    async with serving(keys) as (server, heard, port):
+        server.publish(publish(keys, 1, unit_of("shop", "secret")))
+        async with running(replace(config, address=f"127.0.0.1:{port}")) as node:
+            await until(lambda: node.receiver.status().last_error)
+            assert not heard.connected
+            assert not node.bundles
+            return node.receiver.status().last_error
+
+
+def test_the_name_comes_from_the_certificate_and_not_from_the_message(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (_, heard, port):
+            config = replace(config_of(keys, tmp_path / "b", port, node="node-b"), node="node-a")
+            async with running(config) as node:
+                await until(lambda: heard.connected)
+                assert heard.connected[0][0] == "node-b"
+                await until(lambda: node.receiver.status().connected)
+            await until(lambda: heard.gone == ["node-b"])
+
+    asyncio.run(scenario())
+
+
+def test_a_certificate_of_another_authority_is_turned_away(keys: Path, tmp_path: Path) -> None:
+    other = make_keys(tmp_path / "other") / "nodes" / "node-a"
+    config = config_of(keys, tmp_path / "a", 0)
+    stranger = replace(config, certificate=other / "node.pem", key=other / "node.key")
+    assert asyncio.run(is_turned_away(keys, stranger))
+
+
+def test_an_expired_certificate_is_turned_away(keys: Path, tmp_path: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    lifetime = timedelta(days=1)
+    add_node(keys, "node-x", root=trusted_root(keys), now=long_ago, lifetime=lifetime)
+    assert asyncio.run(is_turned_away(keys, config_of(keys, tmp_path / "x", 0, node="node-x")))
+
+
+def test_a_server_of_another_authority_is_not_believed(keys: Path, tmp_path: Path) -> None:
+    impostor = make_keys(tmp_path / "other")
+    config = config_of(keys, tmp_path / "a", 0)
+    assert asyncio.run(is_turned_away(impostor, config))
+
+
+def test_a_nodes_certificate_does_not_pass_for_the_servers(keys: Path, tmp_path: Path) -> None:
+    rogue = tmp_path / "rogue"
+    shutil.copytree(keys, rogue)
+    shutil.copy(keys / "nodes" / "node-b" / "node.pem", rogue / "tls" / "server.pem")
+    shutil.copy(keys / "nodes" / "node-b" / "node.key", rogue / "tls" / "server.key")
+    assert asyncio.run(is_turned_away(rogue, config_of(keys, tmp_path / "a", 0)))
+
+
+def test_without_a_certificate_nothing_is_served(keys: Path) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, _, port):
+            server.publish(publish(keys, 1, unit_of("shop", "secret")))
+            authority = (keys / "tls" / "ca.pem").read_bytes()
+            credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+            async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+                stub = push_pb2_grpc.PushStub(channel)
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await stub.FetchMetadata(
+                        push_pb2.FetchMetadataRequest(names=["timestamp.json"]), timeout=5
+                    )
+                assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+
+    asyncio.run(scenario())
+
+
+def test_the_servers_own_certificate_names_no_node(keys: Path, tmp_path: Path) -> None:
+    config = config_of(keys, tmp_path / "a", 0)
+    tls = keys / "tls"
+    borrowed = replace(config, certificate=tls / "server.pem", key=tls / "server.key")
+    assert asyncio.run(is_turned_away(keys, borrowed))
+
+
+def test_a_second_instance_under_a_name_in_use_is_refused_and_reported(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (_, heard, port):
+            async with running(config_of(keys, tmp_path / "first", port)) as first:
+                await until(lambda: first.receiver.status().connected)
+                async with running(config_of(keys, tmp_path / "second", port)) as second:
+                    await until(lambda: "ALREADY_EXISTS" in second.receiver.status().last_error)
+                    assert heard.refused[0][0] == "node-a"
+                    assert first.receiver.status().connected
+                assert not heard.gone
+            await until(lambda: heard.gone == ["node-a"])
+
+    asyncio.run(scenario())
+
+
+def test_the_same_instance_replaces_its_own_broken_stream(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (_, heard, port):
+            config = config_of(keys, tmp_path / "a", port)
+            async with running(config) as first:
+                await until(lambda: first.receiver.status().connected)
+                async with running(config):
+                    await until(lambda: len(heard.connected) == 2)
+                    assert not heard.refused
+
+    asyncio.run(scenario())
