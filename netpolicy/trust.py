@@ -124,7 +124,7 @@ def decode_index(data: bytes) -> tuple[str, ...]:
     namespaces = tuple("" if name == CLUSTER_UNIT else name for name in names)
     if list(namespaces) != sorted(set(namespaces)) or len(namespaces) > MAX_UNITS:
         raise _malformed("index is not sorted, repeats a unit, or lists too many")
-    if not all(name == "" or _NAMESPACE.fullmatch(name) for name in namespaces):
+    if not all(name == CLUSTER_UNIT or _NAMESPACE.fullmatch(name) for name in names):
         raise _malformed("index lists a name that is no namespace")
     return namespaces
 

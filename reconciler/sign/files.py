@@ -15,9 +15,10 @@ DIRECTORY_MODE: Final = 0o700
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory that only its owner may enter."""
-    path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
-    path.chmod(DIRECTORY_MODE)
+    """Create a directory that only its owner may enter, and those above it that are missing."""
+    if not path.parent.exists():
+        make_directory(path.parent)
+    path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
 
 
 def write_new(path: Path, data: bytes, *, secret: bool) -> None:
