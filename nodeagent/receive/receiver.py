@@ -135,8 +135,6 @@ class Receiver:
             self._note(_Failure("the stream ended while we answered", reason="Disconnected"))
         except (OSError, StreamFault, TransientError) as error:
             self._note(_Failure(str(error), reason="Disconnected"))
-        if self._connected:
-            log.warning(DISCONNECTED, error=str(self._error))
         self._connected = False
 
     async def _converse(self, stub: Any) -> None:
@@ -324,7 +322,7 @@ class Receiver:
             log.info(CONNECTED, address=self._config.address)
 
     def _note(self, failure: _Failure) -> None:
-        if str(failure) != str(self._error):
+        if self._connected or str(failure) != str(self._error):
             log.warning(DISCONNECTED, error=str(failure))
         self._error = failure
 

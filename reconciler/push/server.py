@@ -48,9 +48,9 @@ class PushServer:
         try:
             port = server.add_secure_port(self._config.listen, _credentials(self._config))
         except (OSError, RuntimeError) as error:
-            raise StalledError(f"cannot listen: {error}", reason="PushFailed") from error
+            raise StalledError(f"cannot listen: {error}") from error
         if port == 0:
-            raise StalledError(f"cannot listen on {self._config.listen}", reason="PushFailed")
+            raise StalledError(f"cannot listen on {self._config.listen}")
         await server.start()
         self._server = server
         return port
