@@ -49,6 +49,8 @@ _REASONS: Final = (
     DropReason(198, "Rate limited", "DROP_RATE_LIMITED"),
     DropReason(202, "Host datapath not ready", "DROP_HOST_NOT_READY"),
     DropReason(203, "Endpoint policy program not available", "DROP_EP_NOT_READY"),
+    DropReason(220, "Active generation incomplete", "TIDEGATE_NO_GENERATION"),
+    DropReason(221, "Endpoint unknown to the active generation", "TIDEGATE_NO_TABLE"),
 )
 
 DROP_REASONS: Final = {reason.number: reason for reason in _REASONS}

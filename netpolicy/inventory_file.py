@@ -6,7 +6,7 @@ Pure. Both programs read it through here.
 
 Holds always:
 1. An inventory is whole or not there at all: half a file never makes pods disappear.
-2. No address has two owners, no pod and no node two entries.
+2. No address and no interface has two owners, no pod and no node two entries.
 """
 
 from __future__ import annotations
@@ -79,11 +79,18 @@ class _Reader:
             addresses=self._addresses(fields, f"pod {namespace}/{name}"),
             labels=fields.text_map("labels"),
             service_account=fields.text("serviceAccount"),
-            interface=fields.text("interface"),
+            interface=self._interface(fields, f"pod {namespace}/{name}"),
             mac=fields.text("mac"),
         )
         fields.finish()
         return pod
+
+    def _interface(self, fields: Fields, owner: str) -> str:
+        interface = fields.text("interface")
+        if interface:
+            place = ("interface", fields.text("node"), interface)
+            self._claim(fields, ("interface",), place, owner)
+        return interface
 
     def _addresses(self, fields: Fields, owner: str) -> tuple[str, ...]:
         found = []
@@ -110,7 +117,7 @@ class _Reader:
                 REPEATED,
                 f"{owner} is listed twice"
                 if self._owners[thing] == owner
-                else f"{owner} has an address of {self._owners[thing]}",
+                else f"{owner} has what belongs to {self._owners[thing]}",
                 why="whose packets these are could not be told",
             )
         self._owners[thing] = owner

@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import gc
 import os
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
+from netpolicy.errors import StalledError
 from netpolicy.version import VERSION
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
@@ -45,6 +47,7 @@ AGENT_STARTED: Final = "agent_started"
 AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
 AGENT_STOPPED: Final = "agent_stopped"
+LOCK_FILE: Final = "agent.lock"
 PATIENCE_IF_ADOPTED_SECONDS: Final = 5.0
 """How long a restarted agent waits to plan anew before it says that it is ready: pods are under policy."""
 
@@ -59,7 +62,17 @@ def datapath_config(config: AgentConfig) -> DatapathConfig:
 
 
 async def run_agent(config: AgentConfig) -> None:
-    """Run until SIGTERM or SIGINT. Raises DatapathError if the datapath cannot be loaded."""
+    """Run until SIGTERM or SIGINT.
+
+    Raises DatapathError if the datapath cannot be loaded, StalledError if this cannot be the agent.
+    """
+    config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _only_agent(config.state_dir):
+        await _run_alone(config)
+    log.info(AGENT_STOPPED)
+
+
+async def _run_alone(config: AgentConfig) -> None:
     crash_reports.init("nodeagent", dsn=crash_reports.dsn_from(os.environ), node=config.node)
     outcome = await asyncio.to_thread(ensure_loaded, datapath_config(config))
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
@@ -68,7 +81,6 @@ async def run_agent(config: AgentConfig) -> None:
         # What was decoded lives as long as the agent: keep the collector from walking it.
         gc.freeze()
         await Agent(config, datapath, bundle).run()
-    log.info(AGENT_STOPPED)
 
 
 class Agent:
@@ -104,7 +116,6 @@ class Agent:
     async def run(self) -> None:
         """Run every task until one dies or the agent is told to stop."""
         stopping = _stop_signal()
-        self._pump.start()
         tasks = [
             self._spawn("planner", self._planner.run()),
             self._spawn("inventory", self._follow_inventory(self._config.inventory)),
@@ -141,11 +152,26 @@ class Agent:
             await asyncio.wait_for(self._planner.first_plan.wait(), patience)
         except TimeoutError:
             log.warning(AGENT_WAITS, why="inputs are missing; the kernel keeps what it enforces")
+        # Only now: what gathered meanwhile is read with the names that the plan gave.
+        self._pump.start()
         label = self._enforcer.active_label
         commit = label.commit if label else ""
         log.info(AGENT_READY, revision=commit, datapath_revision=self._enforcer.revision)
         say_ready(node=self._config.node, revision=self._enforcer.revision, commit=commit)
         await asyncio.Event().wait()
+
+
+@contextlib.contextmanager
+def _only_agent(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory: two agents would undo each other's plans."""
+    with (state_dir / LOCK_FILE).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StalledError(
+                f"another agent works in {state_dir}", reason="AlreadyRunning"
+            ) from error
+        yield
 
 
 async def _first_end(stopped: asyncio.Task[Any], tasks: list[asyncio.Task[None]]) -> None:

@@ -21,7 +21,7 @@ from typing import Final
 
 import structlog
 
-from nodeagent.datapath import Datapath, GenerationLabel
+from nodeagent.datapath import Datapath, DatapathError, GenerationLabel
 from nodeagent.flows.records import RevisionMeaning
 from nodeagent.plan.generation import Generation, LocalEndpoint
 from nodeagent.plan.node_plan import NodePlan
@@ -37,6 +37,7 @@ from nodeagent.plan.transition import (
 log = structlog.get_logger()
 
 ENDPOINT_ATTACHED: Final = "endpoint_attached"
+ENDPOINT_FAILED: Final = "endpoint_failed"
 ENDPOINT_GONE: Final = "endpoint_gone"
 KEPT_MEANINGS: Final = 64
 NO_BUNDLE_DIGEST: Final = "0" * 64
@@ -161,7 +162,10 @@ class Enforcer:
     # Endpoints -----------------------------------------------------------------------------
 
     def place_endpoints(self, interfaces: Mapping[str, int]) -> tuple[str, ...]:
-        """Attach every endpoint whose interface is there; return the interfaces still awaited."""
+        """Attach every endpoint whose interface is there; return the interfaces still awaited.
+
+        One that fails (its interface may just have gone) is logged and awaited; the others go on.
+        """
         if self.installed is None:
             return ()
         endpoints = self.installed.plan.endpoints
@@ -175,8 +179,18 @@ class Enforcer:
             gone = self._placed.pop(ifindex)
             log.info(ENDPOINT_GONE, namespace=gone.namespace, pod=gone.name, ifindex=ifindex)
         for ifindex, endpoint in wanted.items():
-            self._place(ifindex, endpoint)
-        return tuple(sorted(e.interface for e in endpoints if e.interface not in interfaces))
+            try:
+                self._place(ifindex, endpoint)
+            except DatapathError as error:
+                log.error(
+                    ENDPOINT_FAILED,
+                    namespace=endpoint.namespace,
+                    pod=endpoint.name,
+                    interface=endpoint.interface,
+                    error=str(error),
+                )
+        placed = set(self._placed.values())
+        return tuple(sorted(e.interface for e in endpoints if e not in placed))
 
     def guard(self, ifindexes: Iterable[int]) -> None:
         """Attach to interfaces of pods that cannot be planned yet: unknown ones are refused everything.

@@ -87,5 +87,7 @@ class AgentClient:
 @contextmanager
 def open_agent(path: Path) -> Iterator[AgentClient]:
     """A client of the agent behind this socket."""
-    with grpc.insecure_channel(f"unix:{path}") as channel:
+    # Our own node's agent: its answers may be as long as the node is full.
+    options = [("grpc.max_receive_message_length", -1)]
+    with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
         yield AgentClient(channel, path)

@@ -216,6 +216,8 @@ class Planner:
         if not self.first_plan.is_set():
             self._enforcer.forget_strangers(self._interfaces)
         awaited = self._enforcer.place_endpoints(self._interfaces)
+        if any(name in self._interfaces for name in awaited):
+            asyncio.get_running_loop().call_later(RETRY_SECONDS[0], self._changed.set)
         self.status = replace(self.status, awaited_interfaces=awaited)
         self.first_plan.set()
 

@@ -37,6 +37,7 @@ from nodeagent.plan.generation import (
     TableFlag,
     Verdict,
 )
+from nodeagent.plan.membership import Membership
 from nodeagent.plan.peer_classes import PeerClasses, partition_identities
 from nodeagent.plan.port_classes import PortClasses, partition_ports
 
@@ -99,13 +100,15 @@ def _tables(
     policies: list[Policy], endpoints: Sequence[LocalEndpoint], identities: Mapping[int, Labels]
 ) -> list[_Table]:
     """Group the endpoints by the policies that select them; number the groups by endpoint."""
-    selecting = {
-        number: tuple(i for i, p in enumerate(policies) if p.subject.matches(identities[number]))
-        for number in {endpoint.identity for endpoint in endpoints}
-    }
+    here = {endpoint.identity for endpoint in endpoints}
+    local = Membership({number: identities[number] for number in here})
+    selecting: dict[int, list[int]] = {number: [] for number in here}
+    for index, policy in enumerate(policies):
+        for number in local.selected(policy.subject):
+            selecting[number].append(index)
     groups: dict[tuple[int, ...], list[int]] = {}
     for endpoint in sorted(endpoints, key=lambda e: e.endpoint_id):
-        groups.setdefault(selecting[endpoint.identity], []).append(endpoint.endpoint_id)
+        groups.setdefault(tuple(selecting[endpoint.identity]), []).append(endpoint.endpoint_id)
     return [
         _Table(
             number=number,

@@ -68,10 +68,19 @@ class Membership:
         """The identities that any selector or any block of the peers matches."""
         found = BitMap()
         for selector in peers.selectors:
-            found |= self._selected(selector)
+            found |= self.selected(selector)
         for block in peers.cidrs:
             found |= self._inside(block)
         return found
+
+    def selected(self, selector: Selector) -> BitMap:
+        """The identities that meet every requirement of the selector."""
+        if selector not in self._cache:
+            found = self._all
+            for requirement in selector.requirements:
+                found = found & self._meeting(requirement)
+            self._cache[selector] = found
+        return self._cache[selector]
 
     def _index(self, number: int, labels: Labels) -> None:
         for label in labels:
@@ -79,14 +88,6 @@ class Membership:
                 value = labels.get(source, label.key)
                 self._by_key[source, label.key].add(number)
                 self._by_value[source, label.key, value or ""].add(number)
-
-    def _selected(self, selector: Selector) -> BitMap:
-        if selector not in self._cache:
-            found = self._all
-            for requirement in selector.requirements:
-                found = found & self._meeting(requirement)
-            self._cache[selector] = found
-        return self._cache[selector]
 
     def _meeting(self, requirement: Requirement) -> BitMap:
         source, key = requirement.source, requirement.key

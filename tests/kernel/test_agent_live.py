@@ -33,7 +33,7 @@ class Agents:
     def __init__(self, world: World) -> None:
         self.world = world
         for node in NODES:
-            self._config(node).write_text(yaml.safe_dump(self._document(node)))
+            self.config(node).write_text(yaml.safe_dump(self._document(node)))
 
     def start(self, node: str) -> None:
         ready = self.world.tail(node, 10_000).count("nodeagent ready")
@@ -43,7 +43,7 @@ class Agents:
             "nodeagent.cli",
             "run",
             "--config",
-            str(self._config(node)),
+            str(self.config(node)),
         ]
         self.world.start(node, node, command)
         self.world.wait_for(
@@ -55,7 +55,7 @@ class Agents:
 
     def ask(self, node: str, *words: str) -> Any:
         command = [sys.executable, "-m", "nodeagent.cli", *words, "--config",
-                   str(self._config(node))]  # fmt: skip
+                   str(self.config(node))]  # fmt: skip
         return self.world.run(node, command).stdout
 
     def ask_json(self, node: str, *words: str) -> Any:
@@ -65,7 +65,7 @@ class Agents:
         lines = self.ask(node, "flows", "--verdict", "DROPPED", "-o", "json").splitlines()
         return [json.loads(line) for line in lines]
 
-    def _config(self, node: str) -> Path:
+    def config(self, node: str) -> Path:
         return self.world.directory / f"{node}.yaml"
 
     def _document(self, node: str) -> dict[str, str]:
@@ -173,3 +173,12 @@ def _resident_kb(pid: int) -> int:
 def _addresses_of(node: str) -> set[str]:
     (found,) = (n for n in ECOMMERCE.nodes if n.name == node)
     return {found.link_v4, found.link_v6, found.management_v4}
+
+
+def test_a_second_agent_on_a_node_is_refused_and_says_why(agents: Agents):
+    node = NODES[0]
+    agents.start(node)
+    command = [sys.executable, "-m", "nodeagent.cli", "run", "--config", str(agents.config(node))]
+    second = agents.world.run(node, command, check=False)
+    assert second.returncode == 1
+    assert "another agent works in" in second.stderr

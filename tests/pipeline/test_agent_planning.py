@@ -228,3 +228,18 @@ def test_kernel_drift_is_seen(tmp_path: Path):
     held, label = agent.kernel.slots[slot]
     agent.kernel.slots[slot] = (replace(held, policy={}), label)
     assert not agent.enforcer.kernel_agrees()
+
+
+def test_one_pod_that_cannot_be_attached_neither_refuses_a_bundle_nor_is_forgotten(tmp_path: Path):
+    async def script(agent: Agent) -> None:
+        agent.kernel.failing.add("attach")
+        await _see_node(agent)
+        await agent.planner.take_bundle(make_bundle(1, SHUT))
+        assert agent.planner.status.awaited_interfaces == ("lxc1",)
+        agent.kernel.failing.clear()
+        agent.planner.retry_now()
+        await agent.settle()
+        assert agent.planner.status.awaited_interfaces == ()
+        assert agent.kernel.attached_to == {7}
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)

@@ -56,7 +56,7 @@ def test_a_good_file_reads_whole():
         (b"labels: {app: web}", b"labels: [app]", "TG500", 11, "must be a mapping"),
         (b"labels: {app: web}", b"labels: {app: 1}", "TG500", 11, "must be text"),
         (b"10.0.0.1", b"10.0.0.1/24", "TG503", 12, "no IP address"),
-        (b"10.0.0.1", b"192.0.2.1", "TG504", 12, "address of node node-a"),
+        (b"10.0.0.1", b"192.0.2.1", "TG504", 12, "belongs to node node-a"),
         (b"cluster: demo", b"cluster: demo\ncluster: two", "TG", 2, "cluster"),
     ],
 )
@@ -69,8 +69,17 @@ def test_a_fault_is_reported_where_it_is(old, new, code, line, says):
     assert says in fault.message + fault.fix + fault.excerpt
 
 
+def test_two_pods_of_a_node_never_share_an_interface():
+    again = GOOD[GOOD.index(b"  - namespace") :].replace(b"name: web", b"name: api", 1)
+    again = again.replace(b"10.0.0.1", b"10.0.0.2").replace(b"fd00::0001", b"fd00::2")
+    (fault,) = decode_inventory("i", GOOD + again)[1]
+    assert fault.code == "TG504"
+    assert decode_inventory("i", GOOD + again.replace(b"node-a", b"node-b"))[1] == []
+
+
 def test_a_pod_listed_twice_is_refused():
     again = GOOD[GOOD.index(b"  - namespace") :].replace(b"10.0.0.1", b"10.0.0.2")
+    again = again.replace(b"lxc1", b"lxc2")
     inventory, faults = decode_inventory("i", GOOD + again.replace(b"fd00::0001", b"fd00::2"))
     assert inventory is None
     assert [fault.code for fault in faults] == ["TG504"]
