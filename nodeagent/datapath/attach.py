@@ -11,11 +11,12 @@ Holds always:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from errno import EEXIST, EINVAL, ENODEV, ENOENT
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
@@ -26,6 +27,9 @@ from nodeagent.datapath.errors import DatapathError
 FILTER_HANDLE: Final = 0x7467
 FILTER_PRIORITY: Final = 1
 FILTER_NAME: Final = "tidegate"
+_TCA_BPF_TAG: Final = 10
+_TCA_BPF_ID: Final = 11
+_NLA_HEADER_BYTES: Final = 4
 Result = TypeVar("Result")
 _PARENTS: Final = {Direction.EGRESS: 0xFFFFFFF2, Direction.INGRESS: 0xFFFFFFF3}
 """A pod's egress comes in on its interface, and goes out of it to be the pod's ingress."""
@@ -143,12 +147,15 @@ def _filters(netlink: IPRoute, ifindex: int, direction: Direction) -> Iterator[A
         yield Attachment(
             ifindex=ifindex,
             direction=direction,
-            program_id=options.get_attr("TCA_BPF_ID") or 0,
-            tag=_hex(options.get_attr("TCA_BPF_TAG")),
+            program_id=int.from_bytes(_raw(options, _TCA_BPF_ID), sys.byteorder),
+            tag=_raw(options, _TCA_BPF_TAG).hex(),
         )
 
 
-def _hex(tag: str | bytes | None) -> str:
-    if isinstance(tag, bytes):
-        return tag.hex()
-    return (tag or "").replace(":", "")
+def _raw(options: Any, number: int) -> bytes:
+    """The bytes of an attribute that pyroute2 has no name for."""
+    for name, value in options["attrs"]:
+        if name == "UNKNOWN" and value["header"]["type"] == number:
+            start, length = value.offset, value["header"]["length"]
+            return bytes(value.data[start + _NLA_HEADER_BYTES : start + length])
+    return b""

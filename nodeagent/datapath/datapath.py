@@ -159,6 +159,10 @@ class Datapath:
         """Every flow the kernel remembers."""
         return flow_table.read_conntrack(self._maps["conntrack"])
 
+    def clear_conntrack(self) -> None:
+        """Forget every flow: the next packet of each is judged as found mid-stream."""
+        flow_table.clear_conntrack(self._maps["conntrack"])
+
     def counters(self) -> Counters:
         """Forwarded and dropped packets, lost events."""
         return flow_table.read_counters(self._maps["counters"])

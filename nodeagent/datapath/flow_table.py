@@ -2,7 +2,7 @@
 
 In:   the pinned maps
 Out:  ConntrackEntry, Counters
-Shell over those maps; read only.
+Shell over those maps; clearing conntrack is its only write.
 """
 
 from __future__ import annotations
@@ -66,6 +66,12 @@ def read_conntrack(conntrack: Map) -> Iterator[ConntrackEntry]:
     """Every flow the kernel remembers."""
     for key, value in libbpf.entries_of(conntrack):
         yield _entry(abi.ConntrackKey.from_buffer_copy(key), value)
+
+
+def clear_conntrack(conntrack: Map) -> None:
+    """Forget every flow."""
+    for key, _ in list(libbpf.entries_of(conntrack)):
+        libbpf.delete(conntrack, key)
 
 
 def read_counters(counters: Map) -> Counters:

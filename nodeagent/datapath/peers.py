@@ -17,6 +17,7 @@ from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import AddressPlan, LocalEndpoint
 
+_IPV4_WORLD: Final = "0.0.0.0/0"
 _WORD: Final = Struct("=I")
 
 
@@ -30,7 +31,13 @@ class KernelEndpoint:
 
 
 def upsert(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
-    """Add and change what the plan has otherwise; return how many entries."""
+    """Add and change what the plan has otherwise; return how many entries.
+
+    Refuses a plan without `0.0.0.0/0`: IPv4 addresses are mapped into IPv6 here, and would otherwise
+    pass for what `::/0` stands for.
+    """
+    if _IPV4_WORLD not in plan.prefixes:
+        raise DatapathError(f"the address plan lacks {_IPV4_WORLD}")
     return _upsert(prefixes, plan.prefixes, abi.pack_prefix) + _upsert(
         addresses, plan.exact, abi.pack_address
     )

@@ -112,6 +112,10 @@ class KernelEngine:
         reason, cookie = (told[-1].reason, told[-1].cookie) if told else (0, 0)
         return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
 
+    def forget_flows(self) -> None:
+        """Empty the conntrack map."""
+        self.datapath.clear_conntrack()
+
     def close(self) -> None:
         """Unpin everything."""
         self._events.close()

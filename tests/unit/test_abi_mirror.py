@@ -1,0 +1,126 @@
+"""abi.py says of every structure and number what a C compiler says of bpf/abi.h."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import subprocess
+from enum import IntEnum
+from pathlib import Path
+
+import pytest
+
+from netpolicy.rules import Direction
+from nodeagent.datapath import abi
+from nodeagent.plan import generation
+
+HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
+STRUCTURES = {
+    "tg_address": abi.Address,
+    "tg_control": abi.Control,
+    "tg_endpoint": abi.Endpoint,
+    "tg_prefix": abi.Prefix,
+    "tg_policy_key": abi.PolicyKey,
+    "tg_policy_entry": abi.PolicyEntry,
+    "tg_endpoint_table": abi.EndpointTable,
+    "tg_port_classes": abi.PortClasses,
+    "tg_generation_label": abi.GenerationLabel,
+    "tg_conntrack_key": abi.ConntrackKey,
+    "tg_judgement": abi.Judgement,
+    "tg_conntrack_entry": abi.ConntrackEntry,
+    "tg_counter": abi.Counter,
+    "tg_event": abi.Event,
+}
+C_FIELD_NAMES = {("tg_address", "bytes"): "words"}
+CONSTANTS = {
+    "TG_ABI_VERSION": abi.ABI_VERSION,
+    "TG_SLOTS": abi.SLOTS,
+    "TG_NO_SLOT": abi.NO_SLOT,
+    "TG_ENDPOINT_ADDRESSES": abi.ENDPOINT_ADDRESSES,
+    "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
+    "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
+    "TG_PORT_PROTOCOLS": abi.PORT_PROTOCOLS,
+    "TG_PORT_CLASS_ELEMENTS": abi.PORT_CLASS_ELEMENTS,
+    "TG_REASONS": abi.REASONS,
+    "TG_COUNTER_LOST_EVENTS": abi.COUNTER_LOST_EVENTS,
+    "TG_COUNTERS": abi.COUNTERS,
+    "TG_ANY": generation.ANY_CLASS,
+    "TG_FORWARDED": abi.Reason.FORWARDED,
+    "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
+    "TG_TABLE_DENY_EGRESS": generation.TableFlag.DENY_EGRESS,
+}
+ENUMS: dict[str, type[IntEnum]] = {
+    "TG_DROP_": abi.Reason,
+    "TG_OCCASION_": abi.Occasion,
+    "TG_REPLY_": abi.Reply,
+    "TG_": Direction,
+}
+
+
+def expected() -> dict[str, int]:
+    """Everything that Python believes, by the name of the C expression that says the same."""
+    found = {f"sizeof(struct {name})": ctypes.sizeof(kind) for name, kind in STRUCTURES.items()}
+    for name, kind in STRUCTURES.items():
+        for field, *_ in kind._fields_:
+            c_field = C_FIELD_NAMES.get((name, field), field)
+            place = getattr(kind, field)
+            found[f"offsetof(struct {name}, {c_field})"] = place.offset
+            found[f"sizeof(((struct {name} *)0)->{c_field})"] = place.size
+    for prefix, kind in ENUMS.items():
+        found |= {prefix + m.name: m.value for m in kind if m is not abi.Reason.FORWARDED}
+    found |= {"TG_" + verdict.name: verdict.value for verdict in generation.Verdict}
+    found |= {"TG_CONNTRACK_" + str(flag.name): flag.value for flag in abi.ConntrackFlag}
+    return found | {name: int(value) for name, value in CONSTANTS.items()}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """What the compiler says of each of those expressions."""
+    folder = tmp_path_factory.mktemp("abi")
+    lines = "\n".join(f'printf("%s=%lld\\n", "{e}", (long long)({e}));' for e in expected())
+    source = folder / "abi.c"
+    source.write_text(
+        f'#include <stddef.h>\n#include <stdio.h>\n#include "{HEADER}"\n'
+        f"int main(void) {{\n{lines}\nreturn 0;\n}}\n"
+    )
+    subprocess.run(["clang", str(source), "-o", str(folder / "abi")], check=True)
+    shown = subprocess.run([str(folder / "abi")], check=True, capture_output=True, text=True)
+    pairs = (line.rsplit("=", 1) for line in shown.stdout.splitlines())
+    return {name: int(value) for name, value in pairs}
+
+
+def test_every_size_offset_and_number_is_the_compilers(compiled: dict[str, int]) -> None:
+    assert expected() == compiled
+
+
+def test_no_structure_of_the_header_is_left_out() -> None:
+    assert set(re.findall(r"^struct (tg_\w+) \{", HEADER.read_text(), re.M)) == set(STRUCTURES)
+
+
+def test_no_field_of_the_header_is_left_out() -> None:
+    text = HEADER.read_text()
+    for name, kind in STRUCTURES.items():
+        body = re.search(rf"^struct {name} \{{\n(.*?)^\}};", text, re.M | re.S)
+        assert body
+        fields = re.findall(r"^\t.*?(\w+)(?:\[\w+\])?;", body.group(1), re.M)
+        assert fields == [C_FIELD_NAMES.get((name, f), f) for f, *_ in kind._fields_]
+
+
+def test_no_number_of_the_header_is_used_twice_as_a_reason() -> None:
+    numbers = re.findall(r"TG_DROP_\w+ = (\d+)", HEADER.read_text())
+    assert len(numbers) == len(set(numbers)) == len(abi.Reason) - 1
+
+
+@pytest.mark.parametrize("text", ["10.1.2.3", "0.0.0.0", "fd00::7", "::", "::1"])
+def test_an_address_survives_its_packed_form(text: str) -> None:
+    assert abi.unpack_address(abi.pack_address(text)) == text
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.0/8", "::/0", "fc00::/7", "10.1.2.3/32"])
+def test_a_prefix_survives_its_packed_form(text: str) -> None:
+    assert abi.unpack_prefix(abi.pack_prefix(text)) == text
+
+
+def test_a_prefix_with_host_bits_is_refused_rather_than_misread() -> None:
+    with pytest.raises(ValueError, match="host bits"):
+        abi.pack_prefix("10.1.2.3/8")
