@@ -2,50 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 from pathlib import Path
 
 import pytest
 
-from nodeagent.receive.storage import DiskFiles
 from nodeagent.receive.store import BundleStore, StoredBundle
 from reconciler.publication import Publication
-from tests.support.push_fleet import make_keys, publish, unit_of
-
-
-class FailingFiles(DiskFiles):
-    """A disk on which the n-th step fails: killed before it, half way through it, or full."""
-
-    def __init__(self, step: int, *, kill: bool, half: bool = False) -> None:
-        self._left = step
-        self._kill = kill
-        self._half = half
-
-    def write(self, path: Path, data: bytes) -> None:
-        if self._is_due():
-            if self._half:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(data[: len(data) // 2])
-            self._fail()
-        super().write(path, data)
-
-    def rename(self, source: Path, target: Path) -> None:
-        if self._is_due():
-            if self._half:
-                source.replace(target)
-            self._fail()
-        super().rename(source, target)
-
-    def _is_due(self) -> bool:
-        self._left -= 1
-        return self._left == 0
-
-    def _fail(self) -> None:
-        if self._kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise OSError(errno.ENOSPC, "no space left on device")
+from tests.support.push_fleet import FailingFiles, make_keys, publish, unit_of
 
 
 @pytest.fixture(scope="module")

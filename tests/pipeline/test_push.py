@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from tests.support.push_fleet import (
+    FailingFiles,
     config_of,
     make_keys,
     publish,
@@ -167,5 +169,75 @@ def test_inventory_arrives_whole_then_by_difference(keys: Path, tmp_path: Path) 
                 await until(lambda: set(node.inventories[-1]) == set(changed[5:]))
                 server.set_inventory(())
                 await until(lambda: node.inventories[-1] == ())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(("step", "applied"), [(1, [1]), (2, [1])])
+def test_a_full_disk_is_nacked_and_the_bundle_taken_once_there_is_room(
+    keys: Path, tmp_path: Path, step: int, applied: list[int]
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            server.publish(publish(keys, 1, unit_of("shop", "one")))
+            files = FailingFiles(step, kill=False)
+            config = config_of(keys, tmp_path / "a", port)
+            async with running(config, files=files) as node:
+                await until(lambda: heard.acks)
+                assert heard.acks[0][1].reason == "StorageFailed"
+                await until(lambda: heard.last and not heard.last.error)
+                assert [bundle.sequence for bundle in node.bundles] == applied
+                kept = node.store.load_last_good()
+                assert kept is not None
+                assert kept.sequence == 1
+
+    asyncio.run(scenario())
+
+
+def test_a_publication_without_any_policy_is_one_too(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            first = publish(keys, 1, unit_of("shop", "one"))
+            server.publish(first)
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                await until(lambda: len(heard.acks) == 1)
+                server.publish(publish(keys, 2, previous=first))
+                await until(lambda: len(heard.acks) == 2)
+                assert not heard.acks[1][1].error
+                assert node.bundles[-1].units == ()
+
+    asyncio.run(scenario())
+
+
+def test_a_damaged_store_is_an_alarm_until_a_bundle_replaces_it(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        state = tmp_path / "a"
+        async with serving(keys) as (server, heard, port):
+            (state / "bundle").mkdir(parents=True)
+            (state / "bundle" / "last-good").write_bytes(b"TGBUNDL1 nonsense")
+            async with running(config_of(keys, state, port)) as node:
+                (alarm,) = node.receiver.status().alarms
+                assert "damaged" in alarm
+                server.publish(publish(keys, 1, unit_of("shop", "one")))
+                await until(lambda: heard.acks)
+                assert node.receiver.status().alarms == ()
+
+    asyncio.run(scenario())
+
+
+def test_metadata_that_expires_is_an_alarm_and_the_policy_stays(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        now = [time.time()]
+        async with serving(keys) as (server, heard, port):
+            server.publish(publish(keys, 1, unit_of("shop", "one")))
+            config = config_of(keys, tmp_path / "a", port)
+            async with running(config, clock=lambda: now[0]) as node:
+                await until(lambda: heard.acks)
+                assert node.receiver.status().alarms == ()
+                now[0] += 2 * 86_400
+                (alarm,) = node.receiver.status().alarms
+                assert "expired" in alarm
+                assert node.receiver.status().sequence == 1
+                assert node.store.load_last_good() is not None
 
     asyncio.run(scenario())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -15,6 +18,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Selector
 from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
+from nodeagent.receive.storage import DiskFiles, Files
 from reconciler.publication import Publication
 from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
 from reconciler.sign import Signer, init_keys, sign_publication
@@ -102,11 +106,47 @@ async def serving(
         await server.stop()
 
 
+class FailingFiles(DiskFiles):
+    """A disk on which the n-th step fails: killed before it, half way through it, or full."""
+
+    def __init__(self, step: int, *, kill: bool, half: bool = False) -> None:
+        self._left = step
+        self._kill = kill
+        self._half = half
+
+    def write(self, path: Path, data: bytes) -> None:
+        if self._is_due():
+            if self._half:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data[: len(data) // 2])
+            self._fail()
+        super().write(path, data)
+
+    def rename(self, source: Path, target: Path) -> None:
+        if self._is_due():
+            if self._half:
+                source.replace(target)
+            self._fail()
+        super().rename(source, target)
+
+    def _is_due(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+    def _fail(self) -> None:
+        if self._kill:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+
 class Node:
     """A receiver, and what it was given."""
 
-    def __init__(self, config: ReceiveConfig, clock: Callable[[], float]) -> None:
-        self.store = BundleStore(config.state_dir, trusted_root=config.root.read_bytes())
+    def __init__(
+        self, config: ReceiveConfig, clock: Callable[[], float], files: Files | None
+    ) -> None:
+        root = config.root.read_bytes()
+        self.store = BundleStore(config.state_dir, trusted_root=root, files=files)
         self.receiver = Receiver(
             config, apply=self._apply, inventory=self._take, store=self.store, clock=clock
         )
@@ -147,10 +187,13 @@ def config_of(keys: Path, state: Path, port: int, *, node: str = "node-a") -> Re
 
 @asynccontextmanager
 async def running(
-    config: ReceiveConfig, *, clock: Callable[[], float] = time.time
+    config: ReceiveConfig,
+    *,
+    clock: Callable[[], float] = time.time,
+    files: Files | None = None,
 ) -> AsyncIterator[Node]:
     """A receiver that dials until the end of the block."""
-    node = Node(config, clock)
+    node = Node(config, clock, files)
     task = asyncio.create_task(node.receiver.run())
     try:
         yield node
