@@ -1,0 +1,198 @@
+"""The reconciler's whole way: a commit in, a verified bundle at the agent, the truth in its state."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from netpolicy.errors import StalledError
+from netpolicy.status import ConditionType
+from reconciler.app import Reconciler
+from reconciler.rollout.machine import Phase
+from reconciler.state import judgements, publications
+from reconciler.state.database import Database
+from tests.support.push_fleet import until
+from tests.support.reconciler_scene import Scene, deny, names_of
+
+A, B = "policies/shop/a.yaml", "policies/shop/b.yaml"
+
+
+def play(script: Callable[[Scene], Awaitable[None]], root: Path) -> None:
+    asyncio.run(script(Scene(root)))  # type: ignore[arg-type]
+
+
+def test_a_commit_reaches_the_agent_and_is_promoted_once_it_enforces_it(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        first = scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+            second = scene.repository.commit({B: deny("b")})
+            await until(lambda: names_of(node) == ["a", "b"])
+            assert [bundle.revision for bundle in node.bundles] == [first, second]
+            database = Database.open_read_only(scene.state)
+
+            def is_promoted() -> bool:
+                rollout = judgements.rollout_of(database, second)
+                return rollout is not None and rollout.phase is Phase.PROMOTED
+
+            await until(is_promoted)
+            assert (await scene.until_reason("Succeeded")).status
+
+    play(script, tmp_path)
+
+
+def test_a_refused_commit_changes_nothing_and_the_next_one_mends_it(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+            bad = scene.repository.commit({A: deny("a").replace("ingressDeny", "ingresDeny")})
+            condition = await scene.until_reason("ValidationFailed")
+            assert bad in condition.message
+            assert scene.condition(ConditionType.STALLED) is not None
+            judgement = scene.judgement()
+            assert judgement is not None
+            assert [str(d.place) for d in judgement.diagnostics] == [f"{A}:6:3"]
+            assert len(node.bundles) == 1
+            scene.repository.commit({A: deny("mended")})
+            await until(lambda: names_of(node) == ["mended"])
+            await scene.until_reason("Succeeded")
+            assert scene.condition(ConditionType.STALLED) is None
+
+    play(script, tmp_path)
+
+
+def test_a_commit_that_removes_every_policy_needs_the_authors_word(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a"), "tidegate.yaml": "allowEmpty: false\n"})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+            scene.repository.commit({}, delete=[A])
+            await scene.until_reason("ValidationFailed")
+            judgement = scene.judgement()
+            assert judgement is not None
+            assert [d.code for d in judgement.diagnostics] == ["TG401"]
+            assert len(node.bundles) == 1
+            scene.repository.commit({"tidegate.yaml": "allowEmpty: true\n"})
+            await until(lambda: len(node.bundles) == 2)
+            assert names_of(node) == []
+
+    play(script, tmp_path)
+
+
+def test_a_policy_may_not_name_a_namespace_that_its_folder_does_not_own(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        settings = "ownership: {policies/blog: [blog]}\n"
+        scene.repository.commit({A: deny("a"), "tidegate.yaml": settings})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+            scene.repository.commit({"policies/blog/x.yaml": deny("thief")})
+            await scene.until_reason("ValidationFailed")
+            assert names_of(node) == ["a"]
+
+    play(script, tmp_path)
+
+
+def test_a_rewritten_history_waits_for_an_acknowledgement(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        root = scene.repository.commit({A: deny("a")})
+        scene.repository.commit({B: deny("b")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a", "b"])
+            scene.repository.force(root)
+            forced = scene.repository.commit({A: deny("other")})
+            condition = await scene.until_reason("HistoryDiverged")
+            assert f"tidegate acknowledge {forced}" in condition.message
+            assert len(node.bundles) == 1
+            database = Database.open(scene.state)
+            judgements.acknowledge(database, forced, by="test", now=0.0)
+            database.close()
+            await until(lambda: names_of(node) == ["other"])
+
+    play(script, tmp_path)
+
+
+def test_a_vanished_repository_changes_nothing_even_over_a_restart(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        commit = scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+        shutil.move(scene.repository.path, tmp_path / "elsewhere.git")
+        async with scene.reconciling(), scene.agent("node-a") as node:
+            await scene.until_reason("GitOperationFailed")
+            # The last publication is announced all the same: the agent acknowledges it anew.
+            await until(lambda: node.receiver.status().connected)
+            await until(lambda: node.receiver.status().sequence > 0)
+            database = Database.open_read_only(scene.state)
+            last = publications.last_publication(database)
+            assert last is not None
+            assert last.revision == commit
+
+    play(script, tmp_path)
+
+
+def test_after_lost_state_publications_go_on_above_what_agents_hold(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+        held = node.bundles[-1].sequence
+        shutil.rmtree(scene.state)
+        await asyncio.sleep(1.1)  # sequences start from the clock's seconds
+        scene.repository.commit({A: deny("after")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["after"])
+        assert node.bundles[-1].sequence > held
+
+    play(script, tmp_path)
+
+
+def test_a_faulty_inventory_keeps_the_last_good_one(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: node.inventories)
+            scene.inventory.write_text("nodes: [")
+            scene.repository.commit({B: deny("b")})
+            await until(lambda: names_of(node) == ["a", "b"])
+            assert {entry.name for entry in node.inventories[-1]} == {"node-a", "web"}
+
+    play(script, tmp_path)
+
+
+def test_a_damaged_state_stops_the_reconciler_with_a_way_out(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    scene.state.mkdir()
+    (scene.state / "state.db").write_bytes(b"SQLite format 3\0" + os.urandom(5000))
+    with pytest.raises(StalledError, match="Move the file aside"):
+        Reconciler(scene.config)
+
+
+@pytest.mark.slow
+def test_kills_while_commits_arrive_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a-0")})
+        async with scene.agent() as node:
+            for number in range(1, 7):
+                reconciler = scene.start_program()
+                before = len(node.bundles)
+                await until(lambda: node.receiver.status().connected, seconds=30)
+                scene.repository.commit({A: deny(f"a-{number}")})
+                if number % 2:
+                    await until(lambda: len(node.bundles) > before, seconds=30)
+                else:
+                    await asyncio.sleep(0.03 * number)  # somewhere inside a pass
+                reconciler.send_signal(signal.SIGKILL)
+                await asyncio.to_thread(reconciler.wait)
+            async with scene.reconciling():
+                await until(lambda: names_of(node) == ["a-6"], seconds=30)
+            sequences = [bundle.sequence for bundle in node.bundles]
+            assert sequences == sorted(set(sequences))
+
+    play(script, tmp_path)
