@@ -1,0 +1,1 @@
+"""What the programs cost, measured on the machine at hand: `python -m benchmarks NAME`."""

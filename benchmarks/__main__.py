@@ -1,0 +1,53 @@
+"""`python -m benchmarks NAME …`: run benchmarks, print their tables, write build/bench/NAME.json.
+
+Exit code 1 if a figure misses its target. Each benchmark is a module with `run() -> Results`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from typing import Final
+
+from benchmarks import report
+
+NAMES: Final = {
+    "datapath": "benchmarks.datapath",
+    "connect": "benchmarks.connect",
+    "flip": "benchmarks.flip",
+    "compile": "benchmarks.compiling",
+    "push": "benchmarks.push",
+}
+KERNEL: Final = frozenset({"datapath", "connect", "flip"})
+"""These run in a network and a mount namespace of their own, which end with them."""
+
+_INSIDE: Final = "TIDEGATE_BENCHMARK_NAMESPACE"
+
+
+def main() -> int:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks")
+    parser.add_argument("names", nargs="+", choices=sorted(NAMES), metavar="NAME")
+    names = parser.parse_args().names
+    if KERNEL & set(names) and _INSIDE not in os.environ:
+        _enter_namespaces()
+    missed = 0
+    for name in names:
+        results = importlib.import_module(NAMES[name]).run()
+        report.show(name, results)
+        print(f"written to {report.write(name, results)}")
+        missed += sum(result.ok is False for result in results)
+    return 1 if missed else 0
+
+
+def _enter_namespaces() -> None:
+    """Start again inside fresh namespaces; does not return."""
+    os.environ[_INSIDE] = "1"
+    command = ["unshare", "--net", "--mount", sys.executable, "-m", "benchmarks", *sys.argv[1:]]
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
