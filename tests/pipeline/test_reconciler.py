@@ -185,7 +185,7 @@ def test_kills_while_commits_arrive_lose_nothing_and_repeat_nothing(tmp_path: Pa
                 await until(lambda: node.receiver.status().connected, seconds=30)
                 scene.repository.commit({A: deny(f"a-{number}")})
                 if number % 2:
-                    await until(lambda: len(node.bundles) > before, seconds=30)
+                    await until(lambda b=before: len(node.bundles) > b, seconds=30)
                 else:
                     await asyncio.sleep(0.03 * number)  # somewhere inside a pass
                 reconciler.send_signal(signal.SIGKILL)
