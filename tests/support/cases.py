@@ -1,0 +1,271 @@
+"""Cases: policies and what becomes of probes, as data, for every engine that judges packets.
+
+A file is a list of cases: `why`, `pods`, `policies`, `probes`, and where needed `namespaces` (their
+labels) and `host_admitted` (false turns the local host's standing leave off). Policies are whole objects, or
+in short {name, namespace, …fields of spec}, by default a CiliumNetworkPolicy that selects every pod.
+`field: name.yaml` takes the policies from a file of tests/cases/field instead, as it stands.
+
+A probe: {from, to, port: tcp/80 | icmp/8, expect: allow | deny}, and where it matters `family: 6`,
+`reason` (see REASONS) and `by`, the rules or policies that decide. Ends are pods, `host`, `remote-node`,
+or an address of the world.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
+from netpolicy.errors import has_errors, render
+from netpolicy.evaluate import Decision, End, Flow, Outcome, Side, evaluate
+from netpolicy.identity import number_identities, pod_labels
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import Labels
+from netpolicy.rules import Policy, Protocol
+from nodeagent.plan.addresses import plan_addresses, wanted_labels
+from nodeagent.plan.build import build_generation
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from reconciler.compile import compile_policies
+from reconciler.files import SourceFile
+from reconciler.objects import read_policies
+from reconciler.validate import validate
+
+CASES = Path(__file__).parents[1] / "cases"
+NODES = {
+    "host": ("192.0.2.1", "2001:db8:ffff::1"),
+    "remote-node": ("192.0.2.2", "2001:db8:ffff::2"),
+}
+NODE_IDENTITIES = {"host": ReservedIdentity.HOST, "remote-node": ReservedIdentity.REMOTE_NODE}
+REASONS = {
+    Outcome.NOT_AN_ENDPOINT: "unselected",
+    Outcome.UNSELECTED: "unselected",
+    Outcome.ALLOWED: "allowed",
+    Outcome.LOCAL_HOST: "local-host",
+    Outcome.DENIED_BY_RULE: "denied-by-rule",
+    Outcome.DENIED_BY_DEFAULT: "no-rule",
+}
+_CASE_FIELDS = {"why", "pods", "namespaces", "policies", "field", "probes", "host_admitted"}
+_PROBE_FIELDS = {"from", "to", "port", "family", "expect", "reason", "by"}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One new flow and what must become of it."""
+
+    source: str
+    destination: str
+    protocol: Protocol
+    port: int
+    family: int
+    allowed: bool
+    reason: str | None
+    by: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        return f"{self.source} → {self.destination} {self.protocol.word}/{self.port}"
+
+
+@dataclass(frozen=True)
+class CasePod:
+    """A pod of a case, with an address of each family."""
+
+    name: str
+    labels: Labels
+    namespace: str
+    addresses: tuple[str, str]
+
+
+class Case:
+    """One case of a file of tests/cases."""
+
+    def __init__(self, path: Path, number: int, data: dict[str, Any]) -> None:
+        unknown = set(data) - _CASE_FIELDS
+        if unknown or not data.get("why") or not data.get("probes"):
+            raise ValueError(f"{path.name}, case {number}: not a case: {unknown or 'incomplete'}")
+        self.why: str = data["why"]
+        self.name = f"{path.stem}: {self.why}"
+        self.host_admitted: bool = data.get("host_admitted", True)
+        self.pods = _pods(data)
+        self.probes = tuple(map(_probe, data["probes"]))
+        self._data = data
+
+    @cached_property
+    def policies(self) -> tuple[Policy, ...]:
+        """The case's policies, through the reader, the validation and the compiler."""
+        reading = read_policies(self._files())
+        found = [*reading.diagnostics, *validate(reading.objects)]
+        if has_errors(found):
+            raise ValueError("\n".join(map(render, found)))
+        units = compile_policies(reading.objects)
+        return tuple(policy for unit in units for policy in unit.policies)
+
+    def _files(self) -> list[SourceFile]:
+        fields = self._data.get("field", [])
+        files = [
+            (f"policies/{name}", (CASES / "field" / name).read_bytes())
+            for name in ([fields] if isinstance(fields, str) else fields)
+        ]
+        for number, policy in enumerate(self._data.get("policies", [])):
+            files.append((f"policies/{number}.yaml", json.dumps(_whole(policy)).encode()))
+        return [SourceFile(path=path, blob_id=path, data=data) for path, data in files]
+
+    def addresses_of(self, probe: Probe) -> tuple[str, str]:
+        """The addresses a probe goes from and to."""
+        return self._address(probe.source, probe.family), self._address(
+            probe.destination, probe.family
+        )
+
+    def _address(self, name: str, family: int) -> str:
+        for pod in self.pods:
+            if pod.name == name:
+                return pod.addresses[family == 6]
+        return NODES[name][family == 6] if name in NODES else name
+
+    def evaluated(self, probe: Probe) -> Decision:
+        """What the reference evaluator says."""
+        source, destination = self.addresses_of(probe)
+        flow = Flow(
+            source=self._end(source),
+            destination=self._end(destination),
+            protocol=probe.protocol,
+            port=probe.port,
+        )
+        return evaluate(self.policies, flow, admit_local_host=self.host_admitted)
+
+    def _end(self, address: str) -> End:
+        for pod in self.pods:
+            if address in pod.addresses:
+                return End(labels=pod.labels, address=address)
+        for name, addresses in NODES.items():
+            if address in addresses:
+                labels = RESERVED_LABELS[NODE_IDENTITIES[name]]
+                return End(labels=labels, address=address, is_endpoint=False)
+        world = ReservedIdentity.WORLD_IPV6 if ":" in address else ReservedIdentity.WORLD_IPV4
+        return End(labels=RESERVED_LABELS[world], address=address, is_endpoint=False)
+
+    @cached_property
+    def planned(self) -> PlannedCase:
+        """The maps of one node that runs all the pods."""
+        entries = [
+            AddressEntry(address=address, labels=pod.labels, namespace=pod.namespace, name=pod.name)
+            for pod in self.pods
+            for address in pod.addresses
+        ]
+        entries += [
+            AddressEntry(address=address, labels=RESERVED_LABELS[ReservedIdentity.REMOTE_NODE])
+            for address in NODES["remote-node"]
+        ]
+        numbers = number_identities(wanted_labels(self.policies, entries))
+        endpoints = tuple(
+            LocalEndpoint(
+                endpoint_id=index + 1,
+                identity=numbers[pod.labels],
+                interface=f"case{index}",
+                namespace=pod.namespace,
+                name=pod.name,
+                addresses=pod.addresses,
+            )
+            for index, pod in enumerate(self.pods)
+        )
+        return PlannedCase(
+            generation=build_generation(
+                self.policies,
+                endpoints,
+                {number: labels for labels, number in numbers.items()},
+                admit_local_host=self.host_admitted,
+            ),
+            addresses=plan_addresses(
+                self.policies, entries, node_addresses=NODES["host"], numbers=numbers
+            ),
+            endpoints=endpoints,
+        )
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """What the agent would write to the kernel for a case."""
+
+    generation: Generation
+    addresses: AddressPlan
+    endpoints: tuple[LocalEndpoint, ...]
+
+    def endpoint_at(self, address: str) -> LocalEndpoint | None:
+        """The pod with this address."""
+        return next((e for e in self.endpoints if address in e.addresses), None)
+
+
+def load_cases() -> list[Case]:
+    """Every case, file by file."""
+    return [
+        Case(path, number, data)
+        for path in sorted(CASES.glob("*.yaml"))
+        for number, data in enumerate(yaml.safe_load(path.read_text()))
+    ]
+
+
+def deciding_side(decision: Decision) -> Side:
+    """The side that refuses; of two that pass, the one with something to say."""
+    for side in (decision.egress, decision.ingress):
+        if not side.passes:
+            return side
+    said = (Outcome.ALLOWED, Outcome.LOCAL_HOST)
+    return next(
+        (side for side in (decision.ingress, decision.egress) if side.outcome in said),
+        decision.ingress,
+    )
+
+
+def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
+    namespaces = data.get("namespaces", {})
+    return tuple(
+        CasePod(
+            name=name,
+            labels=pod_labels(
+                cluster="default",
+                namespace=pod["namespace"],
+                labels=pod.get("labels", {}),
+                namespace_labels=namespaces.get(pod["namespace"], {}),
+                service_account=pod.get("account", ""),
+            ),
+            namespace=pod["namespace"],
+            addresses=(f"10.0.0.{index + 10}", f"fd00::{index + 10:x}"),
+        )
+        for index, (name, pod) in enumerate(data["pods"].items())
+    )
+
+
+def _probe(data: dict[str, Any]) -> Probe:
+    if unknown := set(data) - _PROBE_FIELDS:
+        raise ValueError(f"not fields of a probe: {unknown}")
+    protocol, _, port = data["port"].partition("/")
+    is_v6 = data.get("family") == 6 or protocol == "icmpv6"
+    is_v6 = is_v6 or any(":" in data[end] for end in ("from", "to"))
+    by = data.get("by")
+    return Probe(
+        source=data["from"],
+        destination=data["to"],
+        protocol=Protocol[protocol.upper()],
+        port=int(port),
+        family=6 if is_v6 else 4,
+        allowed={"allow": True, "deny": False}[data["expect"]],
+        reason=data.get("reason"),
+        by=None if by is None else tuple([by] if isinstance(by, str) else by),
+    )
+
+
+def _whole(policy: dict[str, Any]) -> dict[str, Any]:
+    """A policy in short, written out."""
+    if "metadata" in policy:
+        return policy
+    kind = policy.get("kind", "CiliumNetworkPolicy")
+    is_kubernetes = kind == "NetworkPolicy"
+    metadata = {k: policy[k] for k in ("name", "namespace", "annotations") if k in policy}
+    spec = {k: v for k, v in policy.items() if k not in {"kind", *metadata}}
+    spec.setdefault("podSelector" if is_kubernetes else "endpointSelector", {})
+    version = "networking.k8s.io/v1" if is_kubernetes else "cilium.io/v2"
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, "spec": spec}
