@@ -13,9 +13,12 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
+from cryptography import x509
 
 from netpolicy.errors import RejectedBundle, TransientError
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
@@ -39,13 +42,28 @@ async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
     options: list[tuple[str, Any]] = list(CHANNEL_OPTIONS)
     if config.server_name:
         options.append(("grpc.ssl_target_name_override", config.server_name))
+    certificate = config.certificate.read_bytes()
+    _check_still_valid(config.certificate, certificate)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=config.ca.read_bytes(),
         private_key=config.key.read_bytes(),
-        certificate_chain=config.certificate.read_bytes(),
+        certificate_chain=certificate,
     )
     async with grpc.aio.secure_channel(config.address, credentials, options=options) as channel:
         yield push_pb2_grpc.PushStub(channel)  # type: ignore[no-untyped-call]
+
+
+def _check_still_valid(path: Path, pem: bytes) -> None:
+    """Say what is wrong with our own certificate: the reconciler would only close the socket."""
+    try:
+        expires = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except ValueError as error:
+        raise TransientError(f"{path}: not a certificate: {error}") from error
+    if expires <= datetime.now(UTC):
+        raise TransientError(
+            f"{path}: our certificate expired at {expires:%Y-%m-%d %H:%M} UTC;"
+            " on the reconciler, run: tidegate keys renew"
+        )
 
 
 def fetch_through(stub: Any, loop: asyncio.AbstractEventLoop) -> Fetch:

@@ -100,6 +100,26 @@ def add_node(
     return place
 
 
+def renew_node(directory: Path, node: str, *, now: datetime) -> None:
+    """Give a node a new certificate and key in place of its old; raises StalledError without any."""
+    place = directory / "nodes" / node
+    _renew(_load_authority(directory), place, "node", server=False, now=now)
+
+
+def renew_server(directory: Path, *, now: datetime) -> None:
+    """Give the reconciler a new certificate and key of the same names."""
+    _renew(_load_authority(directory), directory / "tls", "server", server=True, now=now)
+
+
+def _renew(ca: _Issued, place: Path, name: str, *, server: bool, now: datetime) -> None:
+    old = _load_certificate(place / f"{name}.pem")
+    names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    common_name = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    issued = _issue(ca, str(common_name), list(names), server=server, now=now)
+    files.replace(place / f"{name}.key", issued.key_pem, secret=True)
+    files.replace(place / f"{name}.pem", issued.pem, secret=False)
+
+
 def _self_signed(now: datetime) -> _Issued:
     key = generate_private_key(SECP256R1())
     name = _common_name("tidegate-ca")
@@ -194,10 +214,17 @@ def _write(directory: Path, name: str, issued: _Issued) -> None:
 def _load_authority(directory: Path) -> _Issued:
     place = directory / "tls"
     try:
-        certificate = x509.load_pem_x509_certificate((place / "ca.pem").read_bytes())
+        certificate = _load_certificate(place / "ca.pem")
         key = load_pem_private_key((place / "ca.key").read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
         raise StalledError(f"certificate authority: {error}", reason="SigningFailed") from error
     if not isinstance(key, EllipticCurvePrivateKey):
         raise StalledError(f"{place / 'ca.key'}: not an EC private key", reason="SigningFailed")
     return _Issued(certificate=certificate, key=key)
+
+
+def _load_certificate(path: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise StalledError(f"{path}: {error}", reason="SigningFailed") from error

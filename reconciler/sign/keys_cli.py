@@ -89,6 +89,29 @@ def add_node(directory: Path, nodes: tuple[str, ...]) -> None:
 
 
 @keys.command()
+@DIRECTORY
+@click.option("--node", "nodes", multiple=True, metavar="NAME", help="Renew this node's.")
+@click.option("--server", is_flag=True, help="Renew the reconciler's.")
+def renew(directory: Path, nodes: tuple[str, ...], server: bool) -> None:
+    """Make new certificates and keys in place of those that expire.
+
+    Copy a node's to it afterwards; restart the reconciler for its own.
+
+    \b
+    Example:
+      tidegate keys renew keys --server --node node-a
+    """
+    if not nodes and not server:
+        raise click.UsageError("name at least one --node, or --server")
+    now = datetime.now(UTC)
+    with _faults():
+        if server:
+            certificates.renew_server(directory, now=now)
+        for node in nodes:
+            certificates.renew_node(directory, node, now=now)
+
+
+@keys.command()
 @click.argument("role", type=click.Choice((ROOT_ROLE, *ONLINE_ROLES)))
 @DIRECTORY
 def rotate(role: str, directory: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from nodeagent.receive import ReceiveConfig
-from reconciler.sign.certificates import add_node
+from reconciler.sign.certificates import add_node, renew_node, renew_server
 from reconciler.sign.keys import trusted_root
 from tests.support.push_fleet import (
     config_of,
@@ -68,7 +68,60 @@ def test_an_expired_certificate_is_turned_away(keys: Path, tmp_path: Path) -> No
     long_ago = datetime.now(UTC) - timedelta(days=30)
     lifetime = timedelta(days=1)
     add_node(keys, "node-x", root=trusted_root(keys), now=long_ago, lifetime=lifetime)
-    assert asyncio.run(is_turned_away(keys, config_of(keys, tmp_path / "x", 0, node="node-x")))
+    error = asyncio.run(is_turned_away(keys, config_of(keys, tmp_path / "x", 0, node="node-x")))
+    assert "our certificate expired" in error
+    assert "tidegate keys renew" in error
+
+
+def test_an_expired_certificate_is_refused_by_the_server_too(keys: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    own = add_node(
+        keys, "node-x", root=trusted_root(keys), now=long_ago, lifetime=timedelta(days=1)
+    )
+
+    async def scenario() -> None:
+        async with serving(keys) as (_, _, port):
+            credentials = grpc.ssl_channel_credentials(
+                (own / "ca.pem").read_bytes(),
+                (own / "node.key").read_bytes(),
+                (own / "node.pem").read_bytes(),
+            )
+            async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await push_pb2_grpc.PushStub(channel).FetchMetadata(
+                        push_pb2.FetchMetadataRequest(names=["timestamp.json"]), timeout=5
+                    )
+
+    asyncio.run(scenario())
+
+
+def test_a_renewed_certificate_lets_the_same_node_in(keys: Path, tmp_path: Path) -> None:
+    long_ago = datetime.now(UTC) - timedelta(days=30)
+    add_node(keys, "node-x", root=trusted_root(keys), now=long_ago, lifetime=timedelta(days=1))
+
+    async def scenario() -> None:
+        async with serving(keys) as (_, heard, port):
+            config = config_of(keys, tmp_path / "x", port, node="node-x")
+            async with running(config) as node:
+                await until(lambda: "expired" in node.receiver.status().last_error)
+                renew_node(keys, "node-x", now=datetime.now(UTC))
+                await until(lambda: heard.connected)
+                assert heard.connected[0][0] == "node-x"
+
+    asyncio.run(scenario())
+
+
+def test_a_renewed_server_keeps_its_names(keys: Path, tmp_path: Path) -> None:
+    renew_server(keys, now=datetime.now(UTC))
+
+    async def scenario() -> None:
+        async with (
+            serving(keys) as (_, heard, port),
+            running(config_of(keys, tmp_path / "a", port)),
+        ):
+            await until(lambda: heard.connected)
+
+    asyncio.run(scenario())
 
 
 def test_a_server_of_another_authority_is_not_believed(keys: Path, tmp_path: Path) -> None:
