@@ -202,6 +202,8 @@ def _endpoint_table(value: bytes) -> EndpointTable:
 
 def _port_map(port_class_of: Mapping[int, array[int]]) -> Map:
     """A mapped array: filled by copying, not by 80,000 calls."""
+    if any(len(classes) > _PORTS for classes in port_class_of.values()):
+        raise DatapathError("filling the port classes: more ports than a protocol has")
     made = libbpf.create_map(
         MapType.ARRAY,
         "port_class",

@@ -160,7 +160,7 @@ def test_an_address_that_nobody_knows_is_dropped() -> None:
 
 
 def test_ipv4_never_falls_to_the_ipv6_world(engine: KernelEngine) -> None:
-    with pytest.raises(DatapathError, match="0.0.0.0/0"):
+    with pytest.raises(DatapathError, match=r"0\.0\.0\.0/0"):
         engine.datapath.upsert_addresses(replace(ADDRESSES, prefixes={"::/0": 2}))
 
 
@@ -438,6 +438,29 @@ def test_a_flow_of_one_pod_is_not_used_by_another(engine: KernelEngine) -> None:
     reply = ip(FAR4, WEB4, UDP, packets.udp(53, 4000))
     assert engine.run(other, Direction.INGRESS, reply).reason == Reason.POLICY_DENIED
     assert into(engine, reply).allowed
+
+
+def test_an_idle_datagram_flow_is_forgotten(engine: KernelEngine) -> None:
+    """Else one question would open the pod's port to the answerer for good."""
+    assert out(engine, ip(WEB4, FAR4, UDP, packets.udp(4000, 53))).allowed
+    reply = ip(FAR4, WEB4, UDP, packets.udp(53, 4000))
+    assert into(engine, reply).allowed
+    engine.age_flows(61)
+    assert into(engine, reply).reason == Reason.POLICY_DENIED
+
+
+def test_a_closed_connection_is_forgotten_soon_and_an_open_one_is_not(
+    engine: KernelEngine,
+) -> None:
+    for source_port, closing in ((4000, 0), (4001, FIN)):
+        assert out(engine, ip(WEB4, FAR4, TCP, packets.tcp(source_port, 80))).allowed
+        backward = ip(FAR4, WEB4, TCP, packets.tcp(80, source_port, ACK | closing))
+        forward = ip(WEB4, FAR4, TCP, packets.tcp(source_port, 80, ACK | closing))
+        assert into(engine, backward).allowed
+        assert out(engine, forward).allowed
+    engine.age_flows(11)
+    assert into(engine, ip(FAR4, WEB4, TCP, packets.tcp(80, 4000, ACK))).allowed
+    assert not into(engine, ip(FAR4, WEB4, TCP, packets.tcp(80, 4001, ACK))).allowed
 
 
 # Errors about flows --------------------------------------------------------------------------

@@ -22,8 +22,11 @@ from nodeagent.datapath import (
     DatapathConfig,
     FlowEvent,
     GenerationLabel,
+    abi,
     ensure_loaded,
+    libbpf,
 )
+from nodeagent.datapath.pins import map_path, version_of
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from tests.support import kernel_packets as packets
 
@@ -65,8 +68,9 @@ class KernelAnswer:
 class KernelEngine:
     """Holds one generation at a time."""
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, config: DatapathConfig) -> None:
         self.datapath = datapath
+        self._config = config
         self._events = datapath.events()
         self._endpoints: dict[str, LocalEndpoint] = {}
         self._source_ports = count(_FIRST_PORT)
@@ -116,6 +120,16 @@ class KernelEngine:
         """Empty the conntrack map."""
         self.datapath.clear_conntrack()
 
+    def age_flows(self, seconds: float) -> None:
+        """Make every flow look idle for some more seconds."""
+        path = map_path(self._config.bpffs, version_of(self._config), "conntrack")
+        conntrack = libbpf.open_map(path)
+        for key, value in list(libbpf.entries_of(conntrack)):
+            entry = abi.ConntrackEntry.from_buffer_copy(value)
+            entry.last_seen_ns -= int(seconds * 1e9)
+            libbpf.update(conntrack, key, bytes(entry))
+        conntrack.close()
+
     def close(self) -> None:
         """Unpin everything."""
         self._events.close()
@@ -144,7 +158,7 @@ def kernel_engine() -> Iterator[KernelEngine]:
     """An engine on a datapath of its own, which is removed behind it."""
     config = private_config()
     ensure_loaded(config)
-    engine = KernelEngine(Datapath.open(config))
+    engine = KernelEngine(Datapath.open(config), config)
     try:
         yield engine
     finally:

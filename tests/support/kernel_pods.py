@@ -1,0 +1,174 @@
+"""Two pods on a node, in network namespaces of their own, under a datapath of their own.
+
+       client ns             node ns                server ns
+    eth0 10.0.0.1 ═══ vclient        vserver ═══ eth0 10.0.0.2
+         fd00::1         (routed, as a CNI would)      fd00::2
+
+A socket belongs to the namespace it was made in, so a thread enters, makes it, and hands it over.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from nodeagent.datapath import Datapath, DatapathConfig, GenerationLabel, ensure_loaded
+from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from tests.support.kernel_engine import private_config
+
+CLIENT, SERVER = 1000, 1001
+ENDPOINTS: Final = (
+    LocalEndpoint(
+        endpoint_id=1, identity=CLIENT, interface="vclient", namespace="shop", name="client",
+        addresses=("10.0.0.1", "fd00::1"),
+    ),
+    LocalEndpoint(
+        endpoint_id=2, identity=SERVER, interface="vserver", namespace="shop", name="server",
+        addresses=("10.0.0.2", "fd00::2"),
+    ),
+)  # fmt: skip
+ADDRESSES: Final = AddressPlan(
+    exact={"10.0.0.1": CLIENT, "fd00::1": CLIENT, "10.0.0.2": SERVER, "fd00::2": SERVER},
+    prefixes={"0.0.0.0/0": 2, "::/0": 2},
+)
+_NEW_NETWORK: Final = 0x40000000
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Pods:
+    """The node's datapath, and ways into the namespaces."""
+
+    prefix: str
+    config: DatapathConfig
+    datapath: Datapath
+
+    def within(self, place: str, work: Callable[[], T]) -> T:
+        """Do something in the namespace of `client`, `server` or `node`."""
+        return within(f"{self.prefix}-{place}", work)
+
+    def enforce(self, generation: Generation) -> None:
+        """Put a generation in force and both pods under it."""
+        label = GenerationLabel(generation_digest=generation.digest, bundle_digest="", sequence=1)
+        self.datapath.activate(self.datapath.fill(generation, label=label))
+
+    def place(self) -> None:
+        """Set both endpoints and attach the programs."""
+        self.datapath.upsert_addresses(ADDRESSES)
+        for endpoint in ENDPOINTS:
+            ifindex = self.ifindex(endpoint.interface)
+            self.datapath.set_endpoint(endpoint, ifindex)
+            self.within("node", lambda ifindex=ifindex: self.datapath.attach(ifindex))  # type: ignore[misc]
+
+    def ifindex(self, interface: str) -> int:
+        """The node's number of an interface."""
+        return self.within("node", lambda: socket.if_nametoindex(interface))
+
+    def listen(self, address: str, port: int) -> socket.socket:
+        """A listening TCP socket of the server."""
+        return self.within(
+            "server", lambda: socket.create_server((address, port), family=_family(address))
+        )
+
+    def connect(self, address: str, port: int, *, timeout: float = 2.0) -> socket.socket:
+        """A TCP connection of the client. Raises TimeoutError if it is dropped."""
+
+        def make() -> socket.socket:
+            made = socket.socket(_family(address))
+            made.settimeout(timeout)
+            try:
+                made.connect((address, port))
+            except OSError:
+                made.close()
+                raise
+            return made
+
+        return self.within("client", make)
+
+    def can_connect(self, address: str, port: int) -> bool:
+        """True if a connection comes about within a moment."""
+        try:
+            self.connect(address, port, timeout=0.4).close()
+        except TimeoutError:
+            return False
+        return True
+
+
+def within(namespace: str, work: Callable[[], T]) -> T:
+    """Do something in a named network namespace, in a thread."""
+
+    def enter() -> None:
+        fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+        try:
+            if _LIBC.setns(fd, _NEW_NETWORK):
+                raise OSError(ctypes.get_errno(), f"setns {namespace}")
+        finally:
+            os.close(fd)
+
+    with ThreadPoolExecutor(max_workers=1, initializer=enter) as thread:
+        return thread.submit(work).result()
+
+
+@contextmanager
+def two_pods() -> Iterator[Pods]:
+    """The world above; removed behind it, also after a failure half-way."""
+    prefix = f"tgt-{uuid.uuid4().hex[:6]}"
+    with ExitStack() as undo:
+        for place in ("node", "client", "server"):
+            _run("ip", "netns", "add", f"{prefix}-{place}")
+            undo.callback(_run, "ip", "netns", "del", f"{prefix}-{place}")
+        _lay_out(prefix)
+        config = private_config()
+        ensure_loaded(config)
+        datapath = Datapath.open(config)
+        undo.callback(datapath.close)
+        undo.callback(within, f"{prefix}-node", datapath.remove_all)
+        yield Pods(prefix, config, datapath)
+
+
+def _lay_out(prefix: str) -> None:
+    node = f"{prefix}-node"
+    for name, last in (("client", 1), ("server", 2)):
+        pod = f"{prefix}-{name}"
+        _ip(node, f"link add v{name} type veth peer name eth0 netns {pod}")
+        for line in (
+            f"addr add 169.254.1.1/32 dev v{name}",
+            f"addr add fe80::1/64 dev v{name} nodad",
+            f"link set v{name} up",
+            f"route add 10.0.0.{last}/32 dev v{name}",
+            f"route add fd00::{last}/128 dev v{name}",
+        ):
+            _ip(node, line)
+        for line in (
+            "link set lo up",
+            f"addr add 10.0.0.{last}/32 dev eth0",
+            f"addr add fd00::{last}/128 dev eth0 nodad",
+            "link set eth0 up",
+            "route add default via 169.254.1.1 dev eth0 onlink",
+            "route add default via fe80::1 dev eth0",
+        ):
+            _ip(pod, line)
+    forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+    for setting in forwarding:
+        _run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-q", "-w", setting)
+
+
+def _ip(namespace: str, line: str) -> None:
+    _run("ip", "-n", namespace, *line.split())
+
+
+def _run(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _family(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
