@@ -60,9 +60,9 @@ def main() -> None:
 def run(config_path: Path, verbose: bool) -> None:
     """Run the agent. Stopping it leaves enforcement as it is."""
     from netpolicy.errors import StalledError  # noqa: PLC0415
+    from netpolicy.logs import configure_logs  # noqa: PLC0415
     from nodeagent.app import run_agent  # noqa: PLC0415  # only this command pays for its memory
     from nodeagent.datapath import DatapathError  # noqa: PLC0415
-    from nodeagent.logs import configure_logs  # noqa: PLC0415
 
     config = read_config(config_path)
     configure_logs(node=config.node, verbose=verbose)

@@ -19,13 +19,13 @@ from rich.console import Console
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError, TransientError
+from netpolicy.logs import configure_logs
 from netpolicy.status import ConditionType
 from reconciler import output, workspace
 from reconciler.app import Reconciler
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
 from reconciler.judge import Verdict, judge
-from reconciler.logs import configure_logs
 from reconciler.sign.keys_cli import keys
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database

@@ -1,6 +1,6 @@
-"""Set up the agent's log: JSON lines on standard error, or readable ones on a terminal.
+"""Set up a program's log: JSON lines on standard error, or readable ones on a terminal.
 
-Called once, by the program's start.
+A shell, called once by the program's start. Logs carry identifiers, never contents or secrets.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 import structlog
 
 
-def configure_logs(*, node: str, verbose: bool = False) -> None:
-    """Send every event to standard error, bound to this node."""
+def configure_logs(*, verbose: bool = False, **bound: str) -> None:
+    """Send every event to standard error; `bound` fields (such as the node) are in each."""
     readable = sys.stderr.isatty()
     renderer: structlog.typing.Processor = (
         structlog.dev.ConsoleRenderer() if readable else structlog.processors.JSONRenderer()
@@ -31,4 +31,4 @@ def configure_logs(*, node: str, verbose: bool = False) -> None:
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(node=node)
+    structlog.contextvars.bind_contextvars(**bound)
