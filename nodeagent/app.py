@@ -23,6 +23,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import grpc
 import structlog
 
 from netpolicy import crash_reports
@@ -46,6 +47,7 @@ log = structlog.get_logger()
 AGENT_STARTED: Final = "agent_started"
 AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
+LOCAL_API_FAILED: Final = "local_api_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
 PATIENCE_IF_ADOPTED_SECONDS: Final = 5.0
@@ -121,7 +123,7 @@ class Agent:
             self._spawn("inventory", self._follow_inventory(self._config.inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
         ]
-        server = await serve(self._parts, self._config.socket)
+        server = await self._serve()
         tasks.append(self._spawn("readiness", self._become_ready()))
         tasks.append(self._spawn("receiver", self._channel.run()))
         stopped = asyncio.create_task(stopping.wait(), name="stop")
@@ -132,8 +134,17 @@ class Agent:
             for task in (*tasks, stopped):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
-            await server.stop(STOP_GRACE_SECONDS)
+            if server is not None:
+                await server.stop(STOP_GRACE_SECONDS)
             self._pump.stop()
+
+    async def _serve(self) -> grpc.aio.Server | None:
+        """Answer the command line. An agent that cannot is no reason to stop enforcing."""
+        try:
+            return await serve(self._parts, self._config.socket)
+        except (OSError, RuntimeError) as error:
+            log.error(LOCAL_API_FAILED, socket=str(self._config.socket), error=str(error))
+            return None
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)

@@ -20,6 +20,7 @@ DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
 DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
 DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"
+MAX_SOCKET_PATH_BYTES: Final = 107
 DEFAULT_CONNTRACK_ENTRIES: Final = 262_144
 
 
@@ -69,7 +70,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         bpffs=base / fields.text("bpffs", DEFAULT_BPFFS),
         bpf_object=base / fields.text("bpf_object", DEFAULT_BPF_OBJECT),
         inventory=base / fields.text("inventory", required=True),
-        socket=base / fields.text("socket", DEFAULT_SOCKET),
+        socket=_socket(fields, base),
         reconciler=_reconciler(fields, base),
         conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
         kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
@@ -94,6 +95,18 @@ def _reconciler(fields: Fields, base: Path) -> ReconcilerConfig:
     for section in (reconciler, tls, trust):
         section.finish()
     return found
+
+
+def _socket(fields: Fields, base: Path) -> Path:
+    path = base / fields.text("socket", DEFAULT_SOCKET)
+    if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
+        fields.fault(
+            ("socket",),
+            BAD_VALUE,
+            f"the socket's path is longer than {MAX_SOCKET_PATH_BYTES} bytes",
+            why="the kernel takes no longer one (sockaddr_un)",
+        )
+    return path
 
 
 def _positive(fields: Fields, key: str, default: int) -> int:

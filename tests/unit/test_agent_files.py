@@ -74,6 +74,7 @@ def test_an_agent_may_do_without_a_reconciler(tmp_path: Path):
         (b"tls: {ca: ca.pem, ", b"tls: {", '"ca" is missing'),
         (b"trust: {root: root.json}\n", b"", '"root" is missing'),
         (b"state_dir: state", b"kept_flows: 0", "must be above zero"),
+        (b"state_dir: state", b"socket: " + b"s" * 100, "longer than 107 bytes"),
     ],
 )
 def test_a_faulty_configuration_says_what_is_wrong(tmp_path: Path, old, new, says):

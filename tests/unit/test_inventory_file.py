@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from netpolicy import fields
 from netpolicy.inventory import Node, Pod
 from netpolicy.inventory_file import decode_inventory
 
@@ -97,3 +100,12 @@ def test_what_is_no_inventory_is_refused_with_a_reason(data):
     inventory, faults = decode_inventory("inventory.yaml", data)
     assert inventory is None
     assert faults
+
+
+@pytest.mark.parametrize(
+    "code", [fields.WRONG_TYPE, fields.UNKNOWN_FIELD, fields.MISSING_FIELD, fields.BAD_VALUE,
+             fields.REPEATED, fields.NOT_ONE_DOCUMENT]
+)  # fmt: skip
+def test_every_code_of_configuration_files_has_a_page(code: str):
+    page = Path(__file__).resolve().parents[2] / "docs/diagnostics" / f"{code}.md"
+    assert page.read_text().startswith(f"# {code}: ")
