@@ -5,7 +5,7 @@ Out:  `apply` and `inventory` called with verified bundles and whole inventories
 Shell: owns the conversation.
 
 Holds always:
-1. Order: verify → write beside the last good bundle → apply → rename over it → ack.
+1. Order: verify → persist and apply (`installer`) → ack.
 2. A bundle that is refused, cannot be stored, or cannot be applied changes nothing and is nacked.
 3. No trouble of network, server or disk ends `run`: what is enforced stays enforced.
 """
@@ -15,16 +15,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import grpc
 import structlog
 
-from netpolicy.bundle import Bundle
 from netpolicy.errors import RejectedBundle, TransientError
 from netpolicy.inventory import AddressEntry
 from netpolicy.wire.tidegate.v1 import push_pb2
@@ -32,7 +30,9 @@ from nodeagent.receive.backoff import Backoff
 from nodeagent.receive.client import connect, fetch_through
 from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
 from nodeagent.receive.entries import Entries, StreamFault
+from nodeagent.receive.installer import Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
+from nodeagent.receive.latest import Latest
 from nodeagent.receive.store import BundleStore, HeldBundle
 from nodeagent.receive.update import update
 
@@ -40,27 +40,15 @@ log = structlog.get_logger()
 
 CONNECTED: Final = "reconciler_connected"
 DISCONNECTED: Final = "reconciler_disconnected"
-BUNDLE_APPLIED: Final = "bundle_applied"
 BUNDLE_REFUSED: Final = "bundle_refused"
-METADATA_REFRESHED: Final = "metadata_refreshed"
 METADATA_EXPIRED: Final = "metadata_expired"
+DISCONNECTED_REASON: Final = "Disconnected"
 MAX_ERROR: Final = 1000
 WORK_FOLDER: Final = "verify"
 SESSION_OPEN: Final = "tidegate-session"
 """Header of an accepted stream: the reconciler let us in, though it may have nothing to announce."""
 
-Apply = Callable[[Bundle], Awaitable[str]]
 TakeInventory = Callable[[tuple[AddressEntry, ...]], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Applied:
-    """What this process put in force."""
-
-    sequence: int
-    digest: str
-    generation_digest: str
-    at: float
 
 
 class _Failure(Exception):
@@ -88,18 +76,15 @@ class Receiver:
     ) -> None:
         """Read the trusted root and the last good bundle; raises OSError if there is no root."""
         self._config = config
-        self._apply = apply
         self._take_inventory = inventory
         self._clock = clock
         self._root = config.root.read_bytes()
         self._store = store or BundleStore(config.state_dir, trusted_root=self._root)
-        self._held: HeldBundle | None = self._store.load()
-        self._applied: _Applied | None = None
+        self._installer = Installer(self._store, apply=apply, clock=clock)
         self._instance = instance_id(config.state_dir)
         self._connected = False
         self._error = _Failure("", reason="")
         self._backoff = Backoff()
-        self._change: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -114,7 +99,7 @@ class Receiver:
 
     def status(self) -> ReceiverStatus:
         """The channel's state now."""
-        held = self._held
+        held = self._installer.held
         return ReceiverStatus(
             connected=self._connected,
             sequence=held.bundle.sequence if held else 0,
@@ -130,16 +115,18 @@ class Receiver:
             async with connect(self._config) as stub:
                 await self._converse(stub)
         except grpc.aio.AioRpcError as error:
-            self._note(_Failure(f"{error.code().name}: {error.details()}", reason="Disconnected"))
+            self._note(
+                _Failure(f"{error.code().name}: {error.details()}", reason=DISCONNECTED_REASON)
+            )
         except asyncio.InvalidStateError:
-            self._note(_Failure("the stream ended while we answered", reason="Disconnected"))
+            self._note(_Failure("the stream ended while we answered", reason=DISCONNECTED_REASON))
         except (OSError, StreamFault, TransientError) as error:
-            self._note(_Failure(str(error), reason="Disconnected"))
+            self._note(_Failure(str(error), reason=DISCONNECTED_REASON))
         self._connected = False
 
     async def _converse(self, stub: Any) -> None:
         """All that goes on over one connection, until any part of it ends."""
-        call, latest = stub.Announce(), _Latest()
+        call, latest = stub.Announce(), Latest()
         parts = [
             asyncio.create_task(self._hear_announcements(call, latest)),
             asyncio.create_task(self._answer_all(stub, call, latest)),
@@ -154,7 +141,7 @@ class Receiver:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _hear_announcements(self, call: Any, latest: _Latest) -> None:
+    async def _hear_announcements(self, call: Any, latest: Latest) -> None:
         await call.write(push_pb2.AgentMessage(hello=self._hello()))
         if SESSION_OPEN in dict(await call.initial_metadata() or ()):
             self._meet()
@@ -162,7 +149,7 @@ class Receiver:
             latest.put(announcement)
         await _raise_status(call)
 
-    async def _answer_all(self, stub: Any, call: Any, latest: _Latest) -> None:
+    async def _answer_all(self, stub: Any, call: Any, latest: Latest) -> None:
         """Take what is announced; what could not be taken is tried again until it is superseded."""
         retry = Backoff()
         announcement = await latest.get()
@@ -180,16 +167,17 @@ class Receiver:
 
     async def _take(self, stub: Any, announced: push_pb2.Announcement) -> _Failure | None:
         try:
-            await self._settle()
-            if not self._is_held(announced):
-                fetched = await self._fetch(stub, announced)
-                await self._finish(self._install(fetched))
-            elif self._held is not None and self._applied is None:
-                await self._finish(self._put_in_force(self._held))
+            await self._installer.settle()
+            if self._is_held(announced):
+                await self._installer.reinstate()
+            else:
+                await self._installer.install(await self._fetch(stub, announced))
         except RejectedBundle as error:
             return self._refuse(announced, _Failure(str(error), reason=error.reason))
         except _Failure as failure:
             return self._refuse(announced, failure)
+        except ApplyError as error:
+            return self._refuse(announced, _Failure(str(error), reason="ApplyFailed"))
         except TransientError as error:
             return self._refuse(announced, _Failure(str(error), reason="Unavailable"))
         except OSError as error:
@@ -201,7 +189,7 @@ class Receiver:
         fetched = await asyncio.to_thread(
             update,
             self._root,
-            self._held,
+            self._installer.held,
             fetch_through(stub, asyncio.get_running_loop()),
             agent_version=self._config.agent_version,
             now=self._clock(),
@@ -213,45 +201,6 @@ class Receiver:
                 reason="Withheld",
             )
         return fetched
-
-    async def _finish(self, work: Coroutine[Any, Any, None]) -> None:
-        """Carry a change through although the connection may end meanwhile."""
-        self._change = asyncio.create_task(work)
-        await asyncio.shield(self._change)
-
-    async def _settle(self) -> None:
-        """Wait for a change that an earlier connection began."""
-        if self._change is not None:
-            await asyncio.wait({self._change})
-
-    async def _install(self, fetched: HeldBundle) -> None:
-        await asyncio.to_thread(self._store.stage, fetched.stored)
-        if self._is_in_force(fetched.bundle):
-            log.debug(METADATA_REFRESHED, version=fetched.signed.version)
-        else:
-            await self._put_in_force(fetched)
-        await asyncio.to_thread(self._store.commit)
-        self._held = fetched
-
-    async def _put_in_force(self, held: HeldBundle) -> None:
-        bundle = held.bundle
-        try:
-            generation = await self._apply(bundle)
-        except Exception as error:
-            raise _Failure(f"{type(error).__name__}: {error}", reason="ApplyFailed") from error
-        self._applied = _Applied(
-            sequence=bundle.sequence,
-            digest=bundle.digest,
-            generation_digest=generation,
-            at=self._clock(),
-        )
-        log.info(
-            BUNDLE_APPLIED,
-            revision=bundle.revision,
-            sequence=bundle.sequence,
-            digest=bundle.digest,
-            units=len(bundle.units),
-        )
 
     async def _follow_inventory(self, stub: Any) -> None:
         call = stub.Inventory()
@@ -265,22 +214,15 @@ class Receiver:
         await _raise_status(call)
 
     def _is_held(self, announced: push_pb2.Announcement) -> bool:
-        held = self._held
+        held = self._installer.held
         return (
             held is not None
             and held.signed.version == announced.version
             and held.bundle.digest == announced.digest
         )
 
-    def _is_in_force(self, bundle: Bundle) -> bool:
-        applied = self._applied
-        return applied is not None and (applied.sequence, applied.digest) == (
-            bundle.sequence,
-            bundle.digest,
-        )
-
     def _hello(self) -> push_pb2.Hello:
-        held = self._held
+        held = self._installer.held
         return push_pb2.Hello(
             instance=self._instance,
             agent_version=self._config.agent_version,
@@ -291,7 +233,7 @@ class Receiver:
         )
 
     def _answer(self, announced: push_pb2.Announcement, failure: _Failure | None) -> push_pb2.Ack:
-        held, applied = self._held, self._applied
+        held, applied = self._installer.held, self._installer.applied
         return push_pb2.Ack(
             nonce=announced.nonce,
             version=held.signed.version if held else 0,
@@ -317,6 +259,8 @@ class Receiver:
     def _meet(self) -> None:
         """The reconciler let us in."""
         self._backoff.succeed()
+        if self._error.reason == DISCONNECTED_REASON:
+            self._error = _Failure("", reason="")
         if not self._connected:
             self._connected = True
             log.info(CONNECTED, address=self._config.address)
@@ -337,7 +281,7 @@ class Receiver:
         return alarms
 
     def _is_expired(self) -> bool:
-        held = self._held
+        held = self._installer.held
         if held is None:
             return False
         now = max(self._clock(), held.stored.clock_floor)
@@ -352,25 +296,6 @@ class Receiver:
                 log.error(METADATA_EXPIRED, sequence=self.status().sequence)
             was_expired = is_expired
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
-
-
-class _Latest:
-    """A slot for one announcement: a newer one takes the place of one not yet taken."""
-
-    def __init__(self) -> None:
-        self._value: push_pb2.Announcement | None = None
-        self._arrived = asyncio.Event()
-
-    def put(self, value: push_pb2.Announcement) -> None:
-        self._value = value
-        self._arrived.set()
-
-    async def get(self) -> push_pb2.Announcement:
-        while (value := self._value) is None:
-            self._arrived.clear()
-            await self._arrived.wait()
-        self._value = None
-        return value
 
 
 async def _raise_status(call: Any) -> None:

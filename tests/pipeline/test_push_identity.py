@@ -107,6 +107,7 @@ def test_a_renewed_certificate_lets_the_same_node_in(keys: Path, tmp_path: Path)
                 renew_node(keys, "node-x", now=datetime.now(UTC))
                 await until(lambda: heard.connected)
                 assert heard.connected[0][0] == "node-x"
+                await until(lambda: not node.receiver.status().last_error)
 
     asyncio.run(scenario())
 
