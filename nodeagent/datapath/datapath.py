@@ -89,7 +89,7 @@ class Datapath:
 
     def activate(self, slot: int) -> int:
         """Judge every packet by a slot from now on; return the new revision."""
-        if self.slot_label(slot) is None:
+        if not generations.is_whole(self._generations, slot):
             raise DatapathError(f"slot {slot} holds no whole generation")
         return self._store(self.control().activated(slot))
 

@@ -102,6 +102,11 @@ def read_generation(maps: GenerationMaps, slot: int) -> KernelGeneration:
     return policy, class_of, _read_ports(maps.port_class, slot), tables
 
 
+def is_whole(maps: GenerationMaps, slot: int) -> bool:
+    """True if a slot was filled to the end."""
+    return any(libbpf.lookup(maps.labels, _WORD.pack(slot)) or b"")
+
+
 def read_label(maps: GenerationMaps, slot: int) -> GenerationLabel | None:
     """What a slot holds; None if it holds nothing whole."""
     data = libbpf.lookup(maps.labels, _WORD.pack(slot))

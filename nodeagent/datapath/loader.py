@@ -64,7 +64,10 @@ def load(config: DatapathConfig) -> LoadOutcome:
 def _mount_bpffs(directory: Path) -> None:
     """Mount bpffs where it belongs, if this directory is to be there and it is not yet."""
     if BPFFS_ROOT in directory.parents and not _is_bpffs(BPFFS_ROOT):
-        subprocess.run(["mount", "-t", "bpf", "bpf", str(BPFFS_ROOT)], check=True)
+        mount = ["mount", "-t", "bpf", "bpf", str(BPFFS_ROOT)]
+        done = subprocess.run(mount, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise DatapathError(f"bpffs cannot be mounted: {done.stderr.strip()}")
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
