@@ -21,7 +21,7 @@ spec:
   policyTypes: [Ingress]
 """
 ATTACKS: Final = {
-    Attack.UNIT: "the newest publication, one byte of each unit changed",
+    Attack.UNIT: "the newest publication, one byte of each file changed",
     Attack.METADATA: "the newest publication, its signed metadata changed",
     Attack.MIX: "the newest publication with the policy list of an old one",
     Attack.REPLAY: "an old publication, signed as it was, from before the allow rules",
@@ -35,7 +35,7 @@ def attacks(stage: Stage) -> None:
     screen.say(
         "The attacker sits where the reconciler was and has its TLS key, not the signing keys."
     )
-    before = [services.held(node) for node in services.nodes]
+    before = services.held()
     pushed = _sign_without_delivering(stage)
     for attack, what in ATTACKS.items():
         with screen.step(f"{attack}: {what}"):
@@ -44,7 +44,7 @@ def attacks(stage: Stage) -> None:
             screen.check(f"{node} refuses it", bool(error), detail=f"{reason}: {error}")
     screen.check(
         "both nodes keep the last good policy, in agent and kernel",
-        [services.held(node) for node in services.nodes] == before,
+        services.held() == before,
     )
     stage.observe(expectation.SHOP_ALLOWED)
     with screen.step("the true reconciler is back"):

@@ -64,7 +64,7 @@ class Screen:
     def say(self, text: str) -> None:
         """One indented line, or several."""
         for line in text.splitlines():
-            self._console.print(f"          {escape(line)}", soft_wrap=True)
+            self._console.print(f"          {line}", soft_wrap=True, markup=False)
 
     def check(self, claim: str, holds: bool, *, detail: str = "") -> None:
         """State a claim and whether it holds; one that does not is a difference."""
@@ -110,8 +110,8 @@ class Screen:
         """A sample of the flows, denials first."""
         dropped = [flow for flow in flows if flow.verdict == Verdict.DROPPED]
         forwarded = [flow for flow in flows if flow.verdict != Verdict.DROPPED]
-        shown = dropped[: SHOWN_FLOWS - 1]
-        shown += forwarded[: SHOWN_FLOWS - len(shown)]
+        shown = _of_different_pairs(dropped)[: SHOWN_FLOWS - 1]
+        shown += _of_different_pairs(forwarded)[: SHOWN_FLOWS - len(shown)]
         for flow in shown:
             style = "red" if flow.verdict == Verdict.DROPPED else "green"
             self._console.print(f"          [{style}]{escape(flow.text)}[/]", soft_wrap=True)
@@ -126,6 +126,14 @@ class Screen:
         if not self.differences:
             self._console.print(f"  [green]✓[/] all {self._checked} observations were as expected")
         return not self.differences
+
+
+def _of_different_pairs(flows: Sequence[SeenFlow]) -> list[SeenFlow]:
+    """The first flow of each pair."""
+    first: dict[tuple[str, str], SeenFlow] = {}
+    for flow in flows:
+        first.setdefault((flow.source, flow.destination), flow)
+    return list(first.values())
 
 
 def _observed(row: Row, connection: Connection) -> str:

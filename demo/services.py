@@ -11,6 +11,7 @@ import secrets
 import sqlite3
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -165,25 +166,23 @@ class Services:
         shown: dict[str, Any] = json.loads(done)
         return shown
 
-    def agent_status(self, node: str) -> dict[str, Any]:
-        """`nodeagent status -o json`."""
-        shown: dict[str, Any] = json.loads(self.nodeagent(node, "status", "-o", "json"))
-        return shown
+    def wait_until_connected(self, *, since: int) -> None:
+        """Wait until each agent has called the reconciler again, after its first `since` events."""
 
-    def wait_until_connected(self) -> None:
-        """Wait until the reconciler hears every agent."""
+        def callers() -> set[object]:
+            events = self.events(RECONCILER)[since:]
+            return {e.fields.get("node") for e in events if e.name == "agent_connected"}
+
         self._world.wait_for(
-            "every agent is connected again",
-            lambda: (
-                {a["node"] for a in self.reconciler_status()["agents"] if a["connected"]}
-                == set(self.nodes)
-            ),
-            timeout=30,
+            "every agent is connected again", lambda: callers() >= set(self.nodes), timeout=60
         )
 
-    def held(self, node: str) -> Held:
-        """What an agent says it enforces, and what the pinned maps of its node say."""
-        status = self.agent_status(node)
+    def held(self) -> dict[str, Held]:
+        """By node: what its agent says it enforces, and what its pinned maps say."""
+        statuses = self._ask_agents("status", "-o", "json")
+        return {node: self._held(node, json.loads(text)) for node, text in statuses.items()}
+
+    def _held(self, node: str, status: Mapping[str, Any]) -> Held:
         return Held(
             bundle=status["bundle_digest"],
             generation=status["generation_digest"],
@@ -199,25 +198,20 @@ class Services:
 
     def flows(self, *, since: float) -> list[SeenFlow]:
         """What all agents reported from a moment on, in order of time."""
-        lines = [
-            line
-            for node in self.nodes
-            for line in self.nodeagent(
-                node, "flows", "-o", "json", "--last", str(ASKED_FLOWS)
-            ).splitlines()
-        ]
+        shown = self._ask_agents("flows", "-o", "json", "--last", str(ASKED_FLOWS))
+        lines = [line for text in shown.values() for line in text.splitlines()]
         flows = (SeenFlow.decode(json.loads(line)) for line in lines)
         return sorted((f for f in flows if f.time >= since), key=lambda flow: flow.time)
 
-    def nodeagent(self, node: str, *arguments: str) -> str:
-        """Run a `nodeagent` command on a node."""
-        command = [
-            str(PROGRAMS / "nodeagent"),
-            *arguments,
-            "--config",
-            str(self.layout.config_file(node)),
-        ]
-        return self._world.run(node, command).stdout
+    def _ask_agents(self, *arguments: str) -> dict[str, str]:
+        """What a `nodeagent` command prints on each node; all are asked at the same time."""
+
+        def ask(node: str) -> str:
+            config = ("--config", str(self.layout.config_file(node)))
+            return self._world.run(node, [str(PROGRAMS / "nodeagent"), *arguments, *config]).stdout
+
+        with ThreadPoolExecutor() as pool:
+            return dict(zip(self.nodes, pool.map(ask, self.nodes), strict=True))
 
     def events(self, program: str) -> list[Event]:
         """What a program has logged."""

@@ -12,7 +12,7 @@ from typing import Final
 
 from tests.support.world_topology import DATABASE_PORT, WorldPod
 
-PROBE_SECONDS: Final = 1.5
+PROBE_SECONDS: Final = 1.25
 """How long a probe waits: long enough for one lost SYN to be sent again."""
 
 _WORKLOAD: Final = (sys.executable, "-m", "demo.workload")

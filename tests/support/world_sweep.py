@@ -88,6 +88,11 @@ def abandoned() -> list[str]:
     return [name for name in worlds() if _owner_is_gone(directory_of(name))]
 
 
+def worlds_of(pid: int) -> list[str]:
+    """Worlds that this process built."""
+    return [name for name in worlds() if _owner_words(directory_of(name))[:1] == [str(pid)]]
+
+
 def worlds() -> list[str]:
     """Every world on this machine, kept ones included."""
     parent = Path(tempfile.gettempdir())
