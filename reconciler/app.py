@@ -31,7 +31,6 @@ from reconciler.judge import Verdict, judge
 from reconciler.objects import ReadCache
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
-from reconciler.sign import Signer
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
@@ -51,7 +50,7 @@ class Reconciler:
         self._source = GitSource(config.repository, config.state_dir / "source")
         self._fleet = FleetWatch(self._database, changed=self._check_fleet)
         self._push = PushServer(config.push, observer=self._fleet)
-        self._publisher = Publisher(self._database, Signer.load(config.keys), self._push)
+        self._publisher = Publisher(self._database, config.keys, self._push)
         self._cache = ReadCache()
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
@@ -198,8 +197,8 @@ class Reconciler:
             await asyncio.sleep(self._config.timestamp_interval_seconds)
             try:
                 self._publisher.refresh()
-            except TransientError as error:
-                log.error("timestamp_not_saved", error=str(error))
+            except (TransientError, StalledError) as error:
+                log.error("timestamp_not_refreshed", error=str(error))
 
     def _check_fleet(self) -> None:
         rollout = self._publisher.rollout

@@ -12,13 +12,17 @@ Holds always:
 from __future__ import annotations
 
 import time
-from collections.abc import Set
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import pack_unit
+from netpolicy.errors import StalledError
+from netpolicy.status import Reason
 from reconciler.judge import Verdict
 from reconciler.publication import Publication
 from reconciler.push import PushServer
@@ -45,9 +49,11 @@ log = structlog.get_logger()
 class Publisher:
     """The rollout of the newest revision, and the publication in force."""
 
-    def __init__(self, database: Database, signer: Signer, push: PushServer) -> None:
+    def __init__(self, database: Database, keys: Path, push: PushServer) -> None:
+        """Raises StalledError if the keys cannot be used."""
+        Signer.load(keys)
         self._database = database
-        self._signer = signer
+        self._keys = keys
         self._push = push
         self._rollout: Rollout | None = None
         self.publication: Publication | None = publications.last_publication(database)
@@ -104,21 +110,26 @@ class Publisher:
         """Sign the timestamp anew, so that agents know that nothing is withheld from them."""
         if self.publication is None:
             return
-        fresh = refresh_timestamp(self.publication, signer=self._signer, now=datetime.now(UTC))
+        with _signing_faults():
+            fresh = refresh_timestamp(
+                self.publication, signer=Signer.load(self._keys), now=datetime.now(UTC)
+            )
         publications.save_metadata(self._database, fresh)
         self.publication = fresh
         self._push.publish(fresh)
         log.info("timestamp_refreshed", sequence=fresh.sequence)
 
     def _sign(self, verdict: Verdict, rollout: Rollout) -> None:
-        publication = sign_publication(
-            self.publication,
-            units={unit.namespace: pack_unit(unit) for unit in verdict.units},
-            revision=rollout.revision,
-            sequence=_next_sequence(self.publication),
-            signer=self._signer,
-            now=datetime.now(UTC),
-        )
+        with _signing_faults():
+            publication = sign_publication(
+                self.publication,
+                units={unit.namespace: pack_unit(unit) for unit in verdict.units},
+                revision=rollout.revision,
+                sequence=_next_sequence(self.publication),
+                # Read anew each time: rotated keys count from the next publication on.
+                signer=Signer.load(self._keys),
+                now=datetime.now(UTC),
+            )
         signed = Signed(revision=rollout.revision, sequence=publication.sequence)
         rollout, commands = step(rollout, signed, now=time.time())
         publications.save_publication(self._database, publication, rollout, now=time.time())
@@ -144,6 +155,14 @@ class Publisher:
         moved, _ = step(self._rollout, event, now=time.time())
         judgements.save_rollout(self._database, moved)
         self._rollout = moved
+
+
+@contextmanager
+def _signing_faults() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise StalledError(f"cannot sign: {error}", reason=Reason.SIGNING_FAILED) from error
 
 
 def _next_sequence(last: Publication | None) -> int:

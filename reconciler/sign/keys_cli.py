@@ -117,7 +117,7 @@ def renew(directory: Path, nodes: tuple[str, ...], server: bool) -> None:
 def rotate(role: str, directory: Path) -> None:
     """Replace the keys of ROLE. Needs DIR/root, except for `bins`.
 
-    Restart the reconciler afterwards; agents follow by themselves.
+    It counts from the next publication on; agents follow by themselves.
 
     \b
     Example:
