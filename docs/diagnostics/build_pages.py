@@ -40,8 +40,8 @@ def index(made: dict[str, str]) -> str:
     lines = [
         "# Diagnostics",
         "",
-        "Codes are permanent. TG0xx: the repository and YAML; TG1xx: fields; TG2xx: meaning; TG3xx: warnings,",
-        "which do not refuse a revision; TG4xx: the revision as a whole; TG5xx: settings and other files.",
+        "Codes are permanent. TG0xx: the repository and YAML; TG1xx: fields; TG2xx: meaning; TG3xx: warnings",
+        "(they do not refuse a revision); TG4xx: the revision as a whole; TG5xx: settings and other files.",
         "",
     ]
     return "\n".join([*lines, *(f"- [{titles[name]}]({name})" for name in sorted(titles)), ""])

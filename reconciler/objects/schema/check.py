@@ -33,8 +33,32 @@ _TYPE_WORDS: Final = {
 }  # fmt: skip
 
 
+class _NoTree:
+    """In place of Cerberus' trees of errors, which sort themselves anew with each error added: a list
+    of a thousand bad entries would take minutes."""
+
+    def add(self, error: Any) -> None:
+        """Forget it: `_errors` has it as well."""
+
+
 class _Validator(cerberus.Validator):  # type: ignore[misc]
-    """Cerberus with our two rules; the docstrings below are the schemas of their arguments."""
+    """Cerberus with our two rules; their docstrings are the schemas of their arguments."""
+
+    @property
+    def document_error_tree(self) -> _NoTree:
+        """Not kept."""
+        return _NoTree()
+
+    @document_error_tree.setter
+    def document_error_tree(self, _tree: Any) -> None: ...
+
+    @property
+    def schema_error_tree(self) -> _NoTree:
+        """Not kept."""
+        return _NoTree()
+
+    @schema_error_tree.setter
+    def schema_error_tree(self, _tree: Any) -> None: ...
 
     def _validate_holds(self, name: str, field: Any, value: Any) -> None:
         """{'type': 'string'}"""
