@@ -12,15 +12,16 @@ import sys
 from types import FrameType
 from typing import Final, NoReturn
 
-from demo.author import Author
+from demo.author import BRANCH, Author
 from demo.layout import BPF_OBJECT, PROGRAMS
 from demo.scenes import SCENES
 from demo.screen import Screen
-from demo.services import Services
+from demo.services import RECONCILER, Services
 from demo.stage import Stage
+from demo.workload_commands import probe_command, target
 from tests.support import world_sweep
 from tests.support.world import World, WorldError
-from tests.support.world_topology import ECOMMERCE
+from tests.support.world_topology import CONTROL, ECOMMERCE
 
 AS_EXPECTED: Final = 0
 DIFFERED: Final = 1
@@ -37,7 +38,9 @@ class Interrupted(BaseException):
 def main(arguments: list[str]) -> int:
     """Build the world, play every scene, sum up, take it down."""
     parser = argparse.ArgumentParser(prog="demo", description="The main job of Tidegate, shown.")
-    parser.add_argument("--keep", action="store_true", help="leave the world up afterwards")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the world up, unless interrupted"
+    )
     parser.add_argument("--clean", action="store_true", help="only remove worlds that were left up")
     given = parser.parse_args(arguments)
     if missing := _missing():
@@ -55,6 +58,7 @@ def main(arguments: list[str]) -> int:
         return INTERRUPTED
     except WorldError as error:
         screen.say(f"the demo broke off: {error}")
+        screen.say("with --keep (make demo KEEP=1) the world stays up, logs included")
         return DIFFERED
 
 
@@ -63,13 +67,19 @@ def _play(screen: Screen, *, keep: bool) -> int:
         with screen.step(f"remove {name}, left by a demo that was killed"):
             world_sweep.sweep(name)
     with World(ECOMMERCE) as world:
-        stage = _set_up(world, screen)
-        for scene in SCENES:
-            scene(stage)
+        try:
+            stage = _set_up(world, screen)
+            for scene in SCENES:
+                scene(stage)
+        except WorldError:
+            if keep:
+                world.keep()
+            raise
         as_expected = screen.summary()
         if keep:
             world.keep()
-            screen.quote("the world stays up; explore it", _commands(stage))
+            screen.say("\nthe world stays up; explore it:")
+            screen.say(_commands(stage))
     screen.say(
         f"total {screen.elapsed_seconds:.1f} s" + ("" if keep else "; nothing is left behind")
     )
@@ -101,21 +111,23 @@ def _set_up(world: World, screen: Screen) -> Stage:
 
 
 def _commands(stage: Stage) -> str:
-    nodeagent, services, world = PROGRAMS / "nodeagent", stage.services, stage.world
-    node = services.nodes[-1]
-    config = f"--config {services.layout.config_file(node)}"
-    enter = f"nsenter --net={world.namespace_path(node)}"
-    pod = f"nsenter --net={world.namespace_path('frontend')}"
+    world, layout = stage.world, stage.services.layout
+    node = stage.services.nodes[-1]
+    agent = f"{PROGRAMS / 'nodeagent'} {{}} --config {layout.config_file(node)}"
+    inside = "nsenter --net={}".format
     gateway = world.topology.pod("api-gateway")
+    probe = " ".join(probe_command([target(gateway, address) for address in gateway.addresses]))
     return "\n".join(
         [
-            f"{enter} {nodeagent} status {config}",
-            f"{enter} {nodeagent} flows --follow {config}",
-            f"{enter} {nodeagent} policy get e-commerce/api-gateway {config}",
-            f"{enter} {nodeagent} bpf ct list {config}",
-            f"{PROGRAMS / 'tidegate'} status --state-dir {services.layout.state('reconciler')}",
-            f"{pod} curl -m 2 http://{gateway.v4}/products",
-            f"cd {world.directory / 'author'}   # the author's clone; logs are beside it",
+            agent.format("status"),
+            agent.format("flows --follow"),
+            agent.format("policy get e-commerce/api-gateway"),
+            agent.format("bpf ct list"),
+            f"{PROGRAMS / 'tidegate'} status --state-dir {layout.state(RECONCILER)}",
+            f"{inside(world.namespace_path('frontend'))} {probe}",
+            f"cd {world.directory / 'author'}   # edit policies, git commit -a; then push:",
+            f"{inside(world.namespace_path(CONTROL))} git push origin {BRANCH}",
+            f"ls {world.directory / 'logs'}",
             f"{sys.executable} -m demo --clean   # takes it down",
         ]
     )

@@ -19,6 +19,12 @@ from tests.support.world_topology import CONTROL
 
 TEMPLATE: Final = PROJECT / "policy-repo-template"
 BRANCH: Final = "main"
+_ENVIRONMENT: Final = {
+    # Nothing of the machine's own git configuration: what the clone says is all there is.
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +52,17 @@ class Author:
     def __init__(self, world: World, remote: Remote, directory: Path) -> None:
         self._world = world
         self._directory = directory
-        self._credentials = directory.with_suffix(".credentials")
-        self._authority = remote.authority
+        # Where the machine names an authority of its own, the environment beats the clone's word.
+        self._environment = {**_ENVIRONMENT, "GIT_SSL_CAINFO": str(remote.authority)}
         directory.mkdir()
-        parts = urlsplit(remote.url)
-        secret = f"{quote(remote.user)}:{quote(remote.password)}"
-        self._credentials.touch(mode=0o600)
-        self._credentials.write_text(f"{parts.scheme}://{secret}@{parts.netloc}\n")
         self._git("init", "--quiet", "--initial-branch", BRANCH)
+        for key, value in {
+            "user.name": "A. Author",
+            "user.email": "author@example.com",
+            "http.sslCAInfo": str(remote.authority),
+            "credential.helper": f"store --file {_write_credentials(remote, directory)}",
+        }.items():
+            self._git("config", key, value)
         self._git("remote", "add", "origin", remote.url)
 
     def take_from_template(self, *, leave_out: str) -> None:
@@ -86,21 +95,18 @@ class Author:
         return Pushed(commit=commit, subject=subject, at=pushed_at)
 
     def _git(self, *arguments: str) -> str:
-        store = f"credential.helper=store --file {self._credentials}"
-        command = ["git", "-C", str(self._directory), "-c", store, *arguments]
-        return self._world.run(CONTROL, command, environment=self._environment()).stdout
+        command = ["git", "-C", str(self._directory), *arguments]
+        return self._world.run(CONTROL, command, environment=self._environment).stdout
 
-    def _environment(self) -> Mapping[str, str]:
-        return {
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_SSL_CAINFO": str(self._authority),
-            "GIT_AUTHOR_NAME": "A. Author",
-            "GIT_AUTHOR_EMAIL": "author@example.com",
-            "GIT_COMMITTER_NAME": "A. Author",
-            "GIT_COMMITTER_EMAIL": "author@example.com",
-        }
+
+def _write_credentials(remote: Remote, directory: Path) -> Path:
+    """What git's `store` helper reads: beside the clone, never in it."""
+    path = directory.with_suffix(".credentials")
+    parts = urlsplit(remote.url)
+    path.touch(mode=0o600)
+    secret = f"{quote(remote.user)}:{quote(remote.password)}"
+    path.write_text(f"{parts.scheme}://{secret}@{parts.netloc}\n")
+    return path
 
 
 def template_file(path: str) -> str:
