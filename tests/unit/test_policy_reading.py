@@ -135,13 +135,12 @@ def test_a_file_with_too_many_values_is_refused():
     assert not read_documents("p.yaml", row * 30, limits=Limits(nodes=1_000_000))[1]
 
 
-@pytest.mark.slow
 def test_a_list_of_many_bad_entries_is_refused_in_bounded_time():
     bad = policy(ingress=[{"fromCIDR": ["x"] * 1000}] * 15)
     started = time.monotonic()
     found = judged(source("policies/a.yaml", bad))
     assert set(codes(found)) == {"TG111"}
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 10
 
 
 def test_more_than_forty_ports_are_refused():

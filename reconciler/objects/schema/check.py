@@ -33,9 +33,15 @@ _TYPE_WORDS: Final = {
 }  # fmt: skip
 
 
+class _Unsorted(cerberus_errors.ErrorList):  # type: ignore[misc]
+    """Errors as they come. Cerberus sorts them anew with each one: minutes for a thousand bad entries."""
+
+    def sort(self, *, key: Any = None, reverse: bool = False) -> None:
+        """Leave the order: diagnostics are sorted by place in the end."""
+
+
 class _NoTree:
-    """In place of Cerberus' trees of errors, which sort themselves anew with each error added: a list
-    of a thousand bad entries would take minutes."""
+    """In place of Cerberus' trees of errors, which sort themselves anew likewise."""
 
     def add(self, error: Any) -> None:
         """Forget it: `_errors` has it as well."""
@@ -43,6 +49,14 @@ class _NoTree:
 
 class _Validator(cerberus.Validator):  # type: ignore[misc]
     """Cerberus with our two rules; their docstrings are the schemas of their arguments."""
+
+    @property
+    def _errors(self) -> _Unsorted:
+        return self._unsorted
+
+    @_errors.setter
+    def _errors(self, found: Any) -> None:
+        self._unsorted = _Unsorted(found)
 
     @property
     def document_error_tree(self) -> _NoTree:
