@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
@@ -10,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from netpolicy.drop_reasons import drop_reason
+from netpolicy.flow import protocol_word
 from nodeagent.cli_options import config_option, fail, output_option, read_config
 
 if TYPE_CHECKING:
     from nodeagent.datapath import Datapath
+    from nodeagent.datapath.flow_table import ConntrackEntry
 
 
 @click.group()
@@ -80,14 +84,48 @@ def bpf_ct_list(config_path: Path, output: str) -> None:
     from nodeagent import cli_render  # noqa: PLC0415
 
     with _datapath(config_path) as datapath:
-        entries = [asdict(entry) for entry in datapath.read_conntrack()]
+        entries = sorted(
+            datapath.read_conntrack(), key=lambda entry: entry.last_seen_ns, reverse=True
+        )
     if output == "json":
-        cli_render.print_json(entries)
+        cli_render.print_json([_flow_fields(entry) for entry in entries])
         return
-    columns = tuple(entries[0]) if entries else ("(no flows)",)
+    now_ns = time.monotonic_ns()
     cli_render.print_table(
-        tuple(name.upper() for name in columns), (tuple(entry.values()) for entry in entries)
-    )
+        ("ENDPOINT", "DIRECTION", "REMOTE", "LOCAL PORT", "PROTOCOL", "VERDICT", "REVISION",
+         "IDLE", "OUT PACKETS", "BACK PACKETS"),
+        (
+            (
+                entry.endpoint_id,
+                entry.direction.word,
+                f"{entry.remote} {entry.remote_port}",
+                entry.local_port,
+                protocol_word(entry.protocol),
+                _verdict_word(entry),
+                entry.revision,
+                f"{(now_ns - entry.last_seen_ns) / 1e9:.1f} s",
+                entry.forward_packets,
+                entry.reply_packets,
+            )
+            for entry in entries
+        ),
+    )  # fmt: skip
+
+
+def _flow_fields(entry: ConntrackEntry) -> dict[str, Any]:
+    words = {
+        "direction": entry.direction.word,
+        "protocol": protocol_word(entry.protocol),
+        "verdict": entry.verdict.name.lower(),
+    }
+    return asdict(entry) | words
+
+
+def _verdict_word(entry: ConntrackEntry) -> str:
+    verdict = entry.verdict.name.lower()
+    if entry.reason:
+        return f"{verdict} ({drop_reason(entry.reason).text})"
+    return f"{verdict}, one way" if entry.is_one_way else verdict
 
 
 def _row_fields(row: dict[str, Any]) -> dict[str, Any]:

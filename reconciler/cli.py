@@ -184,7 +184,7 @@ def status(state_dir: Path, form: str) -> None:
     if form == "json":
         _print_json(shown)
     else:
-        console = Console()
+        console = Console(highlight=False, soft_wrap=True)
         for part in output.status_tables(shown):
             console.print(part)
     ready = any(c["type"] == ConditionType.READY and c["status"] for c in shown["conditions"])

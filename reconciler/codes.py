@@ -5,6 +5,7 @@ Out:  its title, and the why and fix that hold wherever it is found
 Pure data. Codes are permanent: a retired one is never given to another fault.
 
 TG050–TG063 (YAML) are in `netpolicy.yaml_faults`. TG1xx: fields. TG2xx: meaning. TG3xx: warnings.
+TG4xx: the revision as a whole.
 """
 
 from __future__ import annotations
@@ -141,11 +142,6 @@ CODES: Final[dict[str, Code]] = {
         "one would replace the other, depending on the order of files",
         "rename one, or join them",
     ),
-    "TG201": Code(
-        "policy without a namespace",
-        "a namespaced policy selects pods of its own namespace; a guess could leave yours open",
-        "add metadata.namespace",
-    ),
     "TG202": Code(
         "namespace the folder may not name",
         "tidegate.yaml says which namespaces each folder owns",
@@ -268,6 +264,16 @@ CODES: Final[dict[str, Code]] = {
         "empty specs",
         "a list without entries isolates and allows nothing",
         "remove the document, or write its policies",
+    ),
+    "TG314": Code(
+        "policy without a namespace",
+        "like any object without one, it belongs to the namespace called default",
+        "add metadata.namespace, so that a reader need not guess",
+    ),
+    "TG401": Code(
+        "revision that removes every policy",
+        "with no policy every pod may talk to every other; a moved or emptied folder looks the same",
+        "restore the folder, or set allowEmpty: true in tidegate.yaml",
     ),
 }  # fmt: skip
 

@@ -18,10 +18,11 @@ from typing import Final
 from netpolicy.errors import Diagnostic, Place, Severity, has_errors
 from netpolicy.inventory import Inventory
 from netpolicy.rules import Unit
+from reconciler.codes import CODES
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import ReadCache, read_policies
-from reconciler.settings import SETTINGS_PATH, Settings, read_settings
+from reconciler.settings import Settings, read_settings
 from reconciler.validate import ValidationContext, validate
 
 REMOVES_EVERY_POLICY: Final = "TG401"
@@ -80,14 +81,14 @@ def judge(
 def _removal_fault(settings: Settings) -> list[Diagnostic]:
     if settings.allow_empty:
         return []
+    code = CODES[REMOVES_EVERY_POLICY]
     return [
         Diagnostic(
             code=REMOVES_EVERY_POLICY,
             severity=Severity.ERROR,
             place=Place(path="policies"),
             message="the revision removes every policy",
-            why="with no policy every pod may talk to every other; a moved or emptied folder"
-            " looks the same",
-            fix=f"restore the folder, or set allowEmpty: true in {SETTINGS_PATH}",
+            why=code.why,
+            fix=code.fix,
         )
     ]

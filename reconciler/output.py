@@ -56,7 +56,6 @@ def status_data(
             "revision": publication.revision,
             "sequence": publication.sequence,
             "digest": publication.digest,
-            "units": len(publication.units),
             "phase": phase,
         },
         "lastJudged": None
@@ -81,9 +80,8 @@ def status_tables(status: dict[str, Any]) -> list[Table | str]:
         parts.append("nothing is published yet")
     else:
         parts.append(
-            f"enforced revision {published['revision'][:SHORT_HASH]}"
-            f"  sequence {published['sequence']}  digest {published['digest'][:SHORT_HASH]}"
-            f"  units {published['units']}  phase {published['phase']}"
+            f"revision {published['revision'][:SHORT_HASH]}  {published['phase'].lower()}"
+            f"  sequence {published['sequence']}  bundle {published['digest'][:SHORT_HASH]}"
         )
     if judged is not None and not judged["accepted"]:
         errors = len(judged["diagnostics"])
@@ -91,19 +89,20 @@ def status_tables(status: dict[str, Any]) -> list[Table | str]:
             f"refused revision {judged['revision'][:SHORT_HASH]} ({judged['summary']}):"
             f" {errors} diagnostics; see them with `tidegate status -o json`"
         )
-    parts += [_conditions_table(status["conditions"]), _agents_table(status["agents"])]
+    parts += ["", _conditions_table(status["conditions"]), "", _agents_table(status["agents"])]
     return parts
 
 
 def _conditions_table(conditions: Iterable[dict[str, Any]]) -> Table:
-    table = Table("condition", "status", "reason", "since", "message", title="Conditions")
+    table = Table("condition", "status", "reason", "since", "message", box=None)
     for c in conditions:
-        table.add_row(c["type"], str(c["status"]), c["reason"], _time(c["since"]), c["message"])
+        status = "true" if c["status"] else "false"
+        table.add_row(c["type"], status, c["reason"], _time(c["since"]), c["message"])
     return table
 
 
 def _agents_table(agents: Iterable[dict[str, Any]]) -> Table:
-    table = Table("node", "connected", "sequence", "digest", "since", "error", title="Agents")
+    table = Table("node", "connected", "sequence", "digest", "since", "error", box=None)
     for agent in agents:
         table.add_row(
             agent["node"],

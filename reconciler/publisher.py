@@ -75,17 +75,17 @@ class Publisher:
 
         Raises TransientError if it could not be saved: then nothing was announced.
         """
-        self._supersede()
         revision = judgement.revision
+        if verdict.accepted and self._is_published(revision):
+            self.resume()
+            return False
+        self._supersede()
         rollout = Rollout(revision=revision, since=time.time())
         event: Event = (
             Accepted(revision=revision) if verdict.accepted else Refused(revision=revision)
         )
         rollout, commands = step(rollout, event, now=time.time())
         judgements.save_judgement(self._database, judgement, rollout)
-        if verdict.accepted and self._is_published(revision):
-            self.resume()
-            return False
         self._rollout = rollout
         if Command.SIGN not in commands:
             return False

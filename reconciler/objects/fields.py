@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from netpolicy.document import Document, NodePath
 from netpolicy.labels import ANY_SOURCE, Operator, Requirement, equals
@@ -11,11 +11,16 @@ from netpolicy.rules import Mode, PolicyId, PolicyKind
 from reconciler.objects.policy import BlockPeer, LabelSelector
 from reconciler.objects.schema.values import MODE_ANNOTATION
 
+DEFAULT_NAMESPACE: Final = "default"
+
 
 def policy_id(document: Document, kind: PolicyKind) -> PolicyId:
-    """Who the policy is; a policy without a namespace has the empty one (validation refuses it)."""
+    """Who the policy is. A namespaced one that names no namespace is in Kubernetes' default one."""
     metadata = document.value["metadata"]
-    return PolicyId(kind=kind, namespace=metadata.get("namespace", ""), name=metadata["name"])
+    fallback = "" if kind is PolicyKind.CCNP else DEFAULT_NAMESPACE
+    return PolicyId(
+        kind=kind, namespace=metadata.get("namespace") or fallback, name=metadata["name"]
+    )
 
 
 def policy_mode(document: Document) -> Mode:

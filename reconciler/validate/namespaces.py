@@ -1,4 +1,4 @@
-"""TG201–TG203: every policy is in a namespace that its folder may name."""
+"""TG202, TG203, TG314: every policy is in a namespace that its folder may name."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ def check_namespace(
             "a cluster-wide policy has no namespace",
             on_key=True,
         )
-    elif not is_clusterwide and not namespace:
+    elif not is_clusterwide and "namespace" not in document.value["metadata"]:
         yield fault(
-            document, ("metadata",), "TG201", "the policy does not say its namespace", on_key=True
+            document,
+            ("metadata",),
+            "TG314",
+            f'the policy does not say its namespace: it is enforced in "{namespace}"',
+            on_key=True,
         )
     owned = owned_namespaces(document.path, ownership)
     if owned is None or EVERYTHING in owned:
@@ -43,7 +47,7 @@ def check_namespace(
             "policies of this folder may not be cluster-wide",
             why=f"tidegate.yaml gives the folder {_listed(owned)} only",
         )
-    elif namespace and namespace not in owned:
+    elif namespace not in owned:
         yield fault(
             document,
             ("metadata", "namespace"),
