@@ -44,6 +44,7 @@ from nodeagent.reconciler_channel import ReconcilerChannel, load_last_good
 
 log = structlog.get_logger()
 
+CRASH_REPORTS_OFF: Final = "crash_reports_off"
 AGENT_STARTED: Final = "agent_started"
 AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
@@ -75,7 +76,10 @@ async def run_agent(config: AgentConfig) -> None:
 
 
 async def _run_alone(config: AgentConfig) -> None:
-    crash_reports.init("nodeagent", dsn=crash_reports.dsn_from(os.environ), node=config.node)
+    try:
+        crash_reports.init("nodeagent", dsn=crash_reports.dsn_from(os.environ), node=config.node)
+    except ValueError as error:
+        log.error(CRASH_REPORTS_OFF, error=str(error))
     outcome = await asyncio.to_thread(ensure_loaded, datapath_config(config))
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
         log.info(AGENT_STARTED, version=VERSION, datapath=outcome.name.lower())

@@ -75,6 +75,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             kernel_generation_digest=label.generation_digest if label else "",
             applied_at=plan_status.applied_at,
             plan_error=plan_status.error,
+            inventory_synced=parts.planner.knows_peers,
             plan_error_reason=plan_status.reason,
             awaited_interfaces=plan_status.awaited_interfaces,
             flows_seen=parts.ring.seen,

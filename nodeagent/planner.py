@@ -94,6 +94,11 @@ class Planner:
         """True while something is being planned, or waits to be."""
         return self._changed.is_set() or self._lock.locked()
 
+    @property
+    def knows_peers(self) -> bool:
+        """True if the reconciler's inventory feed, or the copy kept of it, says who is elsewhere."""
+        return self._known.feed is not None
+
     def retry_now(self) -> None:
         """Plan again without waiting for an input or for patience to run out."""
         self._changed.set()

@@ -72,6 +72,11 @@ class Reconciler:
             self._source.close()
             self._database.close()
 
+    @property
+    def judged(self) -> str:
+        """The last commit that was judged since the start; empty before the first."""
+        return self._judged
+
     def poke(self) -> None:
         """Fetch now instead of at the next interval."""
         self._wake.set()

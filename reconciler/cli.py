@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import click
+import structlog
 from rich.console import Console
 
 from netpolicy import crash_reports
@@ -82,7 +83,7 @@ def run(path: Path, verbose: bool) -> None:
     configure_logs(verbose=verbose)
     try:
         config = load_config(path)
-        crash_reports.init("reconciler", dsn=_dsn(config.sentry_dsn_file))
+        _report_crashes(config.sentry_dsn_file)
         asyncio.run(_serve(Reconciler(config)))
     except (StalledError, TransientError) as error:
         _fail(str(error))
@@ -215,6 +216,13 @@ def _judge(where: str, repository: Path, cluster: str) -> Verdict:
     except (StalledError, TransientError) as error:
         _fail(str(error))
     return judge(files.files, cluster=cluster, found=files.diagnostics)
+
+
+def _report_crashes(dsn_file: Path | None) -> None:
+    try:
+        crash_reports.init("reconciler", dsn=_dsn(dsn_file))
+    except ValueError as error:
+        structlog.get_logger().error("crash_reports_off", error=str(error))
 
 
 def _dsn(path: Path | None) -> str:

@@ -1,80 +1,24 @@
-"""Watch the inventory file of standalone mode.
+"""What the inventory file of standalone mode says of this node, whenever that changes.
 
 In:   the file's path, the node's name
 Out:  a LocalView now, and another after each change that matters
-Shell over one file. A file that is missing, half-written or faulty keeps the last good view.
+Shell.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final
 
-import structlog
-from watchfiles import awatch
-
-from netpolicy.errors import render
-from netpolicy.inventory_file import INVENTORY_LIMITS, decode_inventory
+from netpolicy.inventory_watch import watch_inventory
 from nodeagent.endpoints.local_pods import LocalView, local_view
-
-log = structlog.get_logger()
-
-INVENTORY_UNREADABLE: Final = "inventory_unreadable"
-INVENTORY_REFUSED: Final = "inventory_refused"
-
-DEBOUNCE_MILLISECONDS: Final = 50
-RECHECK_MILLISECONDS: Final = 2_000
-"""Also look this often: the watch begins after the first reading, and some file systems say nothing."""
-
-Stamp = tuple[int, int, int]
 
 
 async def watch_local_view(path: Path, node: str) -> AsyncIterator[LocalView]:
-    """Yield the node's view whenever the file is good and it differs from the last one."""
+    """Yield the node's view whenever it differs from the last one."""
     last: LocalView | None = None
-    seen: Stamp | None = None
-    # The folder is watched, not the file: writers replace it by rename.
-    changes = awatch(
-        path.parent,
-        debounce=DEBOUNCE_MILLISECONDS,
-        step=10,
-        rust_timeout=RECHECK_MILLISECONDS,
-        yield_on_timeout=True,
-        recursive=False,
-    )
-    while True:
-        stamp = _stamp(path)
-        if stamp != seen or stamp is None:
-            seen = stamp
-            view = await asyncio.to_thread(_read, path, node)
-            if view is not None and view != last:
-                last = view
-                yield view
-        try:
-            await anext(changes)
-        except StopAsyncIteration:
-            return
-
-
-def _stamp(path: Path) -> Stamp | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _read(path: Path, node: str) -> LocalView | None:
-    try:
-        with path.open("rb") as file:
-            data = file.read(INVENTORY_LIMITS.size_bytes + 1)
-    except OSError as error:
-        log.error(INVENTORY_UNREADABLE, path=str(path), error=error.strerror)
-        return None
-    inventory, faults = decode_inventory(str(path), data)
-    if inventory is None:
-        log.error(INVENTORY_REFUSED, path=str(path), faults=[render(fault) for fault in faults])
-        return None
-    return local_view(inventory, node)
+    async for inventory in watch_inventory(path):
+        view = local_view(inventory, node)
+        if view != last:
+            last = view
+            yield view

@@ -43,6 +43,9 @@ def test_a_commit_reaches_the_agent_and_is_promoted_once_it_enforces_it(tmp_path
 
             await until(is_promoted)
             assert (await scene.until_reason("Succeeded")).status
+        async with scene.reconciling() as again:
+            await until(lambda: again.judged == second)
+            assert is_promoted()
 
     play(script, tmp_path)
 
