@@ -83,7 +83,8 @@ async def _run_alone(config: AgentConfig) -> None:
     outcome = await asyncio.to_thread(ensure_loaded, datapath_config(config))
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
         log.info(AGENT_STARTED, version=VERSION, datapath=outcome.name.lower())
-        bundle = await asyncio.to_thread(load_last_good, config)
+        enforced = Enforcer(datapath).active_label
+        bundle = await asyncio.to_thread(load_last_good, config, enforced)
         # What was decoded lives as long as the agent: keep the collector from walking it.
         gc.freeze()
         await Agent(config, datapath, bundle).run()

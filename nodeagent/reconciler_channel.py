@@ -17,14 +17,17 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.version import VERSION
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.config import AgentConfig
+from nodeagent.datapath import GenerationLabel
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 
 CAPABILITIES: Final = ("l3l4",)
 
 
-def load_last_good(config: AgentConfig) -> Bundle | None:
+def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Bundle | None:
     """The last bundle that was applied here, verified again from disk; None without a reconciler.
 
+    `enforced` is what the kernel's active generation was made from: a bundle that was applied
+    but not yet noted as such when the agent died is found by it.
     Raises StalledError if the trusted root cannot be read: nothing could be verified then.
     """
     root = config.reconciler.trust_root
@@ -36,7 +39,10 @@ def load_last_good(config: AgentConfig) -> Bundle | None:
         raise StalledError(
             f"cannot read the trusted root {root}: {error.strerror}", reason="NoTrustedRoot"
         ) from error
-    return BundleStore(config.state_dir, trusted_root=trusted_root).load_last_good()
+    store = BundleStore(config.state_dir, trusted_root=trusted_root)
+    if enforced is not None:
+        store.finish_commit(sequence=enforced.sequence, digest=enforced.bundle_digest)
+    return store.load_last_good()
 
 
 def receive_config(config: AgentConfig) -> ReceiveConfig:

@@ -3,13 +3,14 @@
 Shell over `state_dir/bundle/`:
 
     last-good     what a start without the reconciler enforces
-    staged        a verified bundle that is being applied; never read
+    staged        a verified bundle that is being applied
 
 Each is one file: a magic number, the SHA-256 of the rest, and the rest as msgpack.
 
 Holds always:
 1. `last-good` is one whole bundle whenever the agent dies: it is only ever replaced by rename.
-2. A bundle becomes the last good one only after it was applied.
+2. A bundle becomes the last good one only after it was applied: by the agent that applied it, or by
+   the next start, which finds that the kernel enforces it.
 3. A damaged file is found by its checksum and reported, and signatures are verified again on load.
 """
 
@@ -84,12 +85,39 @@ class BundleStore:
     def load(self) -> HeldBundle | None:
         """Like load_last_good, with the bytes."""
         self.damage = ""
+        return self._load(self.last_good)
+
+    def finish_commit(self, *, sequence: int, digest: str) -> None:
+        """Make the staged bundle the last good one if it is the one that the kernel enforces.
+
+        The agent may die after it applied a bundle and before it could say so here.
+        """
+        held = self._load(self._staged)
+        if held and (held.bundle.sequence, held.bundle.digest) == (sequence, digest):
+            self.commit()
+        self.damage = ""
+
+    def stage(self, stored: StoredBundle) -> None:
+        """Write a verified bundle beside the last good one; raises OSError."""
+        body = _ENCODER.encode(stored)
+        self._files.write(self._staged, MAGIC + sha256(body).digest() + body)
+
+    def commit(self) -> None:
+        """Make the staged bundle the last good one; raises OSError."""
+        self._files.rename(self._staged, self.last_good)
+        self.damage = ""
+
+    @property
+    def _staged(self) -> Path:
+        return self._folder / "staged"
+
+    def _load(self, path: Path) -> HeldBundle | None:
         try:
-            data = self._files.read(self.last_good, max_bytes=MAX_STORE_BYTES)
+            data = self._files.read(path, max_bytes=MAX_STORE_BYTES)
         except FileNotFoundError:
             return None
         except OSError as error:
-            self._report(str(error))
+            self._report(path, str(error))
             return None
         try:
             stored = _decode(data)
@@ -98,22 +126,12 @@ class BundleStore:
                 bundle=read_bundle(signed, stored.units), signed=signed, stored=stored
             )
         except RejectedBundle as error:
-            self._report(f"{error} ({error.reason})")
+            self._report(path, f"{error} ({error.reason})")
             return None
 
-    def stage(self, stored: StoredBundle) -> None:
-        """Write a verified bundle beside the last good one; raises OSError."""
-        body = _ENCODER.encode(stored)
-        self._files.write(self._folder / "staged", MAGIC + sha256(body).digest() + body)
-
-    def commit(self) -> None:
-        """Make the staged bundle the last good one; raises OSError."""
-        self._files.rename(self._folder / "staged", self.last_good)
-        self.damage = ""
-
-    def _report(self, why: str) -> None:
+    def _report(self, path: Path, why: str) -> None:
         self.damage = why
-        log.error(STORE_DAMAGED, path=str(self.last_good), error=why)
+        log.error(STORE_DAMAGED, path=str(path), error=why)
 
 
 def _decode(data: bytes) -> StoredBundle:

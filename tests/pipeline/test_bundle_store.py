@@ -86,6 +86,18 @@ def test_a_kill_at_any_step_leaves_the_old_bundle_or_the_new_one_whole(
     assert sequence_in(tmp_path, root) == 2
 
 
+def test_a_bundle_that_the_kernel_enforces_already_is_noted_at_the_next_start(
+    tmp_path: Path, root: bytes, first: Publication, second: Publication
+) -> None:
+    store = BundleStore(tmp_path, trusted_root=root)
+    take(store, first)
+    store.stage(stored(second))  # and the agent dies, having applied it
+    store.finish_commit(sequence=2, digest="f" * 64)
+    assert sequence_in(tmp_path, root) == 1
+    store.finish_commit(sequence=2, digest=second.digest)
+    assert sequence_in(tmp_path, root) == 2
+
+
 @pytest.mark.parametrize("step", [1, 2])
 def test_a_full_disk_leaves_the_old_bundle(
     tmp_path: Path, root: bytes, first: Publication, second: Publication, step: int

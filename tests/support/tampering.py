@@ -25,6 +25,8 @@ from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
 from reconciler.push.outbox import Offer
 
 EAGER = 1_000_000_000_000
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+"""How packed units begin; the signed list of their names does not."""
 
 
 class Attack(StrEnum):
@@ -84,7 +86,7 @@ class TamperingShelf(Shelf):
         data = served.units.get(digest)
         if data is None:
             return None
-        if self.attack is Attack.UNIT:
+        if self.attack is Attack.UNIT and data.startswith(ZSTD_MAGIC):
             return data[:-1] + bytes([data[-1] ^ 1])
         if self.attack is Attack.OVERSIZE:
             return data + bytes(1024 * 1024)
