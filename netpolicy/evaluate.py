@@ -14,13 +14,16 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
 
+from netpolicy.l7 import Request
 from netpolicy.labels import Labels
 from netpolicy.rules import (
     Action,
+    AuthMode,
     CidrBlock,
     Direction,
     Mode,
@@ -33,23 +36,55 @@ from netpolicy.rules import (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class NamedPort:
+    """A port to which a pod gives a name (lower case)."""
+
+    name: str
+    protocol: Protocol
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A Kubernetes service."""
+
+    namespace: str
+    name: str
+    labels: Labels = field(default_factory=Labels)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """One end of a flow. Policies apply to `is_endpoint` ends (pods); others are only peers."""
+    """One end of a flow. Policies apply to `is_endpoint` ends (pods), and those that select nodes to
+    `is_node` ends; others are only peers.
+
+    `dns_names` are those that DNS resolved to its address; `services` those it stands behind.
+    """
 
     labels: Labels
     address: str = ""
     is_endpoint: bool = True
+    is_node: bool = False
+    named_ports: tuple[NamedPort, ...] = ()
+    dns_names: tuple[str, ...] = ()
+    services: tuple[Service, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """A new flow: `port` is the destination's, or the ICMP type."""
+    """A new flow: `port` is the destination's, or the ICMP type.
+
+    Without a `request` (or `server_name`, of TLS) only its addresses and ports are judged: where a
+    proxy would look further, the answer is that it passes, redirected.
+    """
 
     source: End
     destination: End
     protocol: Protocol
     port: int
+    request: Request | None = None
+    server_name: str | None = None
 
 
 class Outcome(StrEnum):
@@ -61,19 +96,31 @@ class Outcome(StrEnum):
     LOCAL_HOST = "local-host"
     DENIED_BY_RULE = "denied-by-rule"
     DENIED_BY_DEFAULT = "denied-by-default"
+    DENIED_BY_REQUEST = "denied-by-request"
+
+
+REFUSALS: Final = frozenset(
+    {Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_DEFAULT, Outcome.DENIED_BY_REQUEST}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Side:
-    """One side's answer. `rules` decided it: sorted; for a default denial, the isolating policies."""
+    """One side's answer. `rules` decided it: sorted; for a default denial, the isolating policies; for a
+    refused request, the rules that let other requests pass.
+
+    `redirected`: a proxy judges what the flow carries. `authentication`: what must happen first.
+    """
 
     outcome: Outcome
     rules: tuple[RuleId, ...] = ()
+    redirected: bool = False
+    authentication: AuthMode | None = None
 
     @property
     def passes(self) -> bool:
         """True unless this side refuses the flow."""
-        return self.outcome not in (Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_DEFAULT)
+        return self.outcome not in REFUSALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +134,11 @@ class Decision:
     def allowed(self) -> bool:
         """True if both sides let the flow pass."""
         return self.egress.passes and self.ingress.passes
+
+    @property
+    def redirected(self) -> bool:
+        """True if it is allowed, and a proxy judges what it carries."""
+        return self.allowed and (self.egress.redirected or self.ingress.redirected)
 
 
 def evaluate(policies: Iterable[Policy], flow: Flow, *, admit_local_host: bool = True) -> Decision:

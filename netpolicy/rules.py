@@ -7,7 +7,9 @@ Pure. Frozen values; `netpolicy.bundle` gives their bytes.
 Holds always:
 1. `peers=None` means any peer and `ports=None` any protocol and port; an empty collection means none.
 2. Namespaces and clusters are already written into the selectors: a rule needs no context to be read.
-3. Entities are already selectors; protocol ANY is already TCP, UDP and SCTP.
+3. Entities are already selectors, groups of blocks already blocks; protocol ANY is already TCP, UDP
+   and SCTP.
+4. Names of ports, of DNS and of services stay names: whoever judges a flow resolves them.
 """
 
 from __future__ import annotations
@@ -83,38 +85,169 @@ class CidrBlock:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class Peers:
-    """Who the other end may be: anyone that any selector or any block matches.
+class NamePattern:
+    """DNS names: one `name`, or those that a `pattern` with wildcards matches. One of them is empty."""
 
-    A block matches addresses outside the cluster only: never a pod or a node.
+    name: str = ""
+    pattern: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class ServicePeer:
+    """What stands behind Kubernetes services: one by `name`, or those whose labels `selector` matches.
+
+    An empty namespace means every namespace.
+    """
+
+    namespace: str = ""
+    name: str = ""
+    selector: Selector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class Peers:
+    """Who the other end may be: anyone that any selector, block, DNS name or service matches.
+
+    A block or a DNS name matches addresses outside the cluster only: never a pod or a node. Nodes
+    are selected by labels of source `node`.
     """
 
     selectors: tuple[Selector, ...] = ()
     cidrs: tuple[CidrBlock, ...] = ()
+    fqdns: tuple[NamePattern, ...] = ()
+    services: tuple[ServicePeer, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
 class Ports:
-    """An inclusive range of ports (or of ICMP types) of one protocol."""
+    """An inclusive range of ports (or of ICMP types) of one protocol.
+
+    With a `name` (lower case) it is the port that the destination pod gives that name, and `first` and
+    `last` say nothing.
+    """
 
     protocol: Protocol
     first: int = 0
     last: int = LAST_PORT
+    name: str = ""
 
     def contains(self, protocol: Protocol, port: int) -> bool:
-        """True if a flow to this port is meant."""
-        return protocol == self.protocol and self.first <= port <= self.last
+        """True if a flow to this port is meant by number."""
+        return protocol == self.protocol and not self.name and self.first <= port <= self.last
+
+
+class AuthMode(StrEnum):
+    """Whether both ends must prove who they are before their flow passes."""
+
+    DISABLED = "disabled"
+    REQUIRED = "required"
+    ALWAYS_FAIL = "test-always-fail"
+
+
+class HeaderMismatch(StrEnum):
+    """What the proxy does with a request whose header has another value; it passes all the same."""
+
+    LOG = "LOG"
+    ADD = "ADD"
+    DELETE = "DELETE"
+    REPLACE = "REPLACE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class SecretRef:
+    """A Kubernetes secret; the value lies under `key` where that is given."""
+
+    namespace: str = ""
+    name: str
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderMatch:
+    """A header and the value it must have: `value`, or what `secret` holds. No value: any value.
+
+    Without `mismatch`, a request with another value is refused.
+    """
+
+    name: str
+    value: str = ""
+    secret: SecretRef | None = None
+    mismatch: HeaderMismatch | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRule:
+    """A form of HTTP request. `method`, `path` and `host` are anchored RE2 expressions; empty: any.
+
+    `headers` are (name, value) pairs that must be there, an empty value meaning any.
+    """
+
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    header_matches: tuple[HeaderMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaRule:
+    """A form of Kafka request: any of the `api_keys` (numbers; empty: any); empty fields say nothing."""
+
+    api_keys: tuple[int, ...] = ()
+    api_version: int | None = None
+    client_id: str = ""
+    topic: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L7Rules:
+    """What of the traffic on a port is allowed: requests that any rule matches. One kind is given.
+
+    `parser` names another protocol's parser, with its rules as sorted (key, value) pairs.
+    """
+
+    http: tuple[HttpRule, ...] | None = None
+    dns: tuple[NamePattern, ...] | None = None
+    kafka: tuple[KafkaRule, ...] | None = None
+    parser: str = ""
+    parser_rules: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsContext:
+    """Where one TLS connection's certificate and trusted authorities come from."""
+
+    secret: SecretRef
+    certificate: str = ""
+    private_key: str = ""
+    trusted_ca: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One rule of a policy in one direction. `origin` names it as its author would: `ingress[0]`."""
+    """One rule of a policy in one direction. `origin` names it as its author would: `ingress[0]`.
+
+    What `l7`, `server_names`, `terminating_tls`, `originating_tls` and `listener` ask for only a proxy
+    can see: traffic that the rule matches by peer and port is redirected to one.
+    """
 
     direction: Direction
     action: Action
     origin: str
     peers: Peers | None = None
     ports: tuple[Ports, ...] | None = None
+    authentication: AuthMode | None = None
+    l7: L7Rules | None = None
+    server_names: tuple[NamePattern, ...] | None = None
+    terminating_tls: TlsContext | None = None
+    originating_tls: TlsContext | None = None
+    listener: str = ""
+
+    @property
+    def redirects(self) -> bool:
+        """True if a proxy must see the traffic."""
+        asked = (self.l7, self.server_names, self.terminating_tls, self.originating_tls)
+        return bool(self.listener) or any(part is not None for part in asked)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -135,6 +268,8 @@ class Policy:
 
     `index` tells the entries of a `specs` list apart (0 for `spec`).
     `default_deny` lists the directions in which selected endpoints refuse what no rule allows.
+    `selects_nodes`: the subject is the nodes themselves, by labels of source `node`, and no pod.
+    `log_value` goes with every flow that the policy decides.
     """
 
     id: PolicyId
@@ -143,6 +278,8 @@ class Policy:
     subject: Selector
     default_deny: tuple[Direction, ...] = ()
     rules: tuple[Rule, ...] = ()
+    selects_nodes: bool = False
+    log_value: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
