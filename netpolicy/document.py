@@ -13,6 +13,7 @@ Holds always:
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,19 +21,20 @@ from typing import Any, Final
 import yaml
 
 from netpolicy.errors import Diagnostic, Place, Severity
+from netpolicy.positions import NodePath, Positions, SourceText, Span
 from netpolicy.scalars import resolve_plain
 from netpolicy.yaml_faults import FAULTS, syntax_fault
 
-NodePath = tuple[str | int, ...]
+__all__ = ["POLICY_LIMITS", "Document", "Limits", "NodePath", "Span", "read_documents"]
 
 MAX_FAULTS: Final = 50
 MAX_EXCERPT: Final = 200
+_MAX_SHARED: Final = 64
 # Beyond YAML's printable set: other line breaks and direction marks, which would make a reviewer
 # see another text than the one that is applied.
 _REFUSED_CHARACTER: Final = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
-_LINE_BREAK: Final = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,36 +50,46 @@ class Limits:
 POLICY_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where a node is: line and column from 1, and its length on that line."""
-
-    line: int
-    column: int
-    length: int
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """One YAML document. A path is the keys and indices that lead to a node: `("spec", "ingress", 0)`."""
+    """One YAML document. A path is the keys and indices that lead to a node: `("spec", "ingress", 0)`.
+
+    `value` must not be changed: the places of its nodes follow from their order.
+    """
 
     path: str
     value: Any
-    lines: tuple[str, ...] = field(repr=False)
-    values: Mapping[NodePath, Span] = field(repr=False)
-    keys: Mapping[NodePath, Span] = field(repr=False)
+    source: SourceText = field(repr=False, compare=False)
+    positions: Positions = field(repr=False, compare=False)
+
+    @property
+    def values(self) -> Mapping[NodePath, Span]:
+        """Where every value is."""
+        spans = self.positions
+        return {path: spans.span(slot) for path, slot in spans.paths(self.value)}
+
+    def has(self, path: NodePath) -> bool:
+        """True if there is a value at this path."""
+        return self.positions.find(self.value, path) is not None
 
     def place(self, path: NodePath = ()) -> Place:
         """Where the value is; for a path that does not exist, its nearest ancestor."""
-        return self._place(_nearest(self.values, path))
+        for end in range(len(path), -1, -1):
+            slot = self.positions.find(self.value, path[:end])
+            if slot is not None:
+                return self._place(slot)
+        return Place(path=self.path, line=1, column=1)
 
     def key_place(self, path: NodePath) -> Place:
         """Where the key of that value is; a list's item has none, so its value is pointed at."""
-        return self._place(self.keys[path]) if path in self.keys else self.place(path)
+        slot = self.positions.find(self.value, path) if path else None
+        if slot is None or isinstance(path[-1], int):
+            return self.place(path)
+        return self._place(slot - 1)
 
     def excerpt(self, line: int) -> str:
         """The author's line, or nothing if it is too long to show."""
-        return excerpt_of(self.lines, line)
+        return _excerpt(self.source, line)
 
     def diagnose(
         self,
@@ -102,7 +114,8 @@ class Document:
             fix=fix,
         )
 
-    def _place(self, span: Span) -> Place:
+    def _place(self, slot: int) -> Place:
+        span = self.positions.span(slot)
         return Place(path=self.path, line=span.line, column=span.column, length=span.length)
 
 
@@ -123,12 +136,6 @@ def read_documents(
     return tuple(documents), reader.faults
 
 
-def excerpt_of(lines: tuple[str, ...], line: int) -> str:
-    """The line with that number (from 1), or nothing if there is none or it is too long to show."""
-    text = lines[line - 1] if 0 < line <= len(lines) else ""
-    return text if len(text) <= MAX_EXCERPT else ""
-
-
 class _Unreadable(Exception):
     """Reading cannot go on; what was read so far stands. Never leaves this module."""
 
@@ -137,13 +144,17 @@ class _Unreadable(Exception):
         self.diagnostic = diagnostic
 
 
-@dataclass(slots=True)
 class _Frame:
     """A list or mapping being filled; `key` is the one whose value comes next."""
 
-    value: dict[str, Any] | list[Any]
-    path: NodePath
-    key: str | None = None
+    __slots__ = ("key", "key_slot", "keyed", "slot", "value")
+
+    def __init__(self, value: dict[str, Any] | list[Any], slot: int) -> None:
+        self.value = value
+        self.slot = slot
+        self.keyed = isinstance(value, dict)
+        self.key: str | None = None
+        self.key_slot = 0
 
 
 class _Reader:
@@ -151,8 +162,7 @@ class _Reader:
 
     def __init__(self, path: str, text: str, limits: Limits) -> None:
         self.path = path
-        self.text = text
-        self.lines = tuple(_LINE_BREAK.split(text))
+        self.source = SourceText(text)
         self.limits = limits
         self.faults: list[Diagnostic] = []
         self._nodes = 0
@@ -160,18 +170,26 @@ class _Reader:
 
     def documents(self) -> Iterator[Document]:
         """Yield each whole document; raise `_Unreadable` where the text stops making sense."""
+        take = {
+            yaml.ScalarEvent: self._scalar,
+            yaml.MappingStartEvent: self._open,
+            yaml.SequenceStartEvent: self._open,
+            yaml.MappingEndEvent: self._close,
+            yaml.SequenceEndEvent: self._close,
+            yaml.AliasEvent: self._alias,
+        }
         for event in self._events():
-            if isinstance(event, yaml.DocumentStartEvent):
+            kind = type(event)
+            if kind in take:
+                take[kind](event)
+            elif kind is yaml.DocumentStartEvent:
                 self._start_document()
-            elif isinstance(event, yaml.DocumentEndEvent):
-                if self._root is not None and len(self.faults) == self._faults_before:
-                    yield self._finished()
-            else:
-                self._take(event)
+            elif kind is yaml.DocumentEndEvent and self._is_whole():
+                yield self._finished()
 
     def _events(self) -> Iterator[Any]:
         try:
-            yield from yaml.parse(self.text, Loader=yaml.CSafeLoader)
+            yield from yaml.parse(self.source.text, Loader=yaml.CSafeLoader)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -183,29 +201,16 @@ class _Reader:
     def _start_document(self) -> None:
         self._root: Any = None
         self._stack: list[_Frame] = []
-        self._values: dict[NodePath, Span] = {}
-        self._keys: dict[NodePath, Span] = {}
+        self._positions = Positions()
         self._faults_before = len(self.faults)
+
+    def _is_whole(self) -> bool:
+        return self._root is not None and len(self.faults) == self._faults_before
 
     def _finished(self) -> Document:
         return Document(
-            path=self.path,
-            value=self._root,
-            lines=self.lines,
-            values=self._values,
-            keys=self._keys,
+            path=self.path, value=self._root, source=self.source, positions=self._positions
         )
-
-    def _take(self, event: Any) -> None:
-        if isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
-            self._open(event)
-        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
-            self._stack.pop()
-        elif isinstance(event, yaml.ScalarEvent):
-            self._scalar(event)
-        elif isinstance(event, yaml.AliasEvent):
-            self._refuse("TG058", event, f"*{event.anchor}")
-            self._place_or_key(event, None, is_text=False)
 
     def _open(self, event: Any) -> None:
         self._check_node(event)
@@ -213,68 +218,72 @@ class _Reader:
             self._stop("TG061", event, "a list or mapping")
         if len(self._stack) >= self.limits.depth:
             self._stop("TG054", event, str(self.limits.depth))
-        value: dict[str, Any] | list[Any] = {} if isinstance(event, yaml.MappingStartEvent) else []
-        path = self._put(value, self._span(event))
-        self._stack.append(_Frame(value, path))
+        value: dict[str, Any] | list[Any] = {} if type(event) is yaml.MappingStartEvent else []
+        self._stack.append(_Frame(value, self._put(value, event)))
+
+    def _close(self, _event: Any) -> None:
+        self._positions.close(self._stack.pop().slot)
 
     def _scalar(self, event: Any) -> None:
         self._check_node(event)
-        is_plain = event.style is None or event.style == ""
-        value = resolve_plain(event.value) if is_plain else event.value
-        self._place_or_key(event, value, is_text=isinstance(value, str))
-
-    def _place_or_key(self, event: Any, value: Any, *, is_text: bool) -> None:
+        text = event.value
+        is_plain = not event.style
+        value = resolve_plain(text) if is_plain else text
+        if isinstance(value, str) and len(value) <= _MAX_SHARED:
+            value = sys.intern(value)  # the same few words fill thousands of policies
         if not self._awaits_key():
-            self._put(value, self._span(event))
+            self._put(value, event)
             return
-        written = getattr(event, "value", "") or ""
-        if not is_text and isinstance(event, yaml.ScalarEvent):
-            self._refuse("TG061", event, f'"{written}"' if written else "nothing")
-        if value == "<<" and event.style in (None, ""):
+        if not isinstance(value, str):
+            self._refuse("TG061", event, f'"{text}"' if text else "nothing")
+        if is_plain and value == "<<":
             self._refuse("TG062", event, "<<")
-        self._take_key(str(written), self._span(event))
+        self._take_key(value if isinstance(value, str) else text, event)
 
-    def _take_key(self, key: str, span: Span) -> None:
+    def _alias(self, event: Any) -> None:
+        self._refuse("TG058", event, f"*{event.anchor}")
+        if self._awaits_key():
+            self._take_key("", event)
+        else:
+            self._put(None, event)
+
+    def _take_key(self, key: str, event: Any) -> None:
         frame = self._stack[-1]
-        path = (*frame.path, key)
-        if path in self._keys:
-            first = self._keys[path].line
+        if key in frame.value:
+            first, span = self._first_line(frame, key), self._span(event)
             self._report("TG060", span, f'"{_short(key)}"', f"it is first given on line {first}; ")
-            key = f"{key} {span.line}:{span.column}"  # keeps the second value's own keys apart
-        self._keys[(*frame.path, key)] = span
+            key = f"{key} {span.line}:{span.column}"  # keeps the second value beside the first
         frame.key = key
+        frame.key_slot = self._positions.add(*self._extent(event))
+
+    def _first_line(self, frame: _Frame, key: str) -> int:
+        slot = self._positions.walk(frame.value, frame.slot, (key,))
+        return self._positions.span(slot - 1).line if slot is not None else 0
 
     def _awaits_key(self) -> bool:
-        return (
-            bool(self._stack)
-            and isinstance(self._stack[-1].value, dict)
-            and self._stack[-1].key is None
-        )
-
-    def _put(self, value: Any, span: Span) -> NodePath:
         if not self._stack:
-            self._root, path = value, ()
-            self._values[path] = span
-            return path
+            return False
+        frame = self._stack[-1]
+        return frame.keyed and frame.key is None
+
+    def _put(self, value: Any, event: Any) -> int:
+        """Add a value where it belongs; return the slot of its place."""
+        line, column, length = self._extent(event)
+        if not self._stack:
+            self._root = value
+            return self._positions.add(line, column, length)
         frame = self._stack[-1]
         if len(frame.value) >= self.limits.items:
-            self._stop_at("TG056", self._values[frame.path], str(self.limits.items))
-        return self._put_in(frame, value, span)
-
-    def _put_in(self, frame: _Frame, value: Any, span: Span) -> NodePath:
-        path: NodePath
+            self._stop_at("TG056", self._positions.span(frame.slot), str(self.limits.items))
         if isinstance(frame.value, list):
-            path = (*frame.path, len(frame.value))
             frame.value.append(value)
-        else:
-            key = frame.key or ""
-            frame.key = None
-            path = (*frame.path, key)
-            frame.value.setdefault(key, value)
-            # An empty value has no text of its own to point at.
-            span = span if span.length else self._keys[path]
-        self._values.setdefault(path, span)
-        return path
+            return self._positions.add(line, column, length)
+        frame.value[frame.key or ""] = value
+        frame.key = None
+        if length:
+            return self._positions.add(line, column, length)
+        # An empty value has no text of its own to point at.
+        return self._positions.repeat(frame.key_slot)
 
     def _check_node(self, event: Any) -> None:
         self._nodes += 1
@@ -286,10 +295,16 @@ class _Reader:
             self._refuse("TG059", event, _short(event.tag))
 
     def _span(self, event: Any) -> Span:
+        return Span(*self._extent(event))
+
+    def _extent(self, event: Any) -> tuple[int, int, int]:
+        """Line, column and length, as in Span; plain numbers, for every node needs them."""
         start, end = event.start_mark, event.end_mark
-        line = self.lines[start.line] if start.line < len(self.lines) else ""
-        stop = end.column if end.line == start.line else len(line.rstrip())
-        return Span(start.line + 1, start.column + 1, max(0, stop - start.column))
+        line, column = start.line, start.column
+        if end.line == line:
+            return line + 1, column + 1, end.column - column
+        stop = len(self.source.line(line + 1).rstrip())
+        return line + 1, column + 1, max(0, stop - column)
 
     def _refuse(self, code: str, event: Any, subject: str) -> None:
         self._report(code, self._span(event), _short(subject))
@@ -319,7 +334,7 @@ class _Reader:
                 path=self.path, line=span.line, column=span.column, length=max(1, span.length)
             ),
             message=message,
-            excerpt=excerpt_of(self.lines, span.line),
+            excerpt=_excerpt(self.source, span.line),
             why=why,
             fix=fix,
         )
@@ -354,22 +369,21 @@ def _file_fault(code: str, path: str, subject: str) -> Diagnostic:
 def _character_fault(code: str, path: str, before: str, subject: str) -> Diagnostic:
     """A fault at the character after `before`; the line is not shown, for it cannot be shown safely."""
     fault = FAULTS[code]
-    lines = _LINE_BREAK.split(before)
+    text = SourceText(before)
+    line = text.line_count
     return Diagnostic(
         code=code,
         severity=Severity.ERROR,
-        place=Place(path=path, line=len(lines), column=len(lines[-1]) + 1),
+        place=Place(path=path, line=line, column=len(text.line(line)) + 1),
         message=fault.message.format(subject=subject),
         why=fault.why,
         fix=fault.fix,
     )
 
 
-def _nearest(spans: Mapping[NodePath, Span], path: NodePath) -> Span:
-    for end in range(len(path), -1, -1):
-        if path[:end] in spans:
-            return spans[path[:end]]
-    return Span(1, 1, 1)
+def _excerpt(source: SourceText, line: int) -> str:
+    text = source.line(line)
+    return text if len(text) <= MAX_EXCERPT else ""
 
 
 def _short(text: str) -> str:

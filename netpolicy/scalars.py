@@ -23,6 +23,9 @@ TRUES: Final = frozenset(
 FALSES: Final = frozenset(
     {"n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"},
 )
+_WORDS: Final[dict[str, bool | None]] = (
+    dict.fromkeys(NULLS) | dict.fromkeys(TRUES, True) | dict.fromkeys(FALSES, False)
+)
 _SPECIAL_FLOATS: Final = {
     ".nan": math.nan, ".NaN": math.nan, ".NAN": math.nan,
     ".inf": math.inf, ".Inf": math.inf, ".INF": math.inf,
@@ -45,12 +48,8 @@ _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?
 
 def resolve_plain(text: str) -> Scalar:
     """The value of a plain scalar; whatever is not null, a boolean or a number is its own text."""
-    if text in NULLS:
-        return None
-    if text in TRUES:
-        return True
-    if text in FALSES:
-        return False
+    if text in _WORDS:
+        return _WORDS[text]
     if text[0] not in _NUMBER_START or len(text) > _MAX_NUMBER_CHARS:
         return text
     return _resolve_number(text)

@@ -44,5 +44,5 @@ def _kubernetes_peers(policy: PolicyObject, rule: RuleObject) -> Iterator[Diagno
 def _has_selector_beside(policy: PolicyObject, block: BlockPeer) -> bool:
     around = block.at[:-1]
     return any(
-        (*around, name) in policy.document.values for name in ("podSelector", "namespaceSelector")
+        policy.document.has((*around, name)) for name in ("podSelector", "namespaceSelector")
     )
