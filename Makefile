@@ -39,8 +39,8 @@ $(DEBIAN_STAMP): requirements/debian.txt
 $(VENV_STAMP): requirements/dev.lock pyproject.toml $(DEBIAN_STAMP)
 	@echo "installing Python packages into $(VENV)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv --system-site-packages $(VENV)
-	@$(BIN)/python -m pip install -q --require-hashes -r requirements/dev.lock
-	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -qq --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@
 
 bpf: $(DEBIAN_STAMP) ## Compile the eBPF object (clang, ahead of time)

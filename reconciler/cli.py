@@ -27,6 +27,7 @@ from reconciler.app import Reconciler
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
 from reconciler.judge import Verdict, judge
+from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database
@@ -106,7 +107,15 @@ async def _serve(reconciler: Reconciler) -> None:
 @click.argument("where", default=".")
 @repository_option
 @cluster_option
-@output_option
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "json", "sarif"]),
+    default="text",
+    show_default=True,
+    help="For people, for machines, or for a code host to annotate with.",
+)
 def validate(where: str, repository: Path, cluster: str, form: str) -> None:
     """Check the policies of a folder or of a revision: every fault at once.
 
@@ -115,6 +124,7 @@ def validate(where: str, repository: Path, cluster: str, form: str) -> None:
       tidegate validate .               the working tree
       tidegate validate HEAD            the last commit
       tidegate validate -o json main    for a program to read
+      tidegate validate -o sarif .      for a code host to show beside the lines
     """
     verdict = _judge(where, repository, cluster)
     if form == "json":
@@ -125,6 +135,8 @@ def validate(where: str, repository: Path, cluster: str, form: str) -> None:
                 "diagnostics": output.diagnostics_data(verdict.diagnostics),
             }
         )
+    elif form == "sarif":
+        _print_json(sarif_log(verdict.diagnostics))
     else:
         if verdict.diagnostics:
             click.echo(output.diagnostics_text(verdict.diagnostics) + "\n")

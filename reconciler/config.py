@@ -8,12 +8,13 @@ Shell over one file. Secrets are named by path, never written into it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from netpolicy.document import Document, read_documents
 from netpolicy.errors import Diagnostic, StalledError, has_errors, render
-from netpolicy.fields import Fields, single_document
+from netpolicy.fields import BAD_VALUE, Fields, single_document
 from netpolicy.status import Reason
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
@@ -54,16 +55,17 @@ def load_config(path: Path) -> ReconcilerConfig:
     return config
 
 
-def _config(document: Document, faults: list[Diagnostic], base: Path) -> ReconcilerConfig:
+def _config(document: Document, faults: list[Diagnostic], base: Path) -> ReconcilerConfig | None:
     fields = Fields(document, faults)
     repository = fields.record("repository", required=True)
     keys = base / fields.text("keys", required=True)
-    config = ReconcilerConfig(
+    source = _source(repository, base)
+    read = partial(
+        ReconcilerConfig,
         cluster=fields.text("cluster", "default"),
         state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
         keys=keys,
         inventory=base / fields.text("inventory", required=True),
-        repository=_source(repository, base),
         push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
         interval_seconds=repository.seconds(
             "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
@@ -75,12 +77,13 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
     )
     repository.finish()
     fields.finish()
-    return config
+    return read(repository=source) if source is not None else None
 
 
-def _source(repository: Fields, base: Path) -> SourceConfig:
-    return SourceConfig(
-        url=repository.text("url", required=True),
+def _source(repository: Fields, base: Path) -> SourceConfig | None:
+    read = partial(
+        SourceConfig,
+        url=repository.text("url", required=repository.given),
         branch=repository.text("branch", "main"),
         path=repository.text("path"),
         ca_file=_path(repository, "ca", base),
@@ -89,6 +92,12 @@ def _source(repository: Fields, base: Path) -> SourceConfig:
         ssh_key_file=_path(repository, "sshKey", base),
         known_hosts_file=_path(repository, "knownHosts", base),
     )
+    try:
+        return read()
+    except StalledError as error:
+        if not has_errors(repository.faults):
+            repository.fault((), BAD_VALUE, str(error))
+        return None
 
 
 def _path(fields: Fields, key: str, base: Path) -> Path | None:

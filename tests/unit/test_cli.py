@@ -1,0 +1,110 @@
+"""`tidegate` as its user meets it: output, errors and exit codes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reconciler.cli import main
+from tests.support.git_server_repository import PolicyRepository
+
+GOOD = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  ingress:
+    - fromEndpoints: [{matchLabels: {app: client}}]
+      toPorts: [{ports: [{port: "80", protocol: TCP}]}]
+"""
+BAD = GOOD.replace("ingress:", "ingres:")
+
+
+def tidegate(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def folder(root: Path, text: str) -> Path:
+    (root / "policies" / "shop").mkdir(parents=True)
+    (root / "policies" / "shop" / "web.yaml").write_text(text)
+    return root
+
+
+def test_an_accepted_folder_exits_0(tmp_path: Path) -> None:
+    result = tidegate("validate", folder(tmp_path, GOOD))
+    assert (result.exit_code, result.output) == (0, "accepted: 1 policies, 0 errors, 0 warnings\n")
+
+
+def test_a_refused_folder_exits_1_and_shows_the_line_why_and_fix(tmp_path: Path) -> None:
+    result = tidegate("validate", folder(tmp_path, BAD))
+    assert result.exit_code == 1
+    assert "policies/shop/web.yaml:6:3: error TG105" in result.output
+    assert "    6 |   ingres:\n      |   ^^^^^^\nwhy: " in result.output
+    assert 'fix: write "ingress"' in result.output
+
+
+def test_machines_get_the_same_as_json_and_sarif(tmp_path: Path) -> None:
+    bad = folder(tmp_path, BAD)
+    shown = json.loads(tidegate("validate", "-o", "json", bad).output)
+    assert (shown["accepted"], shown["diagnostics"][0]["code"]) == (False, "TG105")
+    sarif = json.loads(tidegate("validate", "-o", "sarif", bad).output)
+    assert sarif["runs"][0]["results"][0]["ruleId"] == "TG105"
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [("nowhere", "neither a folder nor a revision"), (".", "is no policy repository")],
+)
+def test_what_is_no_policy_repository_exits_2(tmp_path: Path, where: str, says: str) -> None:
+    PolicyRepository(tmp_path / "git")
+    place = tmp_path if where == "." else where
+    result = tidegate("validate", place, "--repository", tmp_path / "git")
+    assert result.exit_code == 2
+    assert says in result.output
+
+
+def test_a_link_in_the_folder_is_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path, GOOD)
+    (root / "policies" / "passwords.yaml").symlink_to("/etc/passwd")
+    result = tidegate("validate", root)
+    assert result.exit_code == 1
+    assert "TG002" in result.output
+
+
+def test_diff_tells_policies_apart_and_exits_0_1_or_2(tmp_path: Path) -> None:
+    git = PolicyRepository(tmp_path / "git")
+    first = git.commit({"policies/shop/web.yaml": GOOD})
+    second = git.commit({"policies/shop/web.yaml": GOOD.replace('"80"', '"81"')})
+    broken = git.commit({"policies/shop/web.yaml": BAD})
+    at = ("--repository", git.path)
+    assert tidegate("diff", first, first, *at).exit_code == 0
+    changed = tidegate("diff", first, second, *at)
+    assert changed.exit_code == 1
+    assert "tcp/80" in changed.output
+    assert "tcp/81" in changed.output
+    assert tidegate("diff", first, second, *at, "-o", "json").exit_code == 1
+    assert tidegate("diff", second, broken, *at).exit_code == 2
+
+
+def test_status_without_a_reconciler_exits_2(tmp_path: Path) -> None:
+    result = tidegate("status", "--state-dir", tmp_path)
+    assert result.exit_code == 2
+    assert "no reconciler has run here" in result.output
+
+
+def test_acknowledge_wants_the_whole_hash(tmp_path: Path) -> None:
+    assert tidegate("acknowledge", "abc123", "--state-dir", tmp_path).exit_code == 2
+    assert tidegate("acknowledge", "a" * 40, "--state-dir", tmp_path).exit_code == 0
+
+
+def test_a_faulty_configuration_says_every_fault_and_exits_2(tmp_path: Path) -> None:
+    config = tmp_path / "reconciler.yaml"
+    config.write_text("keys: keys\nrepositry: {url: x}\n")
+    result = tidegate("run", "--config", config)
+    assert result.exit_code == 2
+    for word in ("repositry", '"inventory" is missing', '"repository" is missing'):
+        assert word in result.output
