@@ -1,0 +1,143 @@
+"""`tidegate explain`: the verdict on one flow, and the chain of rules behind it.
+
+Shell over the local disk. Exit codes: 0 allowed, 1 denied, 2 it could not be told.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+
+from netpolicy.errors import Place, StalledError, TransientError, render
+from netpolicy.evaluate import Flow
+from netpolicy.inventory import Inventory
+from netpolicy.inventory_file import decode_inventory
+from netpolicy.rules import Policy
+from reconciler import workspace
+from reconciler.explain.chain import Explanation, explain_flow
+from reconciler.explain.ends import resolve_ends
+from reconciler.explain.ports import parse_port
+from reconciler.explain.text import explanation_data, explanation_text
+from reconciler.judge import judge
+from reconciler.objects import ReadCache, read_policies
+from reconciler.objects.origin import origin_path
+from reconciler.objects.policy import PolicyObject
+
+ALLOWED: Final = 0
+DENIED: Final = 1
+CANNOT_TELL: Final = 2
+
+
+@click.command()
+@click.argument("source", metavar="FROM")
+@click.argument("destination", metavar="TO")
+@click.argument("port")
+@click.argument("where", default=".")
+@click.option(
+    "--inventory", "inventory_path", type=click.Path(path_type=Path),
+    help="Who is in the cluster: pods are then known by name and address.",
+)  # fmt: skip
+@click.option(
+    "--repository", type=click.Path(path_type=Path), default=Path(), show_default=True,
+    help="Where revisions are looked up.",
+)  # fmt: skip
+@click.option("--whole", is_flag=True, help="Also show rules that are far from matching.")
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text",
+    show_default=True, help="For people, or for machines.",
+)  # fmt: skip
+def explain(
+    *,
+    source: str,
+    destination: str,
+    port: str,
+    where: str,
+    inventory_path: Path | None,
+    repository: Path,
+    whole: bool,
+    form: str,
+) -> None:
+    """Say whether FROM may reach PORT of TO by the policies in WHERE (a folder or a revision), and why.
+
+    FROM and TO are NAMESPACE/POD or an address (with --inventory), an entity (world, host), or labels.
+    Exits 0 if allowed, 1 if denied, 2 if it cannot be told.
+
+    \b
+    Examples:
+      tidegate explain app=web,ns=shop app=db,ns=shop 5432
+      tidegate explain --inventory inventory.yaml shop/web-1 10.0.1.7 tcp/5432 HEAD
+      tidegate explain world app=web,ns=shop udp/53
+    """
+    try:
+        explanation = _explained(
+            source=source,
+            destination=destination,
+            port=port,
+            where=where,
+            inventory_path=inventory_path,
+            repository=repository,
+        )
+    except (StalledError, TransientError) as error:
+        click.echo(f"tidegate: {error}", err=True)
+        sys.exit(CANNOT_TELL)
+    if form == "json":
+        click.echo(json.dumps(explanation_data(explanation), indent=2))
+    else:
+        click.echo(explanation_text(explanation, whole=whole))
+    sys.exit(ALLOWED if explanation.decision.allowed else DENIED)
+
+
+def _explained(
+    *,
+    source: str,
+    destination: str,
+    port: str,
+    where: str,
+    inventory_path: Path | None,
+    repository: Path,
+) -> Explanation:
+    inventory = _inventory(inventory_path)
+    ends = resolve_ends(source, destination, inventory)
+    protocol, number = parse_port(port)
+    objects, policies = _policies(where, repository, inventory)
+    flow = Flow(source=ends[0].end, destination=ends[1].end, protocol=protocol, port=number)
+    written = {(policy.id, policy.index): policy for policy in objects}
+
+    def place(policy: Policy, origin: str) -> Place | None:
+        found = written.get((policy.id, policy.index))
+        return found.document.place(origin_path(found, origin)) if found else None
+
+    return explain_flow(policies, flow, ends=ends, where=place)
+
+
+def _policies(
+    where: str, repository: Path, inventory: Inventory | None
+) -> tuple[Sequence[PolicyObject], list[Policy]]:
+    """The policies as written and as compiled; a refused revision enforces nothing to explain."""
+    files = workspace.load(where, repository)
+    cache = ReadCache()
+    cluster = inventory.cluster if inventory else Inventory().cluster
+    verdict = judge(files.files, cluster=cluster, cache=cache, found=files.diagnostics)
+    if not verdict.accepted:
+        click.echo("\n\n".join(map(render, verdict.diagnostics)), err=True)
+        raise StalledError(f"{where} is refused, so it decides nothing; mend it first")
+    objects = read_policies(files.files, cache=cache).objects
+    return objects, [policy for unit in verdict.units for policy in unit.policies]
+
+
+def _inventory(path: Path | None) -> Inventory | None:
+    if path is None:
+        return None
+    try:
+        inventory, faults = decode_inventory(str(path), path.read_bytes())
+    except OSError as error:
+        raise StalledError(f"{path}: {error.strerror}") from error
+    if inventory is None:
+        click.echo("\n\n".join(map(render, faults)), err=True)
+        raise StalledError(f"{path}: not an inventory")
+    return inventory
