@@ -19,6 +19,7 @@ from cerberus import errors as cerberus_errors
 from netpolicy.document import Document, NodePath
 from netpolicy.errors import Diagnostic
 from reconciler.codes import fault
+from reconciler.objects.schema.quick import quick_check
 from reconciler.objects.schema.values import VALUE_CHECKS, ValueFault, nearest, shown
 
 Schema = dict[str, Any]
@@ -76,6 +77,8 @@ class _Validator(cerberus.Validator):  # type: ignore[misc]
 
     def _validate_holds(self, name: str, field: Any, value: Any) -> None:
         """{'type': 'string'}"""
+        if value is None:
+            return  # a field without a value is a fault already, or has nothing to hold
         for found in VALUE_CHECKS[name](value):
             self._error(field, _HOLDS, found)
 
@@ -90,9 +93,12 @@ class SchemaCheck:
     def __init__(self, schema: Schema) -> None:
         self._schema = schema
         self._validator = _Validator(schema, allow_unknown=False)
+        self._is_well_formed = quick_check(schema)
 
     def faults(self, document: Document) -> list[Diagnostic]:
         """Every fault of the document, or nothing if it has the right form."""
+        if self._is_well_formed(document.value):
+            return []
         if self._validator.validate(document.value, normalize=False):
             return []
         return [self._diagnose(document, error) for error in _leaves(self._validator._errors)]
