@@ -9,6 +9,8 @@ Holds always:
 2. An endpoint that no policy isolates in a direction is open in that direction.
 3. A flow passes only if the source's egress and the destination's ingress both let it pass.
 4. Replies are not judged here: they follow the flow that was.
+5. An allow that looks into requests is narrower than one that does not: beside a plain allow of the
+   same flow every request passes, though a proxy still sees it.
 """
 
 from __future__ import annotations
@@ -19,9 +21,11 @@ from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
-from netpolicy.l7 import Request
+from netpolicy.dns_names import name_matches
+from netpolicy.l7 import Request, request_passes, server_name_passes
 from netpolicy.labels import Labels
 from netpolicy.rules import (
+    LAST_PORT,
     Action,
     AuthMode,
     CidrBlock,
@@ -30,9 +34,11 @@ from netpolicy.rules import (
     Peers,
     Policy,
     PolicyId,
+    Ports,
     Protocol,
     Rule,
     RuleId,
+    ServicePeer,
 )
 
 
@@ -162,15 +168,40 @@ def block_contains(block: CidrBlock, address: IPv4Address | IPv6Address) -> bool
 
 
 def peers_match(peers: Peers | None, end: End) -> bool:
-    """True if the end is one of these peers. Blocks match the world only, never pods or nodes."""
+    """True if the end is one of these peers.
+
+    Blocks and DNS names match the world only, never pods or nodes.
+    """
     if peers is None:
         return True
     if any(selector.matches(end.labels) for selector in peers.selectors):
         return True
-    if not end.address or not end.labels.has_reserved("world"):
+    if any(_service_matches(wanted, given) for wanted in peers.services for given in end.services):
+        return True
+    if not end.labels.has_reserved("world"):
+        return False
+    if any(name_matches(wanted, name) for wanted in peers.fqdns for name in end.dns_names):
+        return True
+    if not end.address:
         return False
     address = ip_address(end.address)
     return any(block_contains(block, address) for block in peers.cidrs)
+
+
+def ports_match(ports: tuple[Ports, ...] | None, flow: Flow) -> bool:
+    """True if the flow goes to one of these ports; names are the destination pod's."""
+    return ports is None or any(
+        _is_named(wanted, flow) if wanted.name else wanted.contains(flow.protocol, flow.port)
+        for wanted in ports
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Match:
+    """A rule that matches a flow by peer and port."""
+
+    id: RuleId
+    rule: Rule
 
 
 def _judge(
@@ -178,19 +209,21 @@ def _judge(
 ) -> Side:
     egress = direction is Direction.EGRESS
     subject, peer = (flow.source, flow.destination)[:: 1 if egress else -1]
-    if not subject.is_endpoint:
+    if not (subject.is_endpoint or subject.is_node):
         return Side(outcome=Outcome.NOT_AN_ENDPOINT)
-    selecting = [policy for policy in policies if policy.subject.matches(subject.labels)]
+    selecting = [policy for policy in policies if _selects(policy, subject)]
     matched = [
-        (rule.action, RuleId(policy=policy.id, origin=rule.origin))
+        _Match(RuleId(policy=policy.id, origin=rule.origin), rule)
         for policy in selecting
         for rule in policy.rules
-        if _rule_matches(rule, direction, peer, flow)
+        if rule.direction is direction
+        and ports_match(rule.ports, flow)
+        and peers_match(rule.peers, peer)
     ]
-    if denying := _named(matched, Action.DENY):
-        return Side(outcome=Outcome.DENIED_BY_RULE, rules=denying)
-    if allowing := _named(matched, Action.ALLOW):
-        return Side(outcome=Outcome.ALLOWED, rules=allowing)
+    if denying := [match for match in matched if match.rule.action is Action.DENY]:
+        return Side(outcome=Outcome.DENIED_BY_RULE, rules=_names(denying))
+    if matched:
+        return _allowed(matched, flow)
     if admit_local_host and peer.labels.has_reserved("host"):
         return Side(outcome=Outcome.LOCAL_HOST)
     if isolating := _isolating(selecting, direction):
@@ -200,19 +233,80 @@ def _judge(
     return Side(outcome=Outcome.UNSELECTED)
 
 
-def _named(matched: list[tuple[Action, RuleId]], action: Action) -> tuple[RuleId, ...]:
-    return tuple(sorted({rule for kind, rule in matched if kind is action}))
+def _selects(policy: Policy, subject: End) -> bool:
+    return policy.selects_nodes == subject.is_node and policy.subject.matches(subject.labels)
+
+
+def _allowed(matched: list[_Match], flow: Flow) -> Side:
+    """What rules that allow the flow by peer and port say of what it carries."""
+    redirected = any(match.rule.redirects for match in matched)
+    passing = [match for match in matched if _content_passes([match.rule], flow)]
+    if not passing and _content_passes([match.rule for match in matched], flow):
+        passing = matched  # Each allows a part of the request, together all of it.
+    return Side(
+        outcome=Outcome.ALLOWED if passing else Outcome.DENIED_BY_REQUEST,
+        rules=_names(passing or matched),
+        redirected=redirected,
+        authentication=authentication_of((match.rule for match in matched), flow),
+    )
+
+
+def _content_passes(rules: list[Rule], flow: Flow) -> bool:
+    """True if the rules, taken together, let pass what is known of the flow's content."""
+    named = [
+        rule
+        for rule in rules
+        if rule.server_names is None
+        or flow.server_name is None
+        or server_name_passes(rule.server_names, flow.server_name)
+    ]
+    asked = [rule.l7 for rule in named if rule.l7 is not None]
+    if flow.request is None or len(asked) < len(named):
+        return bool(named)
+    return request_passes(asked, flow.request)
+
+
+def authentication_of(rules: Iterable[Rule], flow: Flow) -> AuthMode | None:
+    """What the allowing rules that match a flow ask for together.
+
+    The narrowest rule that says anything decides; of equally narrow ones the strictest.
+    """
+    saying = [
+        (-_breadth(rule, flow), list(AuthMode).index(rule.authentication), rule.authentication)
+        for rule in rules
+        if rule.authentication is not None
+    ]
+    decided = max(saying)[-1] if saying else None
+    return None if decided is AuthMode.DISABLED else decided
+
+
+def _breadth(rule: Rule, flow: Flow) -> int:
+    """How many ports the rule covers around the flow's."""
+    if rule.ports is None:
+        return len(Protocol) * (LAST_PORT + 1)
+    return min(
+        1 if ports.name else ports.last - ports.first + 1
+        for ports in rule.ports
+        if ports_match((ports,), flow)
+    )
+
+
+def _is_named(ports: Ports, flow: Flow) -> bool:
+    given = NamedPort(name=ports.name, protocol=flow.protocol, port=flow.port)
+    return ports.protocol is flow.protocol and given in flow.destination.named_ports
+
+
+def _service_matches(wanted: ServicePeer, given: Service) -> bool:
+    if wanted.namespace and wanted.namespace != given.namespace:
+        return False
+    if wanted.name:
+        return wanted.name == given.name
+    return wanted.selector is not None and wanted.selector.matches(given.labels)
+
+
+def _names(matched: list[_Match]) -> tuple[RuleId, ...]:
+    return tuple(sorted({match.id for match in matched}))
 
 
 def _isolating(policies: list[Policy], direction: Direction) -> tuple[PolicyId, ...]:
     return tuple(sorted({policy.id for policy in policies if direction in policy.default_deny}))
-
-
-def _rule_matches(rule: Rule, direction: Direction, peer: End, flow: Flow) -> bool:
-    if rule.direction is not direction:
-        return False
-    if rule.ports is not None and not any(
-        ports.contains(flow.protocol, flow.port) for ports in rule.ports
-    ):
-        return False
-    return peers_match(rule.peers, peer)
