@@ -6,7 +6,15 @@ import pytest
 
 from netpolicy.rules import Direction
 from nodeagent.plan.model import identity_of, judge
-from tests.support.cases import REASONS, Case, Probe, deciding_side, load_cases
+from tests.support.cases import (
+    REASONS,
+    Case,
+    Probe,
+    asked_of_both,
+    deciding_side,
+    load_cases,
+    load_planned_cases,
+)
 
 CASES = load_cases()
 
@@ -21,9 +29,13 @@ def test_the_evaluator_says_what_the_case_says(case: Case) -> None:
             assert REASONS[side.outcome] == probe.reason, f"{probe}: {decision}"
         if probe.by is not None:
             assert tuple(map(str, side.rules)) == probe.by, f"{probe}: {decision}"
+        if probe.redirected is not None:
+            assert decision.redirected == probe.redirected, f"{probe}: {decision}"
+        if probe.auth:
+            assert asked_of_both(decision) == probe.auth, f"{probe}: {decision}"
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", load_planned_cases(), ids=lambda case: case.name)
 def test_the_maps_say_what_the_case_says(case: Case) -> None:
     for probe in case.probes:
         sides = _model_sides(case, probe)

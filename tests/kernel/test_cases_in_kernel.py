@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cases import Case, load_cases
+from tests.support.cases import Case, load_planned_cases
 from tests.support.kernel_engine import KernelEngine, kernel_engine
 
 pytestmark = pytest.mark.kernel
@@ -18,7 +18,7 @@ def engine() -> Iterator[KernelEngine]:
         yield fresh
 
 
-@pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", load_planned_cases(), ids=lambda case: case.name)
 def test_the_kernel_says_what_the_case_says(engine: KernelEngine, case: Case) -> None:
     planned = case.planned
     engine.load(planned.generation, planned.addresses, planned.endpoints)

@@ -4,10 +4,14 @@ A file is a list of cases: `why`, `pods`, `policies`, `probes`, and where needed
 labels) and `host_admitted` (false turns the local host's standing leave off). Policies are whole objects, or
 in short {name, namespace, …fields of spec}, by default a CiliumNetworkPolicy that selects every pod.
 `field: name.yaml` takes the policies from a file of tests/cases/field instead, as it stands.
+A pod has `namespace`, `labels`, `account`, and `ports` by name ({web: tcp/80}). `names` are the DNS names
+of addresses of the world; `services` are {name: {namespace, labels, pods}}.
 
 A probe: {from, to, port: tcp/80 | icmp/8, expect: allow | deny}, and where it matters `family: 6`,
 `reason` (see REASONS) and `by`, the rules or policies that decide. Ends are pods, `host`, `remote-node`,
-or an address of the world.
+or an address of the world. What the flow carries: `http: GET /path` with `host` and `headers`, `dns: name`,
+`kafka: {api_key, api_version, client_id, topics}`, `sni: name`. `redirected` says whether a proxy sees the
+flow, `auth` what both ends must prove first (`none`: nothing).
 """
 
 from __future__ import annotations
@@ -20,13 +24,24 @@ from typing import Any
 
 import yaml
 
+from netpolicy.capabilities import BASELINE, needed
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import has_errors, render
-from netpolicy.evaluate import Decision, End, Flow, Outcome, Side, evaluate
+from netpolicy.evaluate import (
+    Decision,
+    End,
+    Flow,
+    NamedPort,
+    Outcome,
+    Service,
+    Side,
+    evaluate,
+)
 from netpolicy.identity import number_identities, pod_labels
 from netpolicy.inventory import AddressEntry
-from netpolicy.labels import Labels
-from netpolicy.rules import Policy, Protocol
+from netpolicy.l7 import DnsQuery, HttpRequest, KafkaRequest, Request
+from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
+from netpolicy.rules import AuthMode, Policy, Protocol
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
@@ -48,9 +63,18 @@ REASONS = {
     Outcome.LOCAL_HOST: "local-host",
     Outcome.DENIED_BY_RULE: "denied-by-rule",
     Outcome.DENIED_BY_DEFAULT: "no-rule",
+    Outcome.DENIED_BY_REQUEST: "denied-by-request",
 }
-_CASE_FIELDS = {"why", "pods", "namespaces", "policies", "field", "probes", "host_admitted"}
-_PROBE_FIELDS = {"from", "to", "port", "family", "expect", "reason", "by"}
+PLANNED_CAPABILITIES = BASELINE
+"""What the agent's plan, and so the map model and the kernel, can judge."""
+
+_CASE_FIELDS = {
+    "why", "pods", "namespaces", "policies", "field", "probes", "host_admitted", "names", "services",
+}  # fmt: skip
+_PROBE_FIELDS = {
+    "from", "to", "port", "family", "expect", "reason", "by",
+    "http", "host", "headers", "dns", "kafka", "sni", "redirected", "auth",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,9 +89,14 @@ class Probe:
     allowed: bool
     reason: str | None
     by: tuple[str, ...] | None
+    request: Request | None = None
+    server_name: str | None = None
+    redirected: bool | None = None
+    auth: str | None = None
 
     def __str__(self) -> str:
-        return f"{self.source} → {self.destination} {self.protocol.word}/{self.port}"
+        carried = f" {self.request}" if self.request else ""
+        return f"{self.source} → {self.destination} {self.protocol.word}/{self.port}{carried}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +107,8 @@ class CasePod:
     labels: Labels
     namespace: str
     addresses: tuple[str, str]
+    named_ports: tuple[NamedPort, ...] = ()
+    services: tuple[Service, ...] = ()
 
 
 class Case:
@@ -91,6 +122,7 @@ class Case:
         self.name = f"{path.stem}: {self.why}"
         self.host_admitted: bool = data.get("host_admitted", True)
         self.pods = _pods(data)
+        self._names: dict[str, list[str]] = data.get("names", {})
         self.probes = tuple(map(_probe, data["probes"]))
         self._data = data
 
@@ -134,19 +166,36 @@ class Case:
             destination=self._end(destination),
             protocol=probe.protocol,
             port=probe.port,
+            request=probe.request,
+            server_name=probe.server_name,
         )
         return evaluate(self.policies, flow, admit_local_host=self.host_admitted)
 
     def _end(self, address: str) -> End:
         for pod in self.pods:
             if address in pod.addresses:
-                return End(labels=pod.labels, address=address)
+                return End(
+                    labels=pod.labels,
+                    address=address,
+                    named_ports=pod.named_ports,
+                    services=pod.services,
+                )
         for name, addresses in NODES.items():
             if address in addresses:
                 labels = RESERVED_LABELS[NODE_IDENTITIES[name]]
                 return End(labels=labels, address=address, is_endpoint=False)
         world = ReservedIdentity.WORLD_IPV6 if ":" in address else ReservedIdentity.WORLD_IPV4
-        return End(labels=RESERVED_LABELS[world], address=address, is_endpoint=False)
+        return End(
+            labels=RESERVED_LABELS[world],
+            address=address,
+            is_endpoint=False,
+            dns_names=tuple(self._names.get(address, ())),
+        )
+
+    @property
+    def is_planned(self) -> bool:
+        """True if the agent's plan can hold the case's policies."""
+        return set(needed(self.policies)) <= PLANNED_CAPABILITIES
 
     @cached_property
     def planned(self) -> PlannedCase:
@@ -208,6 +257,11 @@ def load_cases() -> list[Case]:
     ]
 
 
+def load_planned_cases() -> list[Case]:
+    """The cases that the map model and the kernel can judge as well."""
+    return [case for case in load_cases() if case.is_planned]
+
+
 def deciding_side(decision: Decision) -> Side:
     """The side that refuses; of two that pass, the one with something to say."""
     for side in (decision.egress, decision.ingress):
@@ -234,28 +288,72 @@ def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
             ),
             namespace=pod["namespace"],
             addresses=(f"10.0.0.{index + 10}", f"fd00::{index + 10:x}"),
+            named_ports=tuple(
+                NamedPort(name=port, protocol=protocol, port=number)
+                for port, text in pod.get("ports", {}).items()
+                for protocol, number in [_protocol_and_port(text)]
+            ),
+            services=tuple(
+                Service(namespace=s["namespace"], name=service, labels=_service_labels(s))
+                for service, s in data.get("services", {}).items()
+                if name in s["pods"]
+            ),
         )
         for index, (name, pod) in enumerate(data["pods"].items())
     )
 
 
+def _service_labels(service: dict[str, Any]) -> Labels:
+    labels = service.get("labels", {})
+    return Labels(Label(KUBERNETES_SOURCE, key, value) for key, value in labels.items())
+
+
+def _protocol_and_port(text: str) -> tuple[Protocol, int]:
+    protocol, _, port = text.partition("/")
+    return Protocol[protocol.upper()], int(port)
+
+
+def _request(data: dict[str, Any]) -> Request | None:
+    if "http" in data:
+        method, _, path = data["http"].partition(" ")
+        headers = tuple(data.get("headers", {}).items())
+        return HttpRequest(method=method, path=path, host=data.get("host", ""), headers=headers)
+    if "dns" in data:
+        return DnsQuery(name=data["dns"])
+    if "kafka" in data:
+        fields = data["kafka"]
+        return KafkaRequest(**{**fields, "topics": tuple(fields.get("topics", ()))})
+    return None
+
+
 def _probe(data: dict[str, Any]) -> Probe:
     if unknown := set(data) - _PROBE_FIELDS:
         raise ValueError(f"not fields of a probe: {unknown}")
-    protocol, _, port = data["port"].partition("/")
-    is_v6 = data.get("family") == 6 or protocol == "icmpv6"
+    protocol, port = _protocol_and_port(data["port"])
+    is_v6 = data.get("family") == 6 or protocol is Protocol.ICMPV6
     is_v6 = is_v6 or any(":" in data[end] for end in ("from", "to"))
     by = data.get("by")
     return Probe(
         source=data["from"],
         destination=data["to"],
-        protocol=Protocol[protocol.upper()],
-        port=int(port),
+        protocol=protocol,
+        port=port,
         family=6 if is_v6 else 4,
         allowed={"allow": True, "deny": False}[data["expect"]],
         reason=data.get("reason"),
         by=None if by is None else tuple([by] if isinstance(by, str) else by),
+        request=_request(data),
+        server_name=data.get("sni"),
+        redirected=data.get("redirected"),
+        auth=data.get("auth"),
     )
+
+
+def asked_of_both(decision: Decision) -> str:
+    """The authentication that the flow needs, on either side; `none` if it needs none."""
+    modes = {decision.egress.authentication, decision.ingress.authentication}
+    asked = sorted(mode.value for mode in modes - {None, AuthMode.DISABLED} if mode)
+    return asked[0] if asked else "none"
 
 
 def _whole(policy: dict[str, Any]) -> dict[str, Any]:
