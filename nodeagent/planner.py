@@ -23,7 +23,7 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
-from netpolicy.errors import StalledError
+from netpolicy.errors import RejectedBundle, StalledError
 from netpolicy.inventory import AddressEntry
 from nodeagent.datapath import DatapathError, GenerationLabel
 from nodeagent.endpoints.local_pods import LocalView
@@ -113,7 +113,7 @@ class Planner:
                 async with self._lock:
                     await self._replan(self._known)
                 failures = 0
-            except (DatapathError, StalledError) as error:
+            except (DatapathError, StalledError, RejectedBundle) as error:
                 self._note_failure(error)
                 delay = RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]
                 failures += 1
@@ -125,7 +125,7 @@ class Planner:
         async with self._lock:
             try:
                 plan = await self._replan(replace(self._known, bundle=bundle))
-            except (DatapathError, StalledError) as error:
+            except (DatapathError, StalledError, RejectedBundle) as error:
                 self._note_failure(error)
                 self._changed.set()
                 raise
@@ -246,8 +246,8 @@ class Planner:
             milliseconds=round(seconds * 1000, 1),
         )
 
-    def _note_failure(self, error: DatapathError | StalledError) -> None:
-        reason = error.reason if isinstance(error, StalledError) else "DatapathFailed"
+    def _note_failure(self, error: DatapathError | StalledError | RejectedBundle) -> None:
+        reason = "DatapathFailed" if isinstance(error, DatapathError) else error.reason
         self.status = replace(self.status, error=str(error), reason=reason)
         log.error(PLAN_FAILED, reason=reason, error=str(error))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
 
 from netpolicy.bundle import Bundle
 from netpolicy.errors import StalledError
@@ -18,9 +17,8 @@ from netpolicy.version import VERSION
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import GenerationLabel
+from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
-
-CAPABILITIES: Final = ("l3l4",)
 
 
 def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Bundle | None:
@@ -58,7 +56,7 @@ def receive_config(config: AgentConfig) -> ReceiveConfig:
         root=reconciler.trust_root,
         state_dir=config.state_dir,
         agent_version=VERSION,
-        capabilities=CAPABILITIES,
+        capabilities=tuple(sorted(CAPABILITIES)),
     )
 
 

@@ -21,6 +21,7 @@ from netpolicy.labels import Labels
 from netpolicy.rules import Policy
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
+from nodeagent.plan.enforceable import refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 
 
@@ -70,7 +71,11 @@ class NodePlan:
 
 
 def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -> NodePlan:
-    """Plan the node. `kept` are the numbers of the plan before, so that they stay."""
+    """Plan the node. `kept` are the numbers of the plan before, so that they stay.
+
+    Raises RejectedBundle for policies that this agent cannot enforce, StalledError for too many.
+    """
+    refuse_unenforceable(inputs.policies)
     owners = _owners(inputs)
     entries = tuple(owners.values())
     numbers = number_identities(wanted_labels(inputs.policies, entries), kept=kept)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from netpolicy.bundle import Bundle
+from netpolicy.errors import RejectedBundle
 from nodeagent.receive.store import BundleStore, HeldBundle
 
 log = structlog.get_logger()
@@ -55,7 +56,7 @@ class Installer:
         self.applied: Applied | None = None
 
     async def install(self, fetched: HeldBundle) -> None:
-        """Raises ApplyError or OSError: then the last good bundle is what it was."""
+        """Raises ApplyError, RejectedBundle or OSError: then the last good bundle is what it was."""
         await self._carry_through(self._install(fetched))
 
     async def reinstate(self) -> None:
@@ -82,6 +83,8 @@ class Installer:
     async def _put_in_force(self, bundle: Bundle) -> None:
         try:
             generation = await self._apply(bundle)
+        except RejectedBundle:
+            raise
         except Exception as error:
             raise ApplyError(f"{type(error).__name__}: {error}") from error
         self.applied = Applied(

@@ -1,0 +1,40 @@
+"""What this agent's kernel side can enforce; a bundle that needs more is refused whole.
+
+In:   the policies of a bundle
+Out:  nothing, or RejectedBundle naming what cannot be enforced and for which rules
+Pure.
+
+Holds always:
+1. No rule is loaded in part: what it asks for is enforced, or the bundle that holds it is not taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from netpolicy.capabilities import Capability, needed
+from netpolicy.errors import RejectedBundle
+from netpolicy.rules import Policy
+
+CAPABILITIES: Final = frozenset({Capability.L4})
+"""What agents of this version announce, and what their plans can hold."""
+
+UNSUPPORTED_RULE: Final = "UnsupportedRule"
+_NAMED: Final = 3
+
+
+def refuse_unenforceable(policies: Iterable[Policy]) -> None:
+    """Raise RejectedBundle if any policy asks for what this agent cannot do."""
+    lacking = {
+        capability: rules
+        for capability, rules in needed(policies).items()
+        if capability not in CAPABILITIES
+    }
+    if not lacking:
+        return
+    parts = []
+    for capability, rules in lacking.items():
+        others = f" and {len(rules) - _NAMED} more" if len(rules) > _NAMED else ""
+        parts.append(f"{capability} ({', '.join(map(str, rules[:_NAMED]))}{others})")
+    raise RejectedBundle(f"this agent cannot enforce: {'; '.join(parts)}", reason=UNSUPPORTED_RULE)
