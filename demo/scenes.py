@@ -130,7 +130,7 @@ def broken_commit(stage: Stage) -> None:
     screen.scene("e", "A commit with a broken policy is refused, and nothing changes")
     before = _enforced_digests(stage)
     broken = template_file(GATEWAY).replace("fromEndpoints", "fromEndpoint", 1)
-    broken = re.sub(r'port: "80"', 'port: "8O"', broken, count=1)
+    broken = re.sub(r'port: "80"', 'port: "800080"', broken, count=1)
     with screen.step("commit and push: Let the frontend in again (with two slips)"):
         stage.story.broken = stage.author.publish("Let the frontend in again", {GATEWAY: broken})
     with screen.step("the reconciler judges it"):
@@ -146,7 +146,7 @@ def broken_commit(stage: Stage) -> None:
 
 
 def _check_faults(stage: Stage, faults: list[Diagnostic], lines: list[str]) -> None:
-    for slip in ("fromEndpoint:", '"8O"'):
+    for slip in ("fromEndpoint:", '"800080"'):
         line = next(number for number, text in enumerate(lines, 1) if slip in text)
         stage.screen.check(
             f"{GATEWAY}:{line} is named, with the line itself, why, and a fix",
