@@ -18,6 +18,7 @@ NAMES: Final = {
     "connect": "benchmarks.connect",
     "flip": "benchmarks.flip",
     "compile": "benchmarks.compiling",
+    "judge": "benchmarks.judging",
     "push": "benchmarks.push",
 }
 KERNEL: Final = frozenset({"datapath", "connect", "flip"})

@@ -66,6 +66,10 @@ class Labels:
         """The value under a key, from that source or (`any`) from the first that has it."""
         return self._by_key.get((source, key))
 
+    def lookups(self) -> Iterable[tuple[tuple[str, str], str]]:
+        """Everything that `get` answers: ((source or `any`, key), value)."""
+        return self._by_key.items()
+
     def has_reserved(self, name: str) -> bool:
         """True if this is a reserved identity such as `world` or `host`."""
         return (RESERVED_SOURCE, name) in self._by_key

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 
 from netpolicy.errors import Diagnostic
 from netpolicy.inventory import Inventory, labels_of
+from netpolicy.label_index import LabelIndex
 from netpolicy.labels import (
     ANY_SOURCE,
     KUBERNETES_SOURCE,
     NAMESPACE_KEY,
     RESERVED_SOURCE,
-    Labels,
     Operator,
     Selector,
 )
@@ -45,19 +45,15 @@ def check_selectors(
 
 def pod_matcher(inventory: Inventory) -> MatchesAPod:
     """Say whether any pod of the inventory matches a selector; each selector is tried once."""
-    label_sets = frozenset(labels_of(inventory, pod) for pod in inventory.pods)
+    index = LabelIndex(labels_of(inventory, pod) for pod in inventory.pods)
     known: dict[Selector, bool] = {}
 
     def matches_a_pod(selector: Selector) -> bool:
         if selector not in known:
-            known[selector] = _any_matches(selector, label_sets)
+            known[selector] = index.matches_any(selector)
         return known[selector]
 
     return matches_a_pod
-
-
-def _any_matches(selector: Selector, label_sets: Iterable[Labels]) -> bool:
-    return any(selector.matches(labels) for labels in label_sets)
 
 
 def _selectors(policy: PolicyObject, cluster: str) -> Iterator[tuple[LabelSelector, Selector]]:
