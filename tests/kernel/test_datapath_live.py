@@ -169,8 +169,8 @@ def test_the_agents_death_and_return_changes_nothing_for_a_connection(pods: Pods
 @pytest.mark.slow
 def test_no_packet_is_judged_by_a_mixture_of_two_generations(pods: Pods) -> None:
     """Each generation allows one port and names it by its cookie: an allowed datagram's event must
-    bear the cookie of the very revision it was judged under, and no datagram that all
-    generations allow may be lost."""
+    bear the cookie of the very revision it was judged under, and no datagram, which all
+    generations allow, may be refused."""
     cookies: dict[int, int] = {}
     reader = pods.datapath.events()
     server = pods.within("server", lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
