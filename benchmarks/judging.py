@@ -20,8 +20,7 @@ from typing import Final
 from benchmarks.report import Result
 from netpolicy.inventory import Inventory, Node, Pod
 from reconciler.files import SourceFile
-from reconciler.judge import Verdict, judge
-from reconciler.objects import ReadCache
+from reconciler.judge import JudgeCache, Verdict, judge
 
 SIZES: Final = (1_000, 10_000, 50_000)
 TARGET_SIZE: Final = 10_000
@@ -92,7 +91,7 @@ def _results(size: int, measured: dict[str, float]) -> list[Result]:
 def measure(size: int) -> dict[str, float]:
     """What judging that many policies beside that many pods costs in this process."""
     files = [_file(number, size) for number in range(size)]
-    inventory, cache = _inventory(size), ReadCache()
+    inventory, cache = _inventory(size), JudgeCache()
     before = _peak_mib()
     measured = {"first judgement": _timed(files, inventory, cache)}
     files[0] = _file(0, size, port=8081)
@@ -101,7 +100,7 @@ def measure(size: int) -> dict[str, float]:
     return measured | {"memory before": before, "peak memory": _peak_mib()}
 
 
-def _timed(files: list[SourceFile], inventory: Inventory, cache: ReadCache) -> float:
+def _timed(files: list[SourceFile], inventory: Inventory, cache: JudgeCache) -> float:
     begun = time.perf_counter()
     verdict = judge(files, inventory=inventory, cache=cache)
     taken = time.perf_counter() - begun

@@ -27,8 +27,7 @@ from reconciler import conditions
 from reconciler.cluster import watch_inventory
 from reconciler.config import ReconcilerConfig
 from reconciler.fleet_watch import FleetWatch
-from reconciler.judge import Verdict, judge
-from reconciler.objects import ReadCache
+from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
@@ -51,7 +50,7 @@ class Reconciler:
         self._fleet = FleetWatch(self._database, changed=self._check_fleet)
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(self._database, config.keys, self._push)
-        self._cache = ReadCache()
+        self._cache = JudgeCache()
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
         self._judged = ""

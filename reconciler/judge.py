@@ -2,7 +2,7 @@
 
 In:   SourceFile values of one commit, the settings beside them, what is known of the cluster
 Out:  Verdict: units and diagnostics
-Pure (the read cache only saves work). Joins objects → validate → compile.
+Pure (the cache only saves work). Joins objects → validate → compile.
 
 Holds always:
 1. A revision with one error has no units: it is applied whole or not at all.
@@ -17,15 +17,25 @@ from typing import Final
 
 from netpolicy.errors import Diagnostic, Place, Severity, has_errors
 from netpolicy.inventory import Inventory
-from netpolicy.rules import Unit
+from netpolicy.rules import Policy, Unit
 from reconciler.codes import CODES
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import ReadCache, read_policies
+from reconciler.objects.memo import PolicyMemo
 from reconciler.settings import Settings, read_settings
-from reconciler.validate import ValidationContext, validate
+from reconciler.validate import ValidationContext, ValidationMemo, validate
 
 REMOVES_EVERY_POLICY: Final = "TG401"
+
+
+class JudgeCache:
+    """What the last revisions held and meant: saves the work of files that stay the same."""
+
+    def __init__(self) -> None:
+        self.readings = ReadCache()
+        self.validated = ValidationMemo()
+        self.compiled: PolicyMemo[Policy] = PolicyMemo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +65,7 @@ def judge(
     *,
     cluster: str = "default",
     inventory: Inventory | None = None,
-    cache: ReadCache | None = None,
+    cache: JudgeCache | None = None,
     had_policies: bool = False,
     found: Sequence[Diagnostic] = (),
 ) -> Verdict:
@@ -64,18 +74,19 @@ def judge(
     `found` are faults that the source itself met; `had_policies` says that the enforced revision
     has policies, so that a revision without any needs the author's explicit word.
     """
-    files = tuple(files)
+    files, cache = tuple(files), cache or JudgeCache()
     settings, settings_faults = read_settings(files)
-    reading = read_policies(files, cache=cache)
+    reading = read_policies(files, cache=cache.readings)
     context = ValidationContext(ownership=settings.ownership, inventory=inventory)
     diagnostics = [*found, *settings_faults, *reading.diagnostics]
-    diagnostics += validate(reading.objects, context=context)
+    diagnostics += validate(reading.objects, context=context, memo=cache.validated)
     if had_policies and not reading.objects and not has_errors(diagnostics):
         diagnostics += _removal_fault(settings)
     ordered = tuple(sorted(set(diagnostics), key=lambda diagnostic: diagnostic.sort_key))
     if has_errors(ordered):
         return Verdict(units=(), diagnostics=ordered)
-    return Verdict(units=compile_policies(reading.objects, cluster=cluster), diagnostics=ordered)
+    units = compile_policies(reading.objects, cluster=cluster, memo=cache.compiled)
+    return Verdict(units=units, diagnostics=ordered)
 
 
 def _removal_fault(settings: Settings) -> list[Diagnostic]:

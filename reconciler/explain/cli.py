@@ -23,8 +23,8 @@ from reconciler.explain.chain import Explanation, explain_flow
 from reconciler.explain.ends import resolve_ends
 from reconciler.explain.ports import parse_port
 from reconciler.explain.text import explanation_data, explanation_text
-from reconciler.judge import judge
-from reconciler.objects import ReadCache, read_policies
+from reconciler.judge import JudgeCache, judge
+from reconciler.objects import read_policies
 from reconciler.objects.origin import origin_path
 from reconciler.objects.policy import PolicyObject
 
@@ -120,13 +120,13 @@ def _policies(
 ) -> tuple[Sequence[PolicyObject], list[Policy]]:
     """The policies as written and as compiled; a refused revision enforces nothing to explain."""
     files = workspace.load(where, repository)
-    cache = ReadCache()
+    cache = JudgeCache()
     cluster = inventory.cluster if inventory else Inventory().cluster
     verdict = judge(files.files, cluster=cluster, cache=cache, found=files.diagnostics)
     if not verdict.accepted:
         click.echo("\n\n".join(map(render, verdict.diagnostics)), err=True)
         raise StalledError(f"{where} is refused, so it decides nothing; mend it first")
-    objects = read_policies(files.files, cache=cache).objects
+    objects = read_policies(files.files, cache=cache.readings).objects
     return objects, [policy for unit in verdict.units for policy in unit.policies]
 
 

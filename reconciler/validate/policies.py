@@ -2,7 +2,7 @@
 
 In:   PolicyObject values, ValidationContext
 Out:  diagnostics: errors refuse the revision, warnings are shown
-Pure. One check in each file beside this one.
+Pure; the memo only saves work. One check in each file beside this one.
 
 Holds always:
 1. All faults of all policies are found in one pass.
@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from netpolicy.errors import Diagnostic
+from reconciler.objects.memo import PolicyMemo
 from reconciler.objects.policy import PolicyObject
 from reconciler.validate.blocks import check_blocks
 from reconciler.validate.context import ValidationContext
@@ -25,32 +26,58 @@ from reconciler.validate.sections import check_sections
 from reconciler.validate.selectors import MatchesAPod, check_selectors, pod_matcher
 
 
+class ValidationMemo:
+    """What was found of each policy in the last pass: by itself, and in its context."""
+
+    def __init__(self) -> None:
+        self.by_itself: PolicyMemo[tuple[Diagnostic, ...]] = PolicyMemo()
+        self.in_context: PolicyMemo[tuple[Diagnostic, ...]] = PolicyMemo()
+
+
 def validate(
-    objects: Iterable[PolicyObject], *, context: ValidationContext | None = None
+    objects: Iterable[PolicyObject],
+    *,
+    context: ValidationContext | None = None,
+    memo: ValidationMemo | None = None,
 ) -> list[Diagnostic]:
     """Every fault and warning of a set of policies, in the order an editor would list them."""
-    context = context or ValidationContext()
+    context, memo = context or ValidationContext(), memo or ValidationMemo()
     policies = tuple(objects)
     inventory = context.inventory
     matches_a_pod = pod_matcher(inventory) if inventory and inventory.pods else None
     cluster = inventory.cluster if inventory else ""
+
+    def check_in_context(policy: PolicyObject) -> tuple[Diagnostic, ...]:
+        return tuple(_check_in_context(policy, context, matches_a_pod, cluster))
+
     found = list(check_duplicates(policies))
-    for policy in policies:
-        found += _check_policy(policy, context, matches_a_pod, cluster)
+    for diagnostics in memo.by_itself.of_each(policies, _check_by_itself):
+        found += diagnostics
+    for diagnostics in memo.in_context.of_each(policies, check_in_context, context=context):
+        found += diagnostics
     return sorted(found, key=lambda diagnostic: diagnostic.sort_key)
 
 
-def _check_policy(
-    policy: PolicyObject,
-    context: ValidationContext,
-    matches_a_pod: MatchesAPod | None,
-    cluster: str,
-) -> Iterator[Diagnostic]:
-    yield from check_namespace(policy, context.ownership)
+def _check_by_itself(policy: PolicyObject) -> tuple[Diagnostic, ...]:
+    """What the policy's text alone tells: it is found once for a file that stays the same."""
+    return tuple(_faults(policy))
+
+
+def _faults(policy: PolicyObject) -> Iterator[Diagnostic]:
     yield from check_sections(policy)
-    yield from check_selectors(policy, matches_a_pod, cluster)
     for section in policy.sections:
         for rule in section.rules:
             yield from check_peers(policy, rule)
             yield from check_blocks(policy, rule)
             yield from check_ports(policy, rule)
+
+
+def _check_in_context(
+    policy: PolicyObject,
+    context: ValidationContext,
+    matches_a_pod: MatchesAPod | None,
+    cluster: str,
+) -> Iterator[Diagnostic]:
+    """What depends on the repository's settings and on who is in the cluster."""
+    yield from check_namespace(policy, context.ownership)
+    yield from check_selectors(policy, matches_a_pod, cluster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 
 from netpolicy.errors import Diagnostic
 from netpolicy.inventory import Inventory, labels_of
@@ -45,12 +46,16 @@ def check_selectors(
 
 def pod_matcher(inventory: Inventory) -> MatchesAPod:
     """Say whether any pod of the inventory matches a selector; each selector is tried once."""
-    index = LabelIndex(labels_of(inventory, pod) for pod in inventory.pods)
     known: dict[Selector, bool] = {}
+
+    @cache
+    def index() -> LabelIndex:
+        """Made when it is first needed: a revision may change no policy that it would judge."""
+        return LabelIndex(labels_of(inventory, pod) for pod in inventory.pods)
 
     def matches_a_pod(selector: Selector) -> bool:
         if selector not in known:
-            known[selector] = index.matches_any(selector)
+            known[selector] = index().matches_any(selector)
         return known[selector]
 
     return matches_a_pod
