@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import structlog
 
+from netpolicy.capabilities import BASELINE
 from netpolicy.errors import TransientError
 from reconciler.push import Ack, Hello
 from reconciler.state import fleet
@@ -38,11 +39,22 @@ class FleetWatch:
             for record in records
         )
 
+    def capabilities(self, nodes: frozenset[str]) -> dict[str, frozenset[str]]:
+        """What each of these nodes can enforce; of one never heard, the baseline."""
+        heard = {node: self._last(node).capabilities.split() for node in nodes}
+        return {node: frozenset(words) or BASELINE for node, words in heard.items()}
+
     def agent_connected(self, node: str, hello: Hello) -> None:
         """An agent opened its stream and says what it holds."""
         log.info("agent_connected", node=node, sequence=hello.sequence)
         self._remember(
-            replace(self._last(node), connected=True, sequence=hello.sequence, digest=hello.digest)
+            replace(
+                self._last(node),
+                connected=True,
+                sequence=hello.sequence,
+                digest=hello.digest,
+                capabilities=" ".join(sorted(hello.capabilities)),
+            )
         )
 
     def agent_disconnected(self, node: str) -> None:
@@ -58,9 +70,10 @@ class FleetWatch:
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)
         self._remember(
-            fleet.AgentRecord(
-                node=node,
+            replace(
+                self._last(node),
                 connected=True,
+                error="",
                 sequence=ack.sequence,
                 digest=ack.digest,
                 generation_digest=ack.generation_digest,

@@ -46,7 +46,8 @@ CREATE TABLE rollout (
 );
 CREATE TABLE agent (
     node TEXT PRIMARY KEY, connected INTEGER NOT NULL, sequence INTEGER NOT NULL,
-    digest TEXT NOT NULL, generation_digest TEXT NOT NULL, error TEXT NOT NULL, changed_at REAL NOT NULL
+    digest TEXT NOT NULL, generation_digest TEXT NOT NULL, error TEXT NOT NULL, changed_at REAL NOT NULL,
+    capabilities TEXT NOT NULL
 );
 CREATE TABLE condition (
     type TEXT PRIMARY KEY, status INTEGER NOT NULL, reason TEXT NOT NULL, message TEXT NOT NULL,

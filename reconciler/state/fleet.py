@@ -6,7 +6,7 @@ Shell over the state database.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 
 from netpolicy.status import Condition, ConditionType
 from reconciler.state.database import Database
@@ -14,7 +14,10 @@ from reconciler.state.database import Database
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentRecord:
-    """The last word of one node's agent. `error` is empty when it enforces `sequence`."""
+    """The last word of one node's agent. `error` is empty when it enforces `sequence`.
+
+    `capabilities`: what it says it can enforce, words parted by spaces.
+    """
 
     node: str
     connected: bool = False
@@ -23,12 +26,13 @@ class AgentRecord:
     generation_digest: str = ""
     error: str = ""
     changed_at: float = 0.0
+    capabilities: str = ""
 
 
 def save_agent(database: Database, record: AgentRecord) -> None:
     """Store the last word of an agent."""
     with database.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?)", astuple(record))
+        db.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(record))
 
 
 def disconnect_agents(database: Database) -> None:
@@ -39,20 +43,10 @@ def disconnect_agents(database: Database) -> None:
 
 def agents(database: Database) -> tuple[AgentRecord, ...]:
     """The last word of every agent, by node."""
-    return tuple(
-        AgentRecord(
-            node=node,
-            connected=bool(connected),
-            sequence=sequence,
-            digest=digest,
-            generation_digest=generation_digest,
-            error=error,
-            changed_at=changed_at,
-        )
-        for node, connected, sequence, digest, generation_digest, error, changed_at in database.rows(
-            "SELECT * FROM agent ORDER BY node"
-        )
-    )
+    rows = database.rows("SELECT * FROM agent ORDER BY node")
+    names = [field.name for field in fields(AgentRecord)]
+    found = (dict(zip(names, row, strict=True)) for row in rows)
+    return tuple(AgentRecord(**(row | {"connected": bool(row["connected"])})) for row in found)
 
 
 def save_conditions(database: Database, conditions: Sequence[Condition]) -> None:
