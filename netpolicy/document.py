@@ -126,7 +126,7 @@ def read_documents(
     text, fault = _decode(path, data, limits)
     if fault is not None:
         return (), [fault]
-    reader = _Reader(path, text, limits)
+    reader = _Reader(path, text, SourceText(data), limits)
     documents: list[Document] = []
     try:
         for document in reader.documents():
@@ -160,9 +160,10 @@ class _Frame:
 class _Reader:
     """Folds the parser's events into documents, without recursion."""
 
-    def __init__(self, path: str, text: str, limits: Limits) -> None:
+    def __init__(self, path: str, text: str, source: SourceText, limits: Limits) -> None:
         self.path = path
-        self.source = SourceText(text)
+        self.source = source
+        self._text = text
         self.limits = limits
         self.faults: list[Diagnostic] = []
         self._nodes = 0
@@ -188,8 +189,10 @@ class _Reader:
                 yield self._finished()
 
     def _events(self) -> Iterator[Any]:
+        parser = yaml.CSafeLoader(self._text)
         try:
-            yield from yaml.parse(self.source.text, Loader=yaml.CSafeLoader)
+            while (event := parser.get_event()) is not None:
+                yield event
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -197,6 +200,8 @@ class _Reader:
             raise _Unreadable(
                 self._fault("TG053", Span(line, column, 1), message, why, fix)
             ) from None
+        finally:
+            parser.dispose()
 
     def _start_document(self) -> None:
         self._root: Any = None
@@ -209,7 +214,10 @@ class _Reader:
 
     def _finished(self) -> Document:
         return Document(
-            path=self.path, value=self._root, source=self.source, positions=self._positions
+            path=self.path,
+            value=self._root,
+            source=self.source,
+            positions=self._positions.packed(),
         )
 
     def _open(self, event: Any) -> None:
@@ -369,7 +377,7 @@ def _file_fault(code: str, path: str, subject: str) -> Diagnostic:
 def _character_fault(code: str, path: str, before: str, subject: str) -> Diagnostic:
     """A fault at the character after `before`; the line is not shown, for it cannot be shown safely."""
     fault = FAULTS[code]
-    text = SourceText(before)
+    text = SourceText(before.encode())
     line = text.line_count
     return Diagnostic(
         code=code,

@@ -13,8 +13,9 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 ANY_SOURCE: Final = "any"
@@ -140,15 +141,18 @@ class Selector:
 
 def selector(requirements: Iterable[Requirement]) -> Selector:
     """The selector in its one canonical form."""
-    canonical = {
-        Requirement(
-            source=r.source, key=r.key, operator=r.operator, values=tuple(sorted(set(r.values)))
-        )
-        for r in requirements
-    }
-    return Selector(requirements=tuple(sorted(canonical)))
+    return Selector(requirements=tuple(sorted({_canonical(r) for r in requirements})))
 
 
+def _canonical(requirement: Requirement) -> Requirement:
+    values = requirement.values
+    if len(values) < 2:
+        return requirement
+    ordered = tuple(sorted(set(values)))
+    return requirement if ordered == values else replace(requirement, values=ordered)
+
+
+@lru_cache(maxsize=1024)  # most selectors name one of a few namespaces and the cluster
 def equals(key: str, value: str, *, source: str = ANY_SOURCE) -> Requirement:
     """The requirement that `matchLabels` writes as `key: value`."""
     return Requirement(source=source, key=key, operator=Operator.IN, values=(value,))
