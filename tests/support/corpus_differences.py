@@ -34,12 +34,14 @@ class Judge(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Situation:
-    """A policy, and the flow that it judges (where there is one)."""
+    """A policy, and the flow that it judges with both answers (where there is one)."""
 
     policy: Mapping[str, Any]
     direction: str = ""
     protocol: str = ""
     port: int = 0
+    expected: str = ""
+    found: str = ""
     peer_address: str = ""
     peer_namespace_labels: Mapping[str, str] | None = None
 
@@ -202,6 +204,13 @@ def _declares_default_deny_without_rules(situation: Situation) -> bool:
     )
 
 
+def _keeps_a_demand_for_authentication(situation: Situation) -> bool:
+    return (situation.expected, situation.found) == ("redirect", "redirect+auth:spire") and any(
+        (rule.get("authentication") or {}).get("mode") == "required"
+        for rule in situation.rules(situation.direction)
+    )
+
+
 def _has_block_that_covers_the_pod(situation: Situation) -> bool:
     side = {"ingress": "from", "egress": "to"}[situation.direction]
     blocks = (
@@ -313,6 +322,15 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         codes=("TG304",),
         quirk="edd-without-rules",
         applies=_declares_default_deny_without_rules,
+    ),
+    Difference(
+        name="authentication before a proxy",
+        judge=Judge.CILIUM_VERDICT,
+        theirs="where one rule requires authentication and a narrower one has L7 rules, it is sometimes"
+        " asked for and sometimes not, for like peers of one pod",
+        ours="it is asked for, unless the narrower rule says disabled",
+        reason="of two answers the stricter one; a proxy is no proof of who the peer is",
+        applies=_keeps_a_demand_for_authentication,
     ),
     Difference(
         name="ipBlock and pods",

@@ -112,22 +112,32 @@ class _ScenarioJudge:
             self._judge_refused_side(number, side, expected, refusal)
             return
         tag, plain = self._quirks.get((number, side), ("", ""))
-        difference = self._quirk(tag, side, flow, subject) if tag else None
-        if difference and found == plain:
+        difference = self._difference(tag, side, flow, subject, expected, found)
+        if difference and found == (plain or found) != expected:
             self._report.declare(difference.name, self._features)
-        elif not difference and found == expected:
+        elif found == expected and not (difference and tag):
             self._report.agree(self._features)
         else:
             wanted = f"{plain} (declared: {difference.name})" if difference else expected
             self._disagree(number, side, wanted, found, subject)
 
-    def _quirk(self, tag: str, side: str, flow: Flow, subject: End) -> Difference | None:
+    def _difference(
+        self, tag: str, side: str, flow: Flow, subject: End, expected: str, found: str
+    ) -> Difference | None:
+        """The declared difference that this flow's quirk or its two answers show."""
+        if not tag and found == expected:
+            return None
         for policy in self._policies.selecting(subject.labels):
             situation = Situation(
-                policy=policy, direction=side, protocol=flow.protocol.name, port=flow.port
+                policy=policy,
+                direction=side,
+                protocol=flow.protocol.name,
+                port=flow.port,
+                expected=expected,
+                found=found,
             )
-            if found := find_difference(Judge.CILIUM_VERDICT, situation, quirk=tag):
-                return found
+            if known := find_difference(Judge.CILIUM_VERDICT, situation, quirk=tag):
+                return known
         return None
 
     def _judge_refused_side(self, number: int, side: str, expected: str, refusal: Refusal) -> None:
@@ -135,14 +145,16 @@ class _ScenarioJudge:
             self._report.leave_unread(refusal.unread.message, self._features)
             return
         situation = Situation(policy=refusal.policy)
+        name = ""
         for error in refusal.errors:
             difference = find_difference(Judge.CILIUM_ACCEPTS, situation, code=error.code)
-            if difference is None:
+            name = difference.name if difference else ""
+            if not name:
                 found = f"a refusal, {error.code}: {error.message}"
                 subject = self._ends[self._scenario["flows"][number][SIDES.index(side)]]
                 self._disagree(number, side, expected, found, subject)
                 return
-        self._report.declare(difference.name, self._features)
+        self._report.declare(name, self._features)
 
     def _disagree(self, number: int, side: str, expected: str, found: str, subject: End) -> None:
         row = self._scenario["flows"][number]
