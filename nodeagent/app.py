@@ -70,7 +70,7 @@ async def run_agent(config: AgentConfig) -> None:
     Raises DatapathError if the datapath cannot be loaded, StalledError if this cannot be the agent.
     """
     config.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _only_agent(config.state_dir):
+    with only_agent(config.state_dir):
         await _run_alone(config)
     log.info(AGENT_STOPPED)
 
@@ -159,8 +159,8 @@ class Agent:
             self._planner.take_view(view)
 
     async def _follow_interfaces(self) -> None:
-        async for interfaces in watch_interfaces():
-            await self._planner.take_interfaces(interfaces)
+        async for seen in watch_interfaces():
+            await self._planner.take_interfaces(seen.indices, lost=seen.lost)
 
     async def _become_ready(self) -> None:
         patience = PATIENCE_IF_ADOPTED_SECONDS if self._adopted else None
@@ -178,7 +178,7 @@ class Agent:
 
 
 @contextlib.contextmanager
-def _only_agent(state_dir: Path) -> Iterator[None]:
+def only_agent(state_dir: Path) -> Iterator[None]:
     """Hold the state directory: two agents would undo each other's plans."""
     with (state_dir / LOCK_FILE).open("w") as lock:
         try:

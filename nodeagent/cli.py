@@ -215,15 +215,20 @@ def flows(  # noqa: PLR0917
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(config_path: Path, yes: bool) -> None:
     """Remove every filter, program and map of the agent: pods are without policy afterwards."""
-    from nodeagent.app import datapath_config  # noqa: PLC0415
+    from netpolicy.errors import StalledError  # noqa: PLC0415
+    from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
 
     config = read_config(config_path)
     if not yes:
         click.confirm("Pods of this node will be without any policy. Go on?", abort=True)
     try:
-        Datapath.open(datapath_config(config)).remove_all()
-    except DatapathError as error:
+        # A running agent would attach again what is taken off.
+        with only_agent(config.state_dir):
+            Datapath.open(datapath_config(config)).remove_all()
+    except StalledError as error:
+        fail(f"stop the agent first: {error}")
+    except (DatapathError, OSError) as error:
         fail(str(error))
     click.echo("removed: this node enforces nothing")
 

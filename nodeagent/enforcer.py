@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,7 @@ from nodeagent.plan.transition import (
 log = structlog.get_logger()
 
 ENDPOINT_ATTACHED: Final = "endpoint_attached"
+ATTACHMENT_LOST: Final = "attachment_lost"
 ENDPOINT_FAILED: Final = "endpoint_failed"
 ENDPOINT_GONE: Final = "endpoint_gone"
 KEPT_MEANINGS: Final = 64
@@ -191,6 +192,12 @@ class Enforcer:
                 )
         placed = set(self._placed.values())
         return tuple(sorted(e.interface for e in endpoints if e not in placed))
+
+    def distrust(self, ifindexes: Set[int]) -> None:
+        """Take these as not attached: somebody took filters off them, or they are other interfaces."""
+        for ifindex in sorted(self._placed.keys() & ifindexes):
+            lost = self._placed.pop(ifindex)
+            log.warning(ATTACHMENT_LOST, namespace=lost.namespace, pod=lost.name, ifindex=ifindex)
 
     def guard(self, ifindexes: Iterable[int]) -> None:
         """Attach to interfaces of pods that cannot be planned yet: unknown ones are refused everything.

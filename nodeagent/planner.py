@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -150,10 +150,13 @@ class Planner:
         self._view_known.set()
         self._changed.set()
 
-    async def take_interfaces(self, interfaces: Mapping[str, int]) -> None:
-        """Attach pods whose interface appeared."""
+    async def take_interfaces(
+        self, interfaces: Mapping[str, int], *, lost: Set[int] = frozenset()
+    ) -> None:
+        """Attach pods whose interface appeared, and again those that may have `lost` their filters."""
         self._interfaces = interfaces
         async with self._lock:
+            self._enforcer.distrust(lost)
             try:
                 self._place()
             except DatapathError as error:

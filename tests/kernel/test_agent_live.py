@@ -155,6 +155,25 @@ def test_a_killed_agent_leaves_enforcement_and_its_successor_adopts_it_without_a
     assert agents.drops(node)
 
 
+def test_filters_that_somebody_takes_off_an_interface_come_back_at_once(agents: Agents):
+    node, interface, world = FRONTEND.node.name, "tg-frontend", agents.world
+    show = ["tc", "filter", "show", "dev", interface, "ingress"]
+    assert "tidegate" in world.run(node, show).stdout
+    world.run(node, ["tc", "qdisc", "del", "dev", interface, "clsact"])
+    world.wait_for("the filter is back", lambda: "tidegate" in world.run(node, show).stdout)
+    assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
+
+
+def test_a_running_agent_is_not_detached_behind_its_back(agents: Agents):
+    node = FRONTEND.node.name
+    command = [sys.executable, "-m", "nodeagent.cli", "detach", "--yes"]
+    config = ["--config", str(agents.config(node))]
+    refused = agents.world.run(node, [*command, *config], check=False)
+    assert refused.returncode == 1
+    assert "stop the agent first" in refused.stderr
+    assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
+
+
 def test_detaching_opens_the_node_and_leaves_no_pin(agents: Agents):
     for node in NODES:
         assert agents.world.stop(node) == 0

@@ -1,4 +1,7 @@
-"""A new interface is noticed at once, in a network namespace that ends with the watcher."""
+"""What comes to interfaces, or is taken off them, is noticed at once.
+
+In a network namespace that ends with the watcher.
+"""
 
 from __future__ import annotations
 
@@ -19,13 +22,25 @@ interfaces.RECHECK_SECONDS = 3600.0  # only a notification can wake it
 
 async def scene():
     seen = aiter(interfaces.watch_interfaces())
-    assert set(await anext(seen)) == {"lo"}
+    assert set((await anext(seen)).indices) == {"lo"}
     subprocess.run(["ip", "link", "add", "lxc1", "type", "veth", "peer", "name", "eth0"], check=True)
-    while "lxc1" not in (now := await asyncio.wait_for(anext(seen), 10)):
+    async def change():
+        return await asyncio.wait_for(anext(seen), 10)
+
+    while "lxc1" not in (now := (await change()).indices):
+        pass
+    subprocess.run(["tc", "qdisc", "add", "dev", "lxc1", "clsact"], check=True)
+    subprocess.run(["tc", "qdisc", "del", "dev", "lxc1", "clsact"], check=True)
+    while now["lxc1"] not in (await change()).lost:
+        pass
+    again = ["ip", "link", "add", "lxc1", "index", str(now["lxc1"]), "type", "veth"]
+    subprocess.run(["ip", "link", "del", "lxc1"], check=True)
+    subprocess.run(again, check=True)
+    while now["lxc1"] not in (await change()).lost:
         pass
     subprocess.run(["ip", "link", "del", "lxc1"], check=True)
-    while set(now) != {"lo"}:
-        now = await asyncio.wait_for(anext(seen), 10)
+    while set((await change()).indices) != {"lo"}:
+        pass
     await seen.aclose()
 
 asyncio.run(scene())
