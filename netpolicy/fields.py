@@ -174,9 +174,16 @@ class Fields:
 
     def _wrong(self, path: NodePath, value: Any, wanted: type) -> None:
         found = next((word for kind, word in _WORDS.items() if type(value) is kind), "nothing")
+        unquoted = wanted is str and isinstance(value, bool | int | float)
         self.faults.append(
             self._document.diagnose(
-                path, WRONG_TYPE, f"this must be {_WORDS[wanted]}, and is {found}"
+                path,
+                WRONG_TYPE,
+                f"this must be {_WORDS[wanted]}, and is {found}",
+                why="without quotes YAML reads numbers, and words such as on, no and n, as such"
+                if unquoted
+                else "",
+                fix="write it in quotes" if unquoted else "",
             )
         )
 

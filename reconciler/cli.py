@@ -26,6 +26,7 @@ from reconciler import output, workspace
 from reconciler.app import Reconciler
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
+from reconciler.explain.cli import explain
 from reconciler.judge import Verdict, judge
 from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
@@ -64,6 +65,8 @@ def main() -> None:
     Examples:
       tidegate validate .                    check the policies in this folder
       tidegate diff main HEAD                what a branch would change
+      tidegate explain shop/web 10.0.0.1 443 --inventory inventory.yaml
+                                             who lets it pass, or not, and why
       tidegate keys init keys --node node-a  make signing keys and certificates
       tidegate run --config reconciler.yaml  run the reconciler
       tidegate status                        what is published, and who enforces it
@@ -71,6 +74,7 @@ def main() -> None:
 
 
 main.add_command(keys)
+main.add_command(explain)
 
 
 @main.command()
