@@ -109,6 +109,7 @@ class Reconciler:
         fetched = await asyncio.to_thread(self._source.fetch, since=since)
         commit = fetched.commit
         if commit == self._judged:
+            self._check_fleet()
             self._say(self._outcome())
             return
         self._check_descent(fetched)
@@ -197,18 +198,28 @@ class Reconciler:
             self._check_fleet()
 
     async def _keep_fresh(self) -> None:
+        if self._publisher.is_ageing:  # nobody refreshed it while no reconciler ran
+            self._refresh()
         while True:
             await asyncio.sleep(self._config.timestamp_interval_seconds)
-            try:
-                self._publisher.refresh()
-            except (TransientError, StalledError) as error:
-                log.error("timestamp_not_refreshed", error=str(error))
+            self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            self._publisher.refresh()
+        except (TransientError, StalledError) as error:
+            log.error("timestamp_not_refreshed", error=str(error))
 
     def _check_fleet(self) -> None:
         rollout = self._publisher.rollout
         nodes = frozenset(node.name for node in self._inventory.nodes)
-        if rollout is not None and self._fleet.enforce(nodes, rollout.sequence):
+        if rollout is None or not self._fleet.enforce(nodes, rollout.sequence):
+            return
+        try:
             self._publisher.fleet_enforces(nodes)
+        except TransientError as error:
+            # Neither an agent's stream nor the inventory's ends for it; the next pass tries again.
+            log.error("rollout_not_saved", revision=rollout.revision, error=str(error))
 
 
 def _delay(interval: float, failures: int) -> float:

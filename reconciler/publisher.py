@@ -39,7 +39,7 @@ from reconciler.rollout.machine import (
     Superseded,
     step,
 )
-from reconciler.sign import Signer, refresh_timestamp, sign_publication
+from reconciler.sign import Signer, is_ageing, refresh_timestamp, sign_publication
 from reconciler.state import judgements, publications
 from reconciler.state.database import Database
 
@@ -105,6 +105,12 @@ class Publisher:
             nodes=len(nodes),
             seconds_since_published=round(time.time() - rollout.since, 4),
         )
+
+    @property
+    def is_ageing(self) -> bool:
+        """True if agents would refuse the timestamp's signature soon, or do already."""
+        publication = self.publication
+        return publication is not None and is_ageing(publication, now=datetime.now(UTC))
 
     def refresh(self) -> None:
         """Sign the timestamp anew, so that agents know that nothing is withheld from them."""

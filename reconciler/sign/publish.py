@@ -142,6 +142,14 @@ def refresh_timestamp(
     )
 
 
+def is_ageing(
+    publication: Publication, *, now: datetime, lifetimes: Lifetimes = Lifetimes()
+) -> bool:
+    """True if less than half of the timestamp's life is left."""
+    timestamp = Metadata[Timestamp].from_bytes(publication.metadata["timestamp.json"]).signed
+    return timestamp.expires - now < lifetimes.timestamp / 2
+
+
 def _sign_all(
     signing: _Signing, files: Mapping[str, TargetFile], custom: dict[str, Any]
 ) -> dict[str, bytes]:

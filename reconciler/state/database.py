@@ -22,7 +22,7 @@ from typing import Any, Final
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.status import Reason
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 _SCHEMA: Final = """
 CREATE TABLE publication (
@@ -84,12 +84,14 @@ class Database:
 
     @classmethod
     def open_read_only(cls, directory: Path) -> Database:
-        """Open the database for reading; raises StalledError if there is none."""
+        """Open the database for reading; raises StalledError if there is none of this version."""
         path = directory / "state.db"
         if not path.is_file():
             raise StalledError(f"{path}: no reconciler has run here", reason=Reason.STORAGE_FAILED)
         with _storage_faults(path):
-            return cls(_connect(f"file:{path}?mode=ro"))
+            db = _connect(f"file:{path}?mode=ro")
+            _check_version(db, path)
+        return cls(db)
 
     def close(self) -> None:
         """Close the connection."""
@@ -125,13 +127,19 @@ def _storage_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise _storage_stalled(path, str(error)) from error
+        # A disk that is full or not writable leaves the file as good as it was.
+        is_damaged = not isinstance(error, sqlite3.OperationalError)
+        raise _storage_stalled(path, str(error), is_damaged=is_damaged) from error
 
 
-def _storage_stalled(path: Path, why: str) -> StalledError:
+def _storage_stalled(path: Path, why: str, *, is_damaged: bool = True) -> StalledError:
+    way_out = (
+        "Move the file aside and start again: publications continue above what the agents hold."
+        if is_damaged
+        else "Mend that and start again; the file need not be touched."
+    )
     return StalledError(
-        f"{path}: {why}. Agents keep enforcing what they have. Move the file aside and start"
-        " again: publications continue above what the agents hold.",
+        f"{path}: {why}. Agents keep enforcing what they have. {way_out}",
         reason=Reason.STORAGE_FAILED,
     )
 
@@ -142,10 +150,14 @@ def _check_whole(db: sqlite3.Connection, path: Path) -> None:
         raise _storage_stalled(path, f"damaged: {answer}")
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _check_version(db: sqlite3.Connection, path: Path) -> None:
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version == SCHEMA_VERSION:
-        return
-    if version != 0:
+    if version != SCHEMA_VERSION:
         raise _storage_stalled(path, f"schema version {version} is not {SCHEMA_VERSION}")
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    if db.execute("PRAGMA user_version").fetchone()[0] != 0:
+        _check_version(db, path)
+        return
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

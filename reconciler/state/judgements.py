@@ -54,8 +54,8 @@ def judgement_of(database: Database, revision: str) -> Judgement | None:
 
 
 def last_judgement(database: Database) -> Judgement | None:
-    """The newest judgement."""
-    rows = database.rows("SELECT * FROM judgement ORDER BY judged_at DESC LIMIT 1")
+    """The newest judgement: the last one saved, since clocks are set back at times."""
+    rows = database.rows("SELECT * FROM judgement ORDER BY rowid DESC LIMIT 1")
     return _judgement(rows[0]) if rows else None
 
 
@@ -94,7 +94,7 @@ def is_acknowledged(database: Database, revision: str) -> bool:
 
 
 def _forget_old_judgements(db: sqlite3.Connection) -> None:
-    newest = "(SELECT revision FROM judgement ORDER BY judged_at DESC LIMIT ?)"
+    newest = "(SELECT revision FROM judgement ORDER BY rowid DESC LIMIT ?)"
     for table in ("judgement", "rollout"):
         db.execute(
             f"DELETE FROM {table} WHERE revision NOT IN {newest}",  # noqa: S608  constants

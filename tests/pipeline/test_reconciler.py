@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from netpolicy.errors import StalledError
 from netpolicy.status import ConditionType
 from reconciler.app import Reconciler
 from reconciler.rollout.machine import Phase
+from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
 from reconciler.state.database import Database
 from tests.support.push_fleet import until
@@ -165,6 +167,26 @@ def test_a_faulty_inventory_keeps_the_last_good_one(tmp_path: Path) -> None:
             scene.repository.commit({B: deny("b")})
             await until(lambda: names_of(node) == ["a", "b"])
             assert {entry.name for entry in node.inventories[-1]} == {"node-a", "web"}
+
+    play(script, tmp_path)
+
+
+def test_a_timestamp_that_aged_while_no_reconciler_ran_is_signed_anew_at_the_start(
+    tmp_path: Path,
+) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling():
+            await scene.until_reason("Succeeded")
+        database = Database.open(scene.state)
+        last = publications.last_publication(database)
+        assert last is not None
+        long_ago = datetime.now(UTC) - timedelta(days=3)
+        old = refresh_timestamp(last, signer=Signer.load(scene.keys), now=long_ago)
+        publications.save_metadata(database, old)
+        database.close()
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
 
     play(script, tmp_path)
 

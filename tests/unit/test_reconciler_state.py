@@ -98,6 +98,33 @@ def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
         Database.open(tmp_path)
 
 
+def test_a_database_of_another_version_is_not_read_either(tmp_path: Path) -> None:
+    database = Database.open(tmp_path)
+    with database.transaction() as db:
+        db.execute("PRAGMA user_version = 1")
+    database.close()
+    with pytest.raises(StalledError, match="schema version 1 is not"):
+        Database.open_read_only(tmp_path)
+
+
+def test_after_the_clock_was_set_back_the_newest_judgement_is_still_the_last_one(
+    tmp_path: Path,
+) -> None:
+    database = Database.open(tmp_path)
+    count = judgements.KEPT_JUDGEMENTS + 1
+    for number in range(count):
+        judgement = judgements.Judgement(
+            revision=f"{number:040x}",
+            accepted=True,
+            summary="",
+            diagnostics=(),
+            judged_at=float(count - number),
+        )
+        judgements.save_judgement(database, judgement, a_rollout(number))
+        assert judgements.last_judgement(database) == judgement
+    assert judgements.judgement_of(database, f"{0:040x}") is None
+
+
 def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path) -> None:
     database = Database.open(tmp_path)
     publications.save_publication(database, a_publication(1), a_rollout(1), now=0)
