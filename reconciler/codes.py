@@ -270,6 +270,71 @@ CODES: Final[dict[str, Code]] = {
         "like any object without one, it belongs to the namespace called default",
         "add metadata.namespace, so that a reader need not guess",
     ),
+    "TG320": Code(
+        "policy that a deny takes back whole",
+        "deny beats allow: a deny rule that stands wherever this policy does refuses all that it allows",
+        "narrow the deny rule, or remove this policy",
+    ),
+    "TG321": Code(
+        "rule that a deny takes back whole",
+        "deny beats allow: a deny rule for the same pods refuses all that this rule allows",
+        "narrow the deny rule, or remove this one",
+    ),
+    "TG322": Code(
+        "requirements that exclude each other",
+        "all requirements of a selector must hold at once, and no pod can meet these",
+        "to mean one or the other, write In with both values, or two selectors",
+    ),
+    "TG323": Code(
+        "block that its exceptions use up",
+        "what is excepted is not matched, and here nothing else is left",
+        "remove the exceptions that were not meant, or the whole block",
+    ),
+    "TG324": Code(
+        "allow that the other side refuses",
+        "a flow passes only if the egress of one pod and the ingress of the other let it pass",
+        "allow it on the other side too, or remove this rule",
+    ),
+    "TG325": Code(
+        "isolated pods without DNS",
+        "egress is refused unless a rule allows it, and no rule of any policy lets these pods ask for names",
+        "allow egress to the DNS servers on port 53, UDP and TCP, for instance in a cluster-wide policy",
+    ),
+    "TG326": Code(
+        "toFQDNs without DNS",
+        "addresses behind a name are learnt from the DNS answers that the pod is allowed to get",
+        "allow egress to the DNS servers on port 53, UDP and TCP",
+    ),
+    "TG327": Code(
+        "policy that cuts off DNS",
+        "almost every connection begins with a name, so this stops far more than the policy names",
+        "allow UDP and TCP port 53 to and from the DNS servers",
+    ),
+    "TG328": Code(
+        "policy that cuts off the API server",
+        "what cannot reach it neither starts nor learns of changes",
+        "allow egress to the entity kube-apiserver",
+    ),
+    "TG329": Code(
+        "policy that cuts off the reconciler",
+        "it could fetch or hand out no further policy, not even the one that would mend this",
+        "allow the reconciler the API server and its Git server, and agents on every node the reconciler",
+    ),
+    "TG330": Code(
+        "block that allows everyone outside",
+        "it means every address outside the cluster; it never means pods or nodes",
+        "name the addresses, names or ports that are needed; for pods write a selector",
+    ),
+    "TG331": Code(
+        "block that holds pods or nodes",
+        "a block means addresses outside the cluster only: pods and nodes are matched by who they are",
+        "for pods write a selector, for nodes the entities host and remote-node; else keep the block",
+    ),
+    "TG333": Code(
+        "two kinds of requests on one port",
+        "where a pod is selected by both policies, one proxy would have to read two protocols on one port",
+        "give the protocols different ports, or make sure that no pod is selected by both",
+    ),
     "TG401": Code(
         "revision that removes every policy",
         "with no policy every pod may talk to every other; a moved or emptied folder looks the same",

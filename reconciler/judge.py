@@ -24,7 +24,7 @@ from reconciler.files import SourceFile
 from reconciler.objects import ReadCache, read_policies
 from reconciler.objects.memo import PolicyMemo
 from reconciler.settings import Settings, read_settings
-from reconciler.validate import ValidationContext, ValidationMemo, validate
+from reconciler.validate import ValidationContext, ValidationMemo, find_mistakes, validate
 
 REMOVES_EVERY_POLICY: Final = "TG401"
 
@@ -86,6 +86,8 @@ def judge(
     if has_errors(ordered):
         return Verdict(units=(), diagnostics=ordered)
     units = compile_policies(reading.objects, cluster=cluster, memo=cache.compiled)
+    mistakes = find_mistakes(reading.objects, units, inventory=inventory)
+    ordered = tuple(sorted({*ordered, *mistakes}, key=lambda diagnostic: diagnostic.sort_key))
     return Verdict(units=units, diagnostics=ordered)
 
 

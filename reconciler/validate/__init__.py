@@ -1,6 +1,7 @@
 """Typed policy objects → diagnostics; one check in each file. Pure."""
 
 from reconciler.validate.context import ValidationContext
+from reconciler.validate.mistakes import find_mistakes
 from reconciler.validate.policies import ValidationMemo, validate
 
-__all__ = ["ValidationContext", "ValidationMemo", "validate"]
+__all__ = ["ValidationContext", "ValidationMemo", "find_mistakes", "validate"]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from netpolicy.errors import Diagnostic, render
+from netpolicy.errors import Diagnostic, has_errors, render
+from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies
-from reconciler.validate import validate
+from reconciler.validate import find_mistakes, validate
 
 BAD = sorted(Path(__file__).parent.glob("*.yaml"))
 EXPECT = re.compile(r"# expect: ((?:TG\d{3} ?)+)")
@@ -23,7 +24,10 @@ EXPECT = re.compile(r"# expect: ((?:TG\d{3} ?)+)")
 def diagnose(path: Path) -> list[Diagnostic]:
     file = SourceFile(path=f"policies/{path.name}", blob_id="", data=path.read_bytes())
     reading = read_policies([file])
-    return [*reading.diagnostics, *validate(reading.objects)]
+    found = [*reading.diagnostics, *validate(reading.objects)]
+    if has_errors(found):
+        return found
+    return [*found, *find_mistakes(reading.objects, compile_policies(reading.objects))]
 
 
 def expected_of(path: Path) -> Counter[tuple[int, str]]:

@@ -1,0 +1,167 @@
+"""Warnings about what valid policies add up to: told where they hold, and only there."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from netpolicy.inventory import Inventory, Node, Pod
+from reconciler.files import SourceFile
+from reconciler.judge import judge
+
+DENY_WEB = {"ingressDeny": [{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}]}
+FROM_WEB = [{"fromEndpoints": [{"matchLabels": {"app": "web"}}]}]
+TO_DB = [{"toEndpoints": [{"matchLabels": {"app": "db"}}]}]
+DNS = {"toPorts": [{"ports": [{"port": "53"}]}]}
+OPEN = {"ingress": False}
+
+
+def policy(
+    name: str,
+    namespace: str = "shop",
+    *,
+    app: str = "",
+    mode: str = "enforce",
+    **spec: Any,
+) -> dict[str, Any]:
+    labels = {"matchLabels": {"app": app}} if app else {}
+    kind = "CiliumNetworkPolicy" if namespace else "CiliumClusterwideNetworkPolicy"
+    metadata = {"name": name, "annotations": {"tidegate.dev/mode": mode}}
+    return {
+        "apiVersion": "cilium.io/v2",
+        "kind": kind,
+        "metadata": {**metadata, **({"namespace": namespace} if namespace else {})},
+        "spec": {"endpointSelector": labels, **spec},
+    }
+
+
+def codes(*policies: dict[str, Any], inventory: Inventory | None = None) -> list[str]:
+    data = "\n---\n".join(map(json.dumps, policies)).encode()
+    file = SourceFile(path="policies/p.yaml", blob_id="", data=data)
+    verdict = judge([file], inventory=inventory)
+    assert verdict.accepted, verdict.diagnostics
+    return [diagnostic.code for diagnostic in verdict.diagnostics]
+
+
+def test_a_deny_for_other_pods_or_other_ports_shadows_nothing() -> None:
+    allow = policy("allow", app="db", ingress=FROM_WEB)
+    deny = policy("deny", enableDefaultDeny=OPEN, **DENY_WEB)
+    assert codes(allow, deny) == ["TG320"]
+    elsewhere = policy("deny", "blog", enableDefaultDeny=OPEN, **DENY_WEB)
+    assert codes(allow, elsewhere) == []
+    others = policy("deny", app="api", enableDefaultDeny=OPEN, **DENY_WEB)
+    assert codes(allow, others) == []
+    ports = {"toPorts": [{"ports": [{"port": "80", "protocol": "TCP"}]}]}
+    narrow = [{**DENY_WEB["ingressDeny"][0], **ports}]
+    assert codes(allow, policy("deny", enableDefaultDeny=OPEN, ingressDeny=narrow)) == []
+    outgoing = [{"toEndpoints": [{"matchLabels": {"app": "web"}}]}]
+    assert (
+        codes(allow, policy("deny", enableDefaultDeny={"egress": False}, egressDeny=outgoing)) == []
+    )
+
+
+def test_a_deny_that_is_only_on_trial_shadows_nothing_enforced() -> None:
+    allow = policy("allow", app="db", ingress=FROM_WEB)
+    trial = policy("deny", enableDefaultDeny=OPEN, mode="dry-run", **DENY_WEB)
+    assert codes(allow, trial) == []
+    assert codes({**policy("allow", app="db", mode="dry-run", ingress=FROM_WEB)}, trial) == [
+        "TG320"
+    ]
+
+
+def test_a_clusterwide_deny_shadows_what_namespaces_allow() -> None:
+    allow = policy("allow", app="db", ingress=[{"fromEntities": ["world"]}, *FROM_WEB])
+    deny = policy("deny", "", enableDefaultDeny=OPEN, ingressDeny=[{"fromEntities": ["world"]}])
+    assert codes(allow, deny) == ["TG321"]
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        {"ingress": FROM_WEB},
+        {"ingress": [{"fromEntities": ["cluster"]}]},
+        {"ingress": [{"fromEndpoints": [{}]}]},
+        {"ingress": [{}], "enableDefaultDeny": {"ingress": False}},
+    ],
+)
+def test_an_allow_that_the_other_side_may_let_pass_is_no_mistake(there: dict[str, Any]) -> None:
+    here = policy("web", app="web", egress=[*TO_DB, DNS])
+    assert "TG324" not in codes(here, policy("db", app="db", **there))
+
+
+def test_an_allow_that_the_other_side_refuses_is_one() -> None:
+    here = policy("web", app="web", egress=[*TO_DB, DNS])
+    there = policy("db", app="db", ingress=[{"fromEndpoints": [{"matchLabels": {"app": "x"}}]}])
+    assert codes(here, there) == ["TG324"]
+    assert codes(here, {**there, "metadata": {"name": "db", "namespace": "blog"}}) == []
+    assert codes(here, policy("db", ingress=there["spec"]["ingress"])) == ["TG324"]
+    pods = policy("db", app="other", ingress=there["spec"]["ingress"])
+    assert codes(here, pods) == []
+
+
+def test_another_policy_may_let_the_flow_pass_on_the_other_side() -> None:
+    here = policy("web", app="web", egress=[*TO_DB, DNS])
+    closed = policy("closed", ingress=[{"fromEntities": ["host"]}])
+    opened = policy("opened", app="db", ingress=FROM_WEB)
+    assert codes(here, closed) == ["TG324"]
+    assert codes(here, closed, opened) == []
+
+
+@pytest.mark.parametrize(
+    "dns",
+    [
+        {"egress": [DNS]},
+        {"egress": [{"toEntities": ["cluster"]}]},
+        {"egress": [{"toEntities": ["all"]}]},
+        {
+            "egress": [
+                {
+                    "toEndpoints": [
+                        {"matchLabels": {"k8s:io.kubernetes.pod.namespace": "kube-system"}}
+                    ]
+                }
+            ]
+        },
+    ],
+)
+def test_pods_that_any_policy_lets_ask_for_names_have_dns(dns: dict[str, Any]) -> None:
+    here = policy("web", app="web", egress=TO_DB)
+    assert codes(here) == ["TG325"]
+    assert "TG325" not in codes(here, policy("dns", **dns))
+    assert codes(here, policy("dns", "blog", **dns)) == ["TG325"]
+
+
+def test_pods_that_are_closed_or_reach_addresses_only_need_no_dns() -> None:
+    assert codes(policy("shut", egress=[{}])) == ["TG302"]
+    assert codes(policy("addresses", egress=[{"toCIDR": ["192.0.2.0/24"]}])) == []
+
+
+def test_a_clusterwide_default_deny_cuts_the_lifelines_it_does_not_allow() -> None:
+    closed = policy("closed", "", ingress=[{"fromEntities": ["host"]}])
+    assert codes(closed) == ["TG327", "TG329"]
+    ports = {"toPorts": [{"ports": [{"port": "53", "protocol": "UDP"}]}]}
+    dns = policy("dns", "kube-system", ingress=[{"fromEntities": ["cluster"], **ports}])
+    assert codes(closed, dns) == ["TG329"]
+    remote = policy("remote", "", ingress=[{"fromEntities": ["remote-node"]}])
+    assert codes(closed, dns, remote) == []
+
+
+def test_a_block_of_pod_addresses_is_told_with_an_inventory_only() -> None:
+    here = policy("web", ingress=[{"fromCIDR": ["10.0.0.0/8"]}, {"fromCIDR": ["192.0.2.0/24"]}])
+    pods = (Pod(namespace="shop", name="a", node="n", addresses=("10.1.2.3", "fd00::3")),)
+    assert codes(here) == []
+    assert codes(here, inventory=Inventory(pods=pods)) == ["TG331"]
+    node = Node(name="n", addresses=("192.0.2.9",))
+    assert codes(here, inventory=Inventory(pods=pods, nodes=(node,))) == ["TG331", "TG331"]
+
+
+def test_warnings_do_not_depend_on_the_order_of_policies() -> None:
+    policies = [
+        policy("web", app="web", egress=TO_DB),
+        policy("db", app="db", ingress=[{"fromEntities": ["host"]}]),
+        policy("deny", enableDefaultDeny=OPEN, ingressDeny=[{"fromEntities": ["host"]}]),
+    ]
+    assert sorted(codes(*policies)) == sorted(codes(*reversed(policies)))
+    assert len(codes(*policies)) == 3
