@@ -114,7 +114,7 @@ static __always_inline bool parse_quoted(struct __sk_buff *skb, const struct pac
 	if (error->protocol == IPPROTO_ICMP) {
 		struct iphdr ip;
 
-		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 4 ||
+		if (load_header(skb, at, &ip, sizeof(ip)) || ip.version != 4 ||
 		    ip.ihl < 5 || (ip.frag_off & bpf_htons(IP_OFFSET)))
 			return false;
 		map_ipv4(&quoted->source, ip.saddr);
@@ -124,14 +124,14 @@ static __always_inline bool parse_quoted(struct __sk_buff *skb, const struct pac
 	} else {
 		struct ipv6hdr ip;
 
-		if (bpf_skb_load_bytes(skb, at, &ip, sizeof(ip)) || ip.version != 6)
+		if (load_header(skb, at, &ip, sizeof(ip)) || ip.version != 6)
 			return false;
 		__builtin_memcpy(&quoted->source, &ip.saddr, sizeof(quoted->source));
 		__builtin_memcpy(&quoted->destination, &ip.daddr, sizeof(quoted->destination));
 		quoted->protocol = ip.nexthdr;
 		at += sizeof(ip);
 	}
-	if (bpf_skb_load_bytes(skb, at, ports, sizeof(ports)))
+	if (load_header(skb, at, ports, sizeof(ports)))
 		return false;
 	if (quoted->protocol == IPPROTO_TCP || quoted->protocol == IPPROTO_UDP ||
 	    quoted->protocol == IPPROTO_SCTP) {

@@ -48,7 +48,7 @@ static __always_inline bool neighbour_is_honest(struct __sk_buff *skb,
 		return false;
 	if (packet->icmp_type != ND_NEIGHBOUR_ADVERTISEMENT)
 		return true;
-	if (bpf_skb_load_bytes(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
+	if (load_header(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
 		return false;
 	return is_link_local(&target) || is_own_address(endpoint, &target);
 }
@@ -237,7 +237,7 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 
 static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 {
-	struct passage passage = { .direction = direction, .now = bpf_ktime_get_ns() };
+	struct passage passage = { .direction = direction, .now = bpf_ktime_get_coarse_ns() };
 	__u8 reason = judge_packet(skb, &passage);
 
 	if (reason)
