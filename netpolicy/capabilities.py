@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from typing import Final
 
+from netpolicy.labels import NODE_SOURCE
 from netpolicy.rules import AuthMode, Policy, Rule, RuleId
 
 
@@ -39,8 +40,6 @@ class Capability(StrEnum):
 
 BASELINE: Final = frozenset({Capability.L4})
 """What every agent enforces."""
-
-NODE_SOURCE: Final = "node"
 
 
 def needed(policies: Iterable[Policy]) -> Mapping[Capability, tuple[RuleId, ...]]:

@@ -21,6 +21,7 @@ from typing import Final
 ANY_SOURCE: Final = "any"
 KUBERNETES_SOURCE: Final = "k8s"
 RESERVED_SOURCE: Final = "reserved"
+NODE_SOURCE: Final = "node"
 
 NAMESPACE_KEY: Final = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS_PREFIX: Final = "io.cilium.k8s.namespace.labels."

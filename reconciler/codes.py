@@ -102,11 +102,6 @@ CODES: Final[dict[str, Code]] = {
         "a port is a number from 0 to 65535",
         "write the number",
     ),
-    "TG115": Code(
-        "named port",
-        "named ports are not resolved yet; the rule would match nothing",
-        "write the number",
-    ),
     "TG116": Code(
         "not an ICMP type",
         "ICMP types are numbers from 0 to 255, or the names Cilium gives them",
@@ -136,6 +131,41 @@ CODES: Final[dict[str, Code]] = {
         "requirement on nothing",
         "fromRequires and toRequires are no longer part of the language",
         "add the labels to the selectors of the peers",
+    ),
+    "TG122": Code(
+        "not a regular expression",
+        "method, path and host are regular expressions in RE2's syntax, and match the whole text",
+        "correct the expression",
+    ),
+    "TG123": Code(
+        "not a DNS name",
+        "no such name can be asked for, so the rule would never match as meant",
+        "write letters, digits, '-' and '_' between dots, up to 255 long; '*' only in patterns",
+    ),
+    "TG124": Code(
+        "not a word of Kafka",
+        "no request carries it, so the rule would never match as meant",
+        "write an API's name such as produce, a version's number, or letters, digits, '.', '_' and '-'",
+    ),
+    "TG125": Code(
+        "fields that exclude each other",
+        "exactly one of them says what is meant",
+        "write one of them",
+    ),
+    "TG126": Code(
+        "not a header",
+        "no request carries it, so the rule would never match as meant",
+        'write "Name: value", or the name alone to mean any value',
+    ),
+    "TG127": Code(
+        "text that is too long",
+        "it goes with every flow that the policy decides",
+        "shorten it",
+    ),
+    "TG128": Code(
+        "not a name in gRPC",
+        "no call carries it, so the rule would never match as meant",
+        "write service: package.Service and method: Method",
     ),
     "TG200": Code(
         "policy given twice",
@@ -191,6 +221,51 @@ CODES: Final[dict[str, Code]] = {
         "endPort without a port",
         "a range needs its first port",
         "add port",
+    ),
+    "TG212": Code(
+        "rules on a port that cannot carry them",
+        "HTTP and Kafka are spoken over TCP, DNS over UDP and TCP, each on ports that a proxy must know",
+        "name the protocol and the port",
+    ),
+    "TG213": Code(
+        "field without meaning in a deny rule",
+        "Cilium drops it there; what is left would deny other traffic than you mean",
+        "deny by peers and ports, or allow only what may pass",
+    ),
+    "TG214": Code(
+        "no names beside ports",
+        "stock Cilium would allow everyone on these ports",
+        "name whom you mean, or remove the line to allow everyone",
+    ),
+    "TG215": Code(
+        "nodes selected in a namespace",
+        "nodes are in no namespace",
+        "write a CiliumClusterwideNetworkPolicy",
+    ),
+    "TG216": Code(
+        "content of traffic to nodes",
+        "of a node's own traffic only DNS questions can be looked into",
+        "select the nodes by peers and ports alone",
+    ),
+    "TG217": Code(
+        "server names and requests without a certificate",
+        "to see requests inside TLS the proxy must end the connection",
+        "add terminatingTLS, or remove the rules or the names",
+    ),
+    "TG218": Code(
+        "unknown group of blocks",
+        "a rule that refers to no group would match no one, and a deny would deny nothing",
+        "add the CiliumCIDRGroup under policies/, or correct the reference",
+    ),
+    "TG219": Code(
+        "range from a named port",
+        "the number behind the name may be another in each pod",
+        "write the number, or remove endPort",
+    ),
+    "TG220": Code(
+        "two protocols on one port",
+        "one proxy would have to read requests of two protocols on the same port of the same pods",
+        "give the protocols different ports",
     ),
     "TG300": Code(
         "empty list read as deny-all",
@@ -334,6 +409,26 @@ CODES: Final[dict[str, Code]] = {
         "two kinds of requests on one port",
         "where a pod is selected by both policies, one proxy would have to read two protocols on one port",
         "give the protocols different ports, or make sure that no pod is selected by both",
+    ),
+    "TG340": Code(
+        "older spelling",
+        "Tidegate reads it; stock Cilium refuses it or drops it in silence",
+        "write it as shown",
+    ),
+    "TG341": Code(
+        "gRPC service without a package",
+        "a call names the package too, unless the service has none",
+        "write package.Service",
+    ),
+    "TG342": Code(
+        "wildcard in a regular expression",
+        "'*' repeats the character before it; it does not stand for any text",
+        "write .* to mean any text",
+    ),
+    "TG343": Code(
+        "requests without a protocol",
+        "Tidegate takes TCP, the only protocol that carries them; stock Cilium refuses the policy",
+        "write protocol: TCP",
     ),
     "TG401": Code(
         "revision that removes every policy",

@@ -13,6 +13,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from ipaddress import ip_network
 
@@ -20,32 +21,43 @@ from netpolicy.entities import entity_selectors
 from netpolicy.labels import Selector
 from netpolicy.rules import (
     LAST_PORT,
-    WITH_PORTS,
     CidrBlock,
+    NamePattern,
     Peers,
     Policy,
     PolicyKind,
     Ports,
     Rule,
+    ServicePeer,
     Unit,
 )
+from reconciler.objects.block_groups import groups_of
 from reconciler.objects.defaults import (
+    field_protocols,
     isolated_directions,
     matches_nothing,
+    node_selector,
     peer_selector,
     pod_peer_selector,
+    service_peer,
     subject_selector,
 )
 from reconciler.objects.memo import PolicyMemo
 from reconciler.objects.policy import (
+    BlockGroupPeer,
     BlockPeer,
     EndpointPeer,
     EntityPeer,
+    IcmpField,
+    NamePeer,
+    NodePeer,
     PodPeer,
     PolicyObject,
     PortField,
+    PortGroup,
     RuleObject,
     Section,
+    ServiceRefPeer,
 )
 
 
@@ -79,6 +91,8 @@ def compile_policy(policy: PolicyObject, *, cluster: str) -> Policy:
         mode=policy.mode,
         subject=subject_selector(policy),
         default_deny=isolated_directions(policy),
+        selects_nodes=policy.selects_nodes,
+        log_value=policy.log_value,
         rules=tuple(
             rule for section in policy.sections for rule in _rules(policy, section, cluster)
         ),
@@ -92,13 +106,35 @@ def _rules(policy: PolicyObject, section: Section, cluster: str) -> Iterator[Rul
         peers = _peers(rule, policy, cluster)
         if peers == Peers():
             continue
-        yield Rule(
+        plain = Rule(
             direction=section.direction,
             action=section.action,
             origin=f"{section.field}[{number}]",
             peers=peers,
-            ports=_ports(rule),
+            authentication=rule.authentication,
         )
+        yield from _by_content(plain, rule)
+
+
+def _by_content(rule: Rule, written: RuleObject) -> Iterator[Rule]:
+    """One compiled rule for all ports whose content does not matter, one for each group where it does."""
+    groups = written.ports or ()
+    plain = [group for group in groups if not group.asks_for_content]
+    if not groups or any(plain) or written.icmps:
+        yield replace(rule, ports=_ports(plain, written.icmps))
+    for number, group in enumerate(groups):
+        if group and group.asks_for_content:
+            origin = rule.origin if len(groups) == 1 else f"{rule.origin}.toPorts[{number}]"
+            yield replace(
+                rule,
+                origin=origin,
+                ports=_ports([group], None),
+                l7=group.l7,
+                server_names=group.server_names,
+                terminating_tls=group.terminating_tls,
+                originating_tls=group.originating_tls,
+                listener=group.listener,
+            )
 
 
 def _peers(rule: RuleObject, policy: PolicyObject, cluster: str) -> Peers | None:
@@ -106,16 +142,34 @@ def _peers(rule: RuleObject, policy: PolicyObject, cluster: str) -> Peers | None
         return None
     selectors: set[Selector] = set()
     blocks: set[CidrBlock] = set()
+    names: set[NamePattern] = set()
+    services: set[ServicePeer] = set()
     for peer in rule.peers:
-        if isinstance(peer, BlockPeer):
-            blocks.add(_block(peer))
-        else:
-            selectors.update(_selectors(peer, policy, cluster))
-    return Peers(selectors=tuple(sorted(selectors)), cidrs=tuple(sorted(blocks)))
+        match peer:
+            case BlockPeer():
+                blocks.add(_block(peer))
+            case BlockGroupPeer():
+                blocks.update(_group_blocks(peer, policy))
+            case NamePeer():
+                names.add(peer.names)
+            case ServiceRefPeer():
+                services.add(service_peer(peer, policy))
+            case _:
+                selectors.update(_selectors(peer, policy, cluster))
+    return Peers(
+        selectors=tuple(sorted(selectors)),
+        cidrs=tuple(sorted(blocks)),
+        fqdns=tuple(sorted(names)),
+        services=tuple(sorted(services, key=_service_order)),
+    )
+
+
+def _service_order(peer: ServicePeer) -> tuple[str, str, Selector]:
+    return peer.namespace, peer.name, peer.selector or Selector()
 
 
 def _selectors(
-    peer: EndpointPeer | EntityPeer | PodPeer, policy: PolicyObject, cluster: str
+    peer: EndpointPeer | EntityPeer | PodPeer | NodePeer, policy: PolicyObject, cluster: str
 ) -> tuple[Selector, ...]:
     match peer:
         case EndpointPeer():
@@ -124,6 +178,8 @@ def _selectors(
             return entity_selectors(peer.entity, cluster=cluster)
         case PodPeer():
             return (pod_peer_selector(peer, policy, cluster=cluster),)
+        case NodePeer():
+            return (node_selector(peer.selector),)
 
 
 def _block(peer: BlockPeer) -> CidrBlock:
@@ -132,26 +188,42 @@ def _block(peer: BlockPeer) -> CidrBlock:
     )
 
 
+def _group_blocks(peer: BlockGroupPeer, policy: PolicyObject) -> Iterator[CidrBlock]:
+    """The blocks of the groups, each less those exceptions that lie inside it."""
+    holes = sorted(set(map(_masked, peer.excepts)))
+    for cidr in {_masked(cidr) for group in groups_of(peer, policy.groups) for cidr in group.cidrs}:
+        if not any(_lies_inside(cidr, hole) for hole in holes):
+            inside = tuple(hole for hole in holes if _lies_inside(hole, cidr))
+            yield CidrBlock(cidr=cidr, excepts=inside)
+
+
 def _masked(cidr: str) -> str:
     return str(ip_network(cidr, strict=False))
 
 
-def _ports(rule: RuleObject) -> tuple[Ports, ...] | None:
-    if not rule.ports and not rule.icmps:
-        return None
-    ports = {ports for group in rule.ports or () for field in group for ports in _ranges(field)}
+def _lies_inside(inner: str, outer: str) -> bool:
+    small, large = ip_network(inner), ip_network(outer)
+    return small.version == large.version and small.subnet_of(large)  # type: ignore[arg-type]
+
+
+def _ports(
+    groups: Iterable[PortGroup], icmps: Iterable[Iterable[IcmpField]] | None
+) -> tuple[Ports, ...] | None:
+    ports = {ports for group in groups for field in group for ports in _ranges(field, group)}
     types = {
         Ports(protocol=field.protocol, first=field.type, last=field.type)
-        for group in rule.icmps or ()
-        for field in group
+        for fields in icmps or ()
+        for field in fields
     }
-    return tuple(sorted(ports | types))
+    return tuple(sorted(ports | types)) or None
 
 
-def _ranges(field: PortField) -> Iterator[Ports]:
+def _ranges(field: PortField, group: PortGroup) -> Iterator[Ports]:
     """The ranges of one entry: one for its protocol, or (ANY) for each that has ports."""
-    for protocol in (field.protocol,) if field.protocol else WITH_PORTS:
-        if not field.port:
+    for protocol in field_protocols(field, group):
+        if field.name:
+            yield Ports(protocol=protocol, name=field.name)
+        elif not field.port:
             yield Ports(protocol=protocol)
         else:
             last = field.end_port or field.port

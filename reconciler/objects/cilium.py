@@ -7,26 +7,43 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from netpolicy.document import Document, NodePath
-from netpolicy.rules import Action, Direction, PolicyKind, Protocol
+from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
+from netpolicy.rules import Action, AuthMode, Direction, PolicyKind, Protocol
 from reconciler.objects.fields import policy_id, policy_mode, read_block, read_selector
 from reconciler.objects.policy import (
+    BlockGroup,
+    BlockGroupPeer,
     BlockPeer,
     EndpointPeer,
     EntityPeer,
     IcmpField,
+    NamePeer,
+    NodePeer,
     Peer,
     PolicyObject,
     PortField,
+    PortGroup,
     RuleObject,
     Section,
+    ServiceRefPeer,
 )
 from reconciler.objects.port_text import DEFAULT_FAMILY, FAMILIES, icmp_type, port_number
+from reconciler.objects.requests import (
+    read_listener,
+    read_names,
+    read_requests,
+    read_server_names,
+    read_tls,
+)
 
 API_VERSION: Final = "cilium.io/v2"
+OLD_API_VERSION: Final = "cilium.io/v1alpha1"
+GROUP_KIND: Final = "CiliumCIDRGroup"
+GROUP_API_VERSIONS: Final = ("cilium.io/v2", "cilium.io/v2alpha1")
 
 _SECTIONS: Final = (
     ("ingress", Direction.INGRESS, Action.ALLOW),
@@ -45,20 +62,37 @@ def read_cilium(document: Document, kind: PolicyKind) -> Iterator[PolicyObject]:
     for number, spec in enumerate(document.value.get("specs", [])):
         specs.append((("specs", number), spec))
     for index, (at, spec) in enumerate(specs):
+        subject = "nodeSelector" if "nodeSelector" in spec else "endpointSelector"
         yield PolicyObject(
             id=policy_id(document, kind),
             index=index,
             mode=policy_mode(document),
             at=at,
-            subject=read_selector(spec["endpointSelector"], (*at, "endpointSelector")),
+            subject=read_selector(spec[subject], (*at, subject)),
+            selects_nodes=subject == "nodeSelector",
             sections=tuple(_sections(spec, at)),
             declared_default_deny=tuple(
                 (direction, spec["enableDefaultDeny"][direction.word])
                 for direction in Direction
                 if direction.word in spec.get("enableDefaultDeny", {})
             ),
+            log_value=spec.get("log", {}).get("value", ""),
             document=document,
         )
+
+
+def read_block_group(document: Document) -> BlockGroup:
+    """The blocks of a CiliumCIDRGroup."""
+    metadata = document.value["metadata"]
+    return BlockGroup(
+        name=metadata["name"],
+        labels=Labels(
+            Label(KUBERNETES_SOURCE, key, value)
+            for key, value in metadata.get("labels", {}).items()
+        ),
+        cidrs=tuple(document.value["spec"]["externalCIDRs"]),
+        document=document,
+    )
 
 
 def _sections(spec: Mapping[str, Any], at: NodePath) -> Iterator[Section]:
@@ -78,14 +112,16 @@ def _sections(spec: Mapping[str, Any], at: NodePath) -> Iterator[Section]:
 
 
 def _rule(rule: Mapping[str, Any], at: NodePath, side: str) -> RuleObject:
-    names = [f"{side}{suffix}" for suffix in ("Endpoints", "Entities", "CIDR", "CIDRSet")]
-    written = [name for name in names if name in rule]
+    written = [f"{side}{suffix}" for suffix in _PEERS if f"{side}{suffix}" in rule]
     return RuleObject(
         at=at,
         peers=_peers(rule, at, written) if written else None,
         peer_fields=tuple(((*at, name), len(rule[name])) for name in written),
-        ports=_ports(rule["toPorts"], (*at, "toPorts")) if "toPorts" in rule else None,
+        ports=_port_groups(rule["toPorts"], (*at, "toPorts")) if "toPorts" in rule else None,
         icmps=_icmps(rule["icmps"], (*at, "icmps")) if "icmps" in rule else None,
+        authentication=AuthMode(rule["authentication"]["mode"])
+        if "authentication" in rule
+        else None,
     )
 
 
@@ -94,34 +130,100 @@ def _peers(rule: Mapping[str, Any], at: NodePath, written: list[str]) -> tuple[P
     if any(not rule[name] for name in written):
         return ()
     return tuple(
-        _peer(name, value, (*at, name, number))
+        _PEERS[name.removeprefix("from").removeprefix("to")](value, (*at, name, number))
         for name in written
         for number, value in enumerate(rule[name])
     )
 
 
-def _peer(name: str, value: Any, at: NodePath) -> Peer:
-    if name.endswith("Endpoints"):
-        return EndpointPeer(at=at, selector=read_selector(value, at))
-    if name.endswith("Entities"):
-        return EntityPeer(at=at, entity=value)
-    if name.endswith("CIDR"):
-        return BlockPeer(at=at, cidr_at=at, cidr=value)
-    return read_block(value, at)
+def _endpoint(value: Any, at: NodePath) -> Peer:
+    return EndpointPeer(at=at, selector=read_selector(value, at))
 
 
-def _ports(groups: list[Any], at: NodePath) -> tuple[tuple[PortField, ...], ...]:
-    return tuple(
-        tuple(
-            PortField(
-                at=(*at, group_number, "ports", number),
-                protocol=_PROTOCOLS[port.get("protocol", "ANY")],
-                port=port_number(port["port"]),
-                end_port=port.get("endPort"),
-            )
-            for number, port in enumerate(group.get("ports", []))
+def _entity(value: Any, at: NodePath) -> Peer:
+    return EntityPeer(at=at, entity=value)
+
+
+def _cidr(value: Any, at: NodePath) -> Peer:
+    return BlockPeer(at=at, cidr_at=at, cidr=value)
+
+
+def _cidr_set(value: Any, at: NodePath) -> Peer:
+    if "cidr" in value:
+        return read_block(value, at)
+    selected = "cidrGroupSelector" in value
+    here = (*at, "cidrGroupSelector")
+    return BlockGroupPeer(
+        at=at,
+        name=value.get("cidrGroupRef", ""),
+        selector=read_selector(value["cidrGroupSelector"], here) if selected else None,
+        excepts=tuple(value.get("except", [])),
+    )
+
+
+def _node(value: Any, at: NodePath) -> Peer:
+    return NodePeer(at=at, selector=read_selector(value, at))
+
+
+def _fqdn(value: Any, at: NodePath) -> Peer:
+    return NamePeer(at=at, names=read_names(value))
+
+
+def _service(value: Any, at: NodePath) -> Peer:
+    if "k8sService" in value:
+        named = value["k8sService"]
+        return ServiceRefPeer(
+            at=at, namespace=named.get("namespace", ""), name=named["serviceName"]
         )
-        for group_number, group in enumerate(groups)
+    chosen = value["k8sServiceSelector"]
+    here = (*at, "k8sServiceSelector", "selector")
+    return ServiceRefPeer(
+        at=at,
+        namespace=chosen.get("namespace", ""),
+        selector=read_selector(chosen["selector"], here),
+    )
+
+
+_PEERS: Final[dict[str, Callable[[Any, NodePath], Peer]]] = {
+    "Endpoints": _endpoint,
+    "Entities": _entity,
+    "CIDR": _cidr,
+    "CIDRSet": _cidr_set,
+    "Nodes": _node,
+    "FQDNs": _fqdn,
+    "Services": _service,
+}
+"""The peer fields behind `from` or `to`, in the order their peers are kept."""
+
+
+def _port_groups(groups: list[Any], at: NodePath) -> tuple[PortGroup, ...]:
+    return tuple(_port_group(group, (*at, number)) for number, group in enumerate(groups))
+
+
+def _port_group(group: Mapping[str, Any], at: NodePath) -> PortGroup:
+    return PortGroup(
+        at=at,
+        fields=tuple(
+            _port(port, (*at, "ports", number))
+            for number, port in enumerate(group.get("ports", []))
+        ),
+        l7=read_requests(group.get("rules", {})),
+        server_names=read_server_names(group.get("serverNames", [])),
+        terminating_tls=read_tls(group.get("terminatingTLS")),
+        originating_tls=read_tls(group.get("originatingTLS")),
+        listener=read_listener(group.get("listener")),
+    )
+
+
+def _port(port: Mapping[str, Any], at: NodePath) -> PortField:
+    written = port["port"] if "port" in port else str(port["number"])
+    number = port_number(written)
+    return PortField(
+        at=at,
+        protocol=_PROTOCOLS[port.get("protocol", "ANY")],
+        port=number,
+        end_port=port.get("endPort"),
+        name=written.lower() if number is None else "",
     )
 
 

@@ -25,6 +25,7 @@ from netpolicy.labels import (
     KUBERNETES_SOURCE,
     NAMESPACE_KEY,
     NAMESPACE_LABELS_PREFIX,
+    NODE_SOURCE,
     RESERVED_SOURCE,
     Operator,
     Requirement,
@@ -32,8 +33,23 @@ from netpolicy.labels import (
     equals,
     selector,
 )
-from netpolicy.rules import Action, Direction, PolicyKind
-from reconciler.objects.policy import LabelSelector, PodPeer, PolicyObject, RuleObject
+from netpolicy.rules import (
+    WITH_PORTS,
+    Action,
+    Direction,
+    PolicyKind,
+    Protocol,
+    ServicePeer,
+)
+from reconciler.objects.policy import (
+    LabelSelector,
+    PodPeer,
+    PolicyObject,
+    PortField,
+    PortGroup,
+    RuleObject,
+    ServiceRefPeer,
+)
 
 NAMESPACE_NAME_LABEL: Final = NAMESPACE_LABELS_PREFIX + "kubernetes.io/metadata.name"
 """The label by which Kubernetes itself names every namespace: as good as the namespace key."""
@@ -45,7 +61,9 @@ _HAS_NAMESPACE: Final = Requirement(
 
 
 def subject_selector(policy: PolicyObject) -> Selector:
-    """The endpoints that the policy applies to."""
+    """The endpoints, or the nodes, that the policy applies to."""
+    if policy.selects_nodes:
+        return node_selector(policy.subject)
     if policy.id.kind is PolicyKind.CCNP:
         return _canonical(policy.subject.requirements)
     own = equals(NAMESPACE_KEY, policy.id.namespace, source=KUBERNETES_SOURCE)
@@ -82,6 +100,31 @@ def pod_peer_selector(peer: PodPeer, policy: PolicyObject, *, cluster: str) -> S
             replace(r, key=NAMESPACE_LABELS_PREFIX + r.key) for r in peer.namespaces.requirements
         ]
     return _canonical(_in_cluster(requirements, cluster))
+
+
+def node_selector(written: LabelSelector) -> Selector:
+    """The nodes that a selector means: a node's labels have a source of their own."""
+    return selector(
+        replace(r, source=NODE_SOURCE) if r.source in _SOURCES else r for r in written.requirements
+    )
+
+
+def service_peer(peer: ServiceRefPeer, policy: PolicyObject) -> ServicePeer:
+    """The services that a peer means: those of the policy's own namespace unless it names another."""
+    chosen = None if peer.selector is None else selector(peer.selector.requirements)
+    return ServicePeer(
+        namespace=peer.namespace or policy.id.namespace, name=peer.name, selector=chosen
+    )
+
+
+def field_protocols(field: PortField, group: PortGroup) -> tuple[Protocol, ...]:
+    """The protocols an entry means. Without one: all that have ports, or TCP where requests are asked after
+    that only TCP carries.
+    """
+    if field.protocol is not None:
+        return (field.protocol,)
+    is_dns = group.l7 is not None and group.l7.dns is not None
+    return (Protocol.TCP,) if group.asks_for_content and not is_dns else WITH_PORTS
 
 
 def isolated_directions(policy: PolicyObject) -> tuple[Direction, ...]:

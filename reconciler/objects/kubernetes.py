@@ -26,6 +26,7 @@ from reconciler.objects.policy import (
     PodPeer,
     PolicyObject,
     PortField,
+    PortGroup,
     RuleObject,
     Section,
 )
@@ -94,9 +95,7 @@ def _rule(rule: Mapping[str, Any], at: NodePath, side: str) -> RuleObject:
         if peers
         else None,
         peer_fields=(((*at, side), len(peers)),) if peers else (),
-        ports=(tuple(_port(port, (*at, "ports", number)) for number, port in enumerate(ports)),)
-        if ports
-        else None,
+        ports=(_port_group(ports, (*at, "ports")),) if ports else None,
     )
 
 
@@ -118,10 +117,17 @@ def _selector(value: Mapping[str, Any], at: NodePath) -> LabelSelector:
     return read_selector(value, at, default_source=KUBERNETES_SOURCE)
 
 
+def _port_group(ports: list[Any], at: NodePath) -> PortGroup:
+    fields = tuple(_port(port, (*at, number)) for number, port in enumerate(ports))
+    return PortGroup(at=at, fields=fields)
+
+
 def _port(port: Mapping[str, Any], at: NodePath) -> PortField:
+    written = port.get("port")
     return PortField(
         at=at,
         protocol=_PROTOCOLS[port.get("protocol", "TCP")],
-        port=port.get("port"),
+        port=written if isinstance(written, int) else None,
+        name=written.lower() if isinstance(written, str) else "",
         end_port=port.get("endPort"),
     )

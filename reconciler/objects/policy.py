@@ -11,11 +11,22 @@ Holds always:
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from netpolicy.document import Document, NodePath
-from netpolicy.labels import Requirement
-from netpolicy.rules import Action, Direction, Mode, PolicyId, Protocol
+from netpolicy.labels import Labels, Requirement
+from netpolicy.rules import (
+    Action,
+    AuthMode,
+    Direction,
+    L7Rules,
+    Mode,
+    NamePattern,
+    PolicyId,
+    Protocol,
+    TlsContext,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,17 +78,101 @@ class PodPeer:
     namespaces: LabelSelector | None
 
 
-Peer = EndpointPeer | EntityPeer | BlockPeer | PodPeer
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePeer:
+    """Cilium's fromNodes and toNodes: one selector of nodes."""
+
+    at: NodePath
+    selector: LabelSelector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamePeer:
+    """Cilium's toFQDNs: outside addresses by the DNS names that resolved to them."""
+
+    at: NodePath
+    names: NamePattern
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceRefPeer:
+    """Cilium's toServices: what stands behind one service (`name`), or behind those selected."""
+
+    at: NodePath
+    namespace: str
+    name: str = ""
+    selector: LabelSelector | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockGroupPeer:
+    """The blocks of one CiliumCIDRGroup (`name`), or of those selected, less the exceptions."""
+
+    at: NodePath
+    name: str = ""
+    selector: LabelSelector | None = None
+    excepts: tuple[str, ...] = ()
+
+
+Peer = (
+    EndpointPeer
+    | EntityPeer
+    | BlockPeer
+    | PodPeer
+    | NodePeer
+    | NamePeer
+    | ServiceRefPeer
+    | BlockGroupPeer
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockGroup:
+    """A CiliumCIDRGroup: named blocks that policies refer to."""
+
+    name: str
+    labels: Labels
+    cidrs: tuple[str, ...]
+    document: Document = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortField:
-    """One entry of a port list. No protocol means Cilium's ANY; no port, every port."""
+    """One entry of a port list. No protocol means Cilium's ANY; no port and no name, every port."""
 
     at: NodePath
     protocol: Protocol | None
     port: int | None
     end_port: int | None = None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortGroup:
+    """One entry of toPorts: its ports, and what is asked of the traffic to them.
+
+    `l7` is None where no request is asked after: an empty list of rules asks for nothing.
+    """
+
+    at: NodePath
+    fields: tuple[PortField, ...]
+    l7: L7Rules | None = None
+    server_names: tuple[NamePattern, ...] | None = None
+    terminating_tls: TlsContext | None = None
+    originating_tls: TlsContext | None = None
+    listener: str = ""
+
+    @property
+    def asks_for_content(self) -> bool:
+        """True if a proxy must see the traffic."""
+        asked = (self.l7, self.server_names, self.terminating_tls, self.originating_tls)
+        return bool(self.listener) or any(part is not None for part in asked)
+
+    def __iter__(self) -> Iterator[PortField]:
+        return iter(self.fields)
+
+    def __len__(self) -> int:
+        return len(self.fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +188,15 @@ class IcmpField:
 class RuleObject:
     """One rule. `peer_fields` are the peer fields the author wrote: (path, number of entries).
 
-    `ports` and `icmps` hold one group for each entry of toPorts and icmps.
+    `ports` and `icmps` hold one group for each entry of toPorts and icmps; Kubernetes' ports are one.
     """
 
     at: NodePath
     peers: tuple[Peer, ...] | None = None
     peer_fields: tuple[tuple[NodePath, int], ...] = ()
-    ports: tuple[tuple[PortField, ...], ...] | None = None
+    ports: tuple[PortGroup, ...] | None = None
     icmps: tuple[tuple[IcmpField, ...], ...] | None = None
+    authentication: AuthMode | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +215,7 @@ class PolicyObject:
     """One policy, or one entry of a `specs` list.
 
     `declared_default_deny` is what the author says of it outright: enableDefaultDeny in Cilium's
-    kinds, policyTypes in Kubernetes'.
+    kinds, policyTypes in Kubernetes'. `groups` are those that its rules refer to.
     """
 
     id: PolicyId
@@ -129,6 +225,9 @@ class PolicyObject:
     subject: LabelSelector
     sections: tuple[Section, ...]
     declared_default_deny: tuple[tuple[Direction, bool], ...] = ()
+    selects_nodes: bool = False
+    log_value: str = ""
+    groups: tuple[BlockGroup, ...] = ()
     document: Document = field(repr=False)
 
     def has_rules(self, direction: Direction) -> bool:

@@ -22,11 +22,12 @@ from netpolicy.rules import PolicyKind
 from reconciler.codes import fault
 from reconciler.files import SourceFile
 from reconciler.objects import cilium, kubernetes
-from reconciler.objects.policy import PolicyObject
+from reconciler.objects.block_groups import link_groups
+from reconciler.objects.policy import BlockGroup, PolicyObject
 from reconciler.objects.schema.check import SchemaCheck
-from reconciler.objects.schema.cilium import CILIUM_POLICY
+from reconciler.objects.schema.cilium import CIDR_GROUP, CILIUM_POLICY
 from reconciler.objects.schema.kubernetes import NETWORK_POLICY
-from reconciler.objects.schema.values import nearest, shown
+from reconciler.objects.schema.value_fault import nearest, shown
 
 POLICY_FOLDER: Final = "policies/"
 POLICY_SUFFIXES: Final = (".yaml", ".yml")
@@ -38,7 +39,8 @@ _CHECKS: Final = {
     PolicyKind.CCNP: (cilium.API_VERSION, _CILIUM_CHECK),
     PolicyKind.NP: (kubernetes.API_VERSION, SchemaCheck(NETWORK_POLICY)),
 }
-_KINDS: Final = tuple(map(str, PolicyKind))
+_GROUP_CHECK: Final = SchemaCheck(CIDR_GROUP)
+_KINDS: Final = (*map(str, PolicyKind), cilium.GROUP_KIND)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class PolicyReading:
 
     objects: tuple[PolicyObject, ...]
     diagnostics: tuple[Diagnostic, ...]
+    groups: tuple[BlockGroup, ...] = ()
 
 
 class ReadCache:
@@ -76,10 +79,12 @@ def read_policies(files: Iterable[SourceFile], *, cache: ReadCache | None = None
     """Read every policy file; the others are not ours to judge."""
     chosen = sorted((f for f in files if is_policy_path(f.path)), key=lambda file: file.path)
     readings = [_read_cached(file, cache) for file in chosen]
-    return PolicyReading(
-        objects=tuple(policy for reading in readings for policy in reading.objects),
-        diagnostics=tuple(found for reading in readings for found in reading.diagnostics),
+    groups = tuple(group for reading in readings for group in reading.groups)
+    objects, unlinked = link_groups(
+        (policy for reading in readings for policy in reading.objects), groups
     )
+    faults = [found for reading in readings for found in reading.diagnostics]
+    return PolicyReading(objects=objects, diagnostics=(*faults, *unlinked), groups=groups)
 
 
 def _read_cached(file: SourceFile, cache: ReadCache | None) -> PolicyReading:
@@ -95,18 +100,34 @@ def _read_cached(file: SourceFile, cache: ReadCache | None) -> PolicyReading:
 def _read_file(file: SourceFile) -> PolicyReading:
     documents, faults = read_documents(file.path, file.data)
     objects: list[PolicyObject] = []
+    groups: list[BlockGroup] = []
     for document in documents:
-        found = list(_read_document(document, objects))
-        faults += found
-    return PolicyReading(objects=tuple(objects), diagnostics=tuple(faults))
+        is_group = (
+            isinstance(document.value, dict) and document.value.get("kind") == cilium.GROUP_KIND
+        )
+        found = _read_group(document, groups) if is_group else _read_document(document, objects)
+        faults += list(found)
+    return PolicyReading(objects=tuple(objects), diagnostics=tuple(faults), groups=tuple(groups))
+
+
+def _read_group(document: Document, groups: list[BlockGroup]) -> Iterator[Diagnostic]:
+    """The same for a CiliumCIDRGroup."""
+    version = document.value.get("apiVersion", cilium.API_VERSION)
+    if version not in cilium.GROUP_API_VERSIONS:
+        yield _wrong_version(document, cilium.API_VERSION)
+        return
+    faults = _GROUP_CHECK.faults(document)
+    yield from faults
+    if not has_errors(faults):
+        groups.append(cilium.read_block_group(document))
 
 
 def _read_document(document: Document, objects: list[PolicyObject]) -> Iterator[Diagnostic]:
     """Yield what is wrong with a document; add its policies to `objects` if nothing is."""
-    kind, refusal = _kind_of(document)
+    kind, said = _kind_of(document)
+    if said is not None:
+        yield said
     if kind is None:
-        if refusal is not None:
-            yield refusal
         return
     _, check = _CHECKS[kind]
     faults = check.faults(document)
@@ -127,7 +148,7 @@ def _read_document(document: Document, objects: list[PolicyObject]) -> Iterator[
 
 
 def _kind_of(document: Document) -> tuple[PolicyKind | None, Diagnostic | None]:
-    """Which policy API the document is written in, or why it is none."""
+    """Which policy API the document is written in, and what there is to say of it."""
     value = document.value
     if not isinstance(value, dict):
         return None, fault(document, (), "TG102", "this document is not an object")
@@ -138,10 +159,20 @@ def _kind_of(document: Document) -> tuple[PolicyKind | None, Diagnostic | None]:
         return None, _not_a_policy(document)
     kind = PolicyKind(value["kind"])
     wanted = _CHECKS[kind][0]
-    if value["apiVersion"] != wanted:
-        message = f"{kind} is not read in version {shown(value['apiVersion'])}"
-        return None, fault(document, ("apiVersion",), "TG101", message, fix=f"write {wanted}")
-    return kind, None
+    if value["apiVersion"] == wanted:
+        return kind, None
+    if value["apiVersion"] == cilium.OLD_API_VERSION and wanted == cilium.API_VERSION:
+        message = f"{cilium.OLD_API_VERSION} is an older name of {wanted}"
+        fix = f"write {wanted}"
+        return kind, fault(document, ("apiVersion",), "TG340", message, fix=fix)
+    return None, _wrong_version(document, wanted)
+
+
+def _wrong_version(document: Document, wanted: str) -> Diagnostic:
+    message = (
+        f"{document.value['kind']} is not read in version {shown(document.value['apiVersion'])}"
+    )
+    return fault(document, ("apiVersion",), "TG101", message, fix=f"write {wanted}")
 
 
 def _not_a_policy(document: Document) -> Diagnostic:

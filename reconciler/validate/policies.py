@@ -19,9 +19,11 @@ from reconciler.objects.policy import PolicyObject
 from reconciler.validate.blocks import check_blocks
 from reconciler.validate.context import ValidationContext
 from reconciler.validate.duplicates import check_duplicates
+from reconciler.validate.mixed_requests import check_mixed_requests
 from reconciler.validate.namespaces import check_namespace
 from reconciler.validate.peers import check_peers
 from reconciler.validate.ports import check_ports
+from reconciler.validate.requests import check_requests, check_subject
 from reconciler.validate.sections import check_sections
 from reconciler.validate.selectors import MatchesAPod, check_selectors, pod_matcher
 
@@ -50,7 +52,7 @@ def validate(
     def check_in_context(policy: PolicyObject) -> tuple[Diagnostic, ...]:
         return tuple(_check_in_context(policy, context, matches_a_pod, cluster))
 
-    found = list(check_duplicates(policies))
+    found = [*check_duplicates(policies), *check_mixed_requests(policies)]
     for diagnostics in memo.by_itself.of_each(policies, _check_by_itself):
         found += diagnostics
     for diagnostics in memo.in_context.of_each(policies, check_in_context, context=context):
@@ -64,12 +66,14 @@ def _check_by_itself(policy: PolicyObject) -> tuple[Diagnostic, ...]:
 
 
 def _faults(policy: PolicyObject) -> Iterator[Diagnostic]:
+    yield from check_subject(policy)
     yield from check_sections(policy)
     for section in policy.sections:
         for rule in section.rules:
             yield from check_peers(policy, rule)
             yield from check_blocks(policy, rule)
             yield from check_ports(policy, rule)
+            yield from check_requests(policy, section, rule)
 
 
 def _check_in_context(

@@ -1,4 +1,4 @@
-"""TG206–TG208, TG211, TG311: ranges run upwards, and ICMP stands alone."""
+"""TG206–TG208, TG211, TG219, TG311: ranges run upwards, and ICMP stands alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def _range(policy: PolicyObject, field: PortField) -> Iterator[Diagnostic]:
     if field.end_port is None:
         return
     at = (*field.at, "endPort")
-    if field.port is None:
+    if field.name:
+        message = f'a range cannot begin at the named port "{field.name}"'
+        yield fault(policy.document, at, "TG219", message, on_key=True)
+    elif field.port is None:
         yield fault(policy.document, at, "TG211", "a range without its first port", on_key=True)
     elif field.port == 0:
         yield fault(policy.document, at, "TG207", "a range cannot begin at port 0")
@@ -40,6 +43,8 @@ def _range(policy: PolicyObject, field: PortField) -> Iterator[Diagnostic]:
 
 
 def _spelling(policy: PolicyObject, field: PortField) -> Iterator[Diagnostic]:
+    if field.name:
+        return
     at = (*field.at, "port")
     written = _written(policy, field)
     if isinstance(written, str) and written != str(field.port):

@@ -63,7 +63,8 @@ def pod_matcher(inventory: Inventory) -> MatchesAPod:
 
 def _selectors(policy: PolicyObject, cluster: str) -> Iterator[tuple[LabelSelector, Selector]]:
     """Every selector as written, and what it means."""
-    yield policy.subject, subject_selector(policy)
+    if not policy.selects_nodes:
+        yield policy.subject, subject_selector(policy)
     for section in policy.sections:
         for rule in section.rules:
             for peer in rule.peers or ():

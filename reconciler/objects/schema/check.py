@@ -20,7 +20,8 @@ from netpolicy.document import Document, NodePath
 from netpolicy.errors import Diagnostic
 from reconciler.codes import fault
 from reconciler.objects.schema.quick import quick_check
-from reconciler.objects.schema.values import VALUE_CHECKS, ValueFault, nearest, shown
+from reconciler.objects.schema.value_fault import ValueFault, nearest, shown
+from reconciler.objects.schema.values import VALUE_CHECKS
 
 Schema = dict[str, Any]
 

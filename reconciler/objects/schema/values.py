@@ -7,17 +7,13 @@ Pure.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Any, Final
 
-from netpolicy.document import NodePath
 from netpolicy.labels import Operator
-from netpolicy.rules import Mode
+from netpolicy.rules import LAST_PORT, Mode
 from reconciler.objects.port_text import (
     DEFAULT_FAMILY,
     FAMILIES,
@@ -26,6 +22,8 @@ from reconciler.objects.port_text import (
     is_port_name,
     port_number,
 )
+from reconciler.objects.schema.request_values import REQUEST_CHECKS
+from reconciler.objects.schema.value_fault import ValueFault, nearest, shown
 
 MODE_ANNOTATION: Final = "tidegate.dev/mode"
 OWN_ANNOTATIONS: Final = "tidegate.dev/"
@@ -40,29 +38,6 @@ _NAMESPACE_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _BLOCK: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 _MAX_LABEL: Final = 63
 _MAX_PREFIX: Final = 253
-
-
-@dataclass(frozen=True, slots=True)
-class ValueFault:
-    """What is wrong with a value, or with what is at `path` inside it."""
-
-    code: str
-    message: str
-    fix: str = ""
-    path: NodePath = ()
-    on_key: bool = False
-
-
-def shown(value: object) -> str:
-    """A value as it is quoted in a message: short, on one line."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def nearest(word: str, known: Mapping[str, object] | tuple[str, ...]) -> str | None:
-    """The known word that the author most likely meant."""
-    found = get_close_matches(word, list(known), n=1, cutoff=0.6)
-    return found[0] if found else None
 
 
 def _cidr(value: str) -> Iterator[ValueFault]:
@@ -142,19 +117,27 @@ def _expression(value: Mapping[str, Any]) -> Iterator[ValueFault]:
 
 
 def _cilium_port(value: str) -> Iterator[ValueFault]:
-    if port_number(value) is not None:
-        return
-    if is_port_name(value):
-        yield ValueFault("TG115", f"named port {shown(value)} is not supported yet")
-    else:
+    if port_number(value) is None and not is_port_name(value):
         yield ValueFault("TG114", f"{shown(value)} is not a port")
+
+
+def _cilium_port_entry(value: Mapping[str, Any]) -> Iterator[ValueFault]:
+    """`port`, or in older spelling `number`."""
+    if "number" not in value:
+        if "port" not in value:
+            yield ValueFault("TG103", 'field "port" is missing', on_key=True)
+    elif "port" in value:
+        yield ValueFault("TG125", '"number" stands beside "port"', path=("number",), on_key=True)
+    elif isinstance(value["number"], int) and 0 <= value["number"] <= LAST_PORT:
+        fix = f'write port: "{value["number"]}"'
+        yield ValueFault("TG340", '"number" is now called "port"', fix, ("number",), on_key=True)
+    else:
+        yield ValueFault("TG114", f"{shown(value['number'])} is not a port", path=("number",))
 
 
 def _kubernetes_port(value: str | int) -> Iterator[ValueFault]:
     if isinstance(value, str):
-        if is_port_name(value):
-            yield ValueFault("TG115", f"named port {shown(value)} is not supported yet")
-        else:
+        if not is_port_name(value):
             yield ValueFault("TG114", f"{shown(value)} is not a port", "write it without quotes")
     elif not 1 <= value <= 65535:
         yield ValueFault("TG114", f"{value} is not a port from 1 to 65535")
@@ -215,6 +198,7 @@ VALUE_CHECKS: Final[dict[str, Callable[[Any], Iterator[ValueFault]]]] = {
     "cidr": _cidr,
     "cilium-labels": _cilium_labels,
     "cilium-port": _cilium_port,
+    "cilium-port-entry": _cilium_port_entry,
     "end-port": _end_port,
     "expression": _expression,
     "icmp-field": _icmp_field,
@@ -226,5 +210,6 @@ VALUE_CHECKS: Final[dict[str, Callable[[Any], Iterator[ValueFault]]]] = {
     "no-requirements": _no_requirements,
     "object-name": _object_name,
     "plain-label-key": _plain_label_key,
+    **REQUEST_CHECKS,
 }
 """The names a schema may put after `holds`."""
