@@ -11,6 +11,12 @@ MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 UNIT_CHUNK_BYTES: Final = 256 * 1024
 MAX_NAMES: Final = 64
 MAX_DIGESTS: Final = 512
+MAX_FEEDS_PER_NODE: Final = 16
+"""More than an agent's broken connections leave behind until they are noticed."""
+
+ANSWER_PAUSE_SECONDS: Final = 0.05
+"""Between two answers of one stream: each is logged and saved, and none may crowd out the others."""
+
 HELLO_SECONDS: Final = 10.0
 STOP_SECONDS: Final = 0.5
 

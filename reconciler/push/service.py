@@ -16,11 +16,13 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
-from netpolicy.trust import is_digest, is_metadata_name, node_of
+from netpolicy.trust import MAX_SEQUENCE, is_digest, is_metadata_name, node_of
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from reconciler.push.config import (
+    ANSWER_PAUSE_SECONDS,
     HELLO_SECONDS,
     MAX_DIGESTS,
+    MAX_FEEDS_PER_NODE,
     MAX_NAMES,
     MAX_REPLY_BYTES,
     UNIT_CHUNK_BYTES,
@@ -51,7 +53,7 @@ class PushService(push_pb2_grpc.PushServicer):
         self._shelf = shelf
         self._feed = feed
         self._sessions = sessions
-        self._feed_readers: set[asyncio.Event] = set()
+        self._feed_readers: dict[asyncio.Event, str] = {}
         self._is_stopping = False
 
     def wake_feeds(self) -> None:
@@ -123,10 +125,12 @@ class PushService(push_pb2_grpc.PushServicer):
         self, request_iterator: AsyncIterator[push_pb2.InventoryAck], context: Context
     ) -> None:
         """Feed one agent until it leaves: a version, its answer, the next version."""
-        await self._node(context)
+        node = await self._node(context)
+        if list(self._feed_readers.values()).count(node) >= MAX_FEEDS_PER_NODE:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many inventory streams")
         stream = FeedStream(self._feed)
         changed = asyncio.Event()
-        self._feed_readers.add(changed)
+        self._feed_readers[changed] = node
         try:
             while not self._is_stopping:
                 changed.clear()
@@ -139,7 +143,7 @@ class PushService(push_pb2_grpc.PushServicer):
                 elif not await _is_answered(request_iterator, sent):
                     return
         finally:
-            self._feed_readers.discard(changed)
+            del self._feed_readers[changed]
 
     async def _node(self, context: Context) -> str:
         """The name in the caller's certificate; ends the call if there is none."""
@@ -178,6 +182,7 @@ class PushService(push_pb2_grpc.PushServicer):
                     return
                 if not session.is_over:
                     self._observer.agent_acked(session.node, _ack(message.ack))
+                await asyncio.sleep(ANSWER_PAUSE_SECONDS)
         finally:
             session.end()
 
@@ -202,10 +207,10 @@ async def _is_answered(answers: AsyncIterator[push_pb2.InventoryAck], version: i
 
 def _hello(message: push_pb2.Hello) -> Hello:
     return Hello(
-        instance=message.instance[:MAX_TEXT],
-        agent_version=message.agent_version[:MAX_TEXT],
-        capabilities=tuple(text[:MAX_TEXT] for text in message.capabilities[:MAX_CAPABILITIES]),
-        sequence=message.sequence,
+        instance=_text(message.instance),
+        agent_version=_text(message.agent_version),
+        capabilities=tuple(map(_text, message.capabilities[:MAX_CAPABILITIES])),
+        sequence=_sequence(message.sequence),
         digest=_digest(message.digest),
         version=message.version,
     )
@@ -213,13 +218,23 @@ def _hello(message: push_pb2.Hello) -> Hello:
 
 def _ack(message: push_pb2.Ack) -> Ack:
     return Ack(
-        sequence=message.sequence,
+        sequence=_sequence(message.sequence),
         digest=_digest(message.digest),
         applied_at=message.applied_at_us / 1e6,
         generation_digest=_digest(message.generation_digest),
-        error=message.error[:MAX_TEXT],
-        reason=message.reason[:MAX_TEXT],
+        error=_text(message.error),
+        reason=_text(message.reason),
     )
+
+
+def _text(text: str) -> str:
+    """An agent's words, fit for a log and a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_TEXT])
+
+
+def _sequence(number: int) -> int:
+    """A number that a publication can have, or 0: an agent that says another holds none of ours."""
+    return number if number <= MAX_SEQUENCE else 0
 
 
 def _digest(text: str) -> str:

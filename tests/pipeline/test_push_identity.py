@@ -11,8 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
+from netpolicy.inventory import AddressEntry
+from netpolicy.labels import parse_labels
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from nodeagent.receive import ReceiveConfig
+from nodeagent.receive.client import connect
+from reconciler.push.config import ANSWER_PAUSE_SECONDS, MAX_FEEDS_PER_NODE
 from reconciler.sign.certificates import add_node, renew_node, renew_server
 from reconciler.sign.keys import trusted_root
 from tests.support.push_fleet import (
@@ -189,5 +193,47 @@ def test_the_same_instance_replaces_its_own_broken_stream(keys: Path, tmp_path: 
                 async with running(config):
                     await until(lambda: len(heard.connected) == 2)
                     assert not heard.refused
+
+    asyncio.run(scenario())
+
+
+def test_a_flood_of_answers_is_heard_at_a_measured_pace_and_only_in_printable_words(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            server.publish(publish(keys, 1, unit_of("shop", "a")))
+            async with connect(config_of(keys, tmp_path / "a", port)) as stub:
+                call = stub.Announce()
+                await call.write(push_pb2.AgentMessage(hello=push_pb2.Hello(instance="i")))
+                nonce = (await call.read()).nonce
+                began = asyncio.get_running_loop().time()
+                for number in range(200):
+                    ack = push_pb2.Ack(nonce=nonce, error=f"{number}\n\x1b[31m", reason="Flood")
+                    await call.write(push_pb2.AgentMessage(ack=ack))
+                async with running(config_of(keys, tmp_path / "b", port, node="node-b")) as other:
+                    await until(lambda: other.bundles)
+                seconds = asyncio.get_running_loop().time() - began
+                flood = [ack for node, ack in heard.acks if node == "node-a"]
+                assert 0 < len(flood) <= seconds / ANSWER_PAUSE_SECONDS + 1
+                assert all(ack.error.isprintable() for ack in flood)
+
+    asyncio.run(scenario())
+
+
+def test_one_node_may_open_only_so_many_inventory_streams(keys: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, _, port):
+            server.set_inventory((AddressEntry(address="10.0.0.1", labels=parse_labels(["a=b"])),))
+            async with connect(config_of(keys, tmp_path / "a", port)) as stub:
+                calls = [stub.Inventory() for _ in range(MAX_FEEDS_PER_NODE)]
+                for call in calls:
+                    await call.write(push_pb2.InventoryAck(version=0))
+                    assert (await call.read()).complete
+                one_more = stub.Inventory()
+                assert await one_more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+                calls.pop().cancel()
+                async with running(config_of(keys, tmp_path / "b", port, node="node-b")) as other:
+                    await until(lambda: other.inventories)
 
     asyncio.run(scenario())
