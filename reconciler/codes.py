@@ -435,6 +435,11 @@ CODES: Final[dict[str, Code]] = {
         "with no policy every pod may talk to every other; a moved or emptied folder looks the same",
         "restore the folder, or set allowEmpty: true in tidegate.yaml",
     ),
+    "TG402": Code(
+        "rule that a node cannot enforce",
+        "a revision is enforced whole on every node or not at all: a part would promise more than it keeps",
+        "bring agents with the capability to all nodes, or remove the rule",
+    ),
 }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,7 +24,13 @@ from reconciler.files import SourceFile
 from reconciler.objects import ReadCache, read_policies
 from reconciler.objects.memo import PolicyMemo
 from reconciler.settings import Settings, read_settings
-from reconciler.validate import ValidationContext, ValidationMemo, find_mistakes, validate
+from reconciler.validate import (
+    ValidationContext,
+    ValidationMemo,
+    check_capabilities,
+    find_mistakes,
+    validate,
+)
 
 REMOVES_EVERY_POLICY: Final = "TG401"
 
@@ -67,9 +73,13 @@ def judge(
     inventory: Inventory | None = None,
     cache: JudgeCache | None = None,
     had_policies: bool = False,
+    nodes: Mapping[str, Collection[str]] | None = None,
     found: Sequence[Diagnostic] = (),
 ) -> Verdict:
     """Read, validate and compile the files of one revision.
+
+    `nodes` says what each node's agent can enforce; None where no fleet is in question (an author's
+    own check).
 
     `found` are faults that the source itself met; `had_policies` says that the enforced revision
     has policies, so that a revision without any needs the author's explicit word.
@@ -86,9 +96,12 @@ def judge(
     if has_errors(ordered):
         return Verdict(units=(), diagnostics=ordered)
     units = compile_policies(reading.objects, cluster=cluster, memo=cache.compiled)
-    mistakes = find_mistakes(reading.objects, units, inventory=inventory)
-    ordered = tuple(sorted({*ordered, *mistakes}, key=lambda diagnostic: diagnostic.sort_key))
-    return Verdict(units=units, diagnostics=ordered)
+    more = find_mistakes(reading.objects, units, inventory=inventory)
+    if nodes is not None:
+        policies = [policy for unit in units for policy in unit.policies]
+        more += check_capabilities(reading.objects, policies, nodes)
+    ordered = tuple(sorted({*ordered, *more}, key=lambda diagnostic: diagnostic.sort_key))
+    return Verdict(units=() if has_errors(ordered) else units, diagnostics=ordered)
 
 
 def _removal_fault(settings: Settings) -> list[Diagnostic]:

@@ -1,7 +1,8 @@
 """Typed policy objects → diagnostics; one check in each file. Pure."""
 
+from reconciler.validate.capabilities import check_capabilities
 from reconciler.validate.context import ValidationContext
 from reconciler.validate.mistakes import find_mistakes
 from reconciler.validate.policies import ValidationMemo, validate
 
-__all__ = ["ValidationContext", "ValidationMemo", "find_mistakes", "validate"]
+__all__ = ["ValidationContext", "ValidationMemo", "check_capabilities", "find_mistakes", "validate"]
