@@ -54,6 +54,8 @@ class Reconciler:
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
         self._judged = ""
+        self._judged_for: dict[str, frozenset[str]] = {}
+        self._refused = False
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -115,10 +117,11 @@ class Reconciler:
         self._check_descent(fetched)
         files = await asyncio.to_thread(self._source.read, commit, known=self._files)
         fetched_at = time.monotonic()
+        self._judged_for = self._fleet.capabilities(self._nodes())
         verdict = await asyncio.to_thread(self._judge, files)
         judged_at = time.monotonic()
         published = self._publisher.settle(self._judgement(commit, verdict), verdict)
-        self._files, self._judged = files, commit
+        self._files, self._judged, self._refused = files, commit, not verdict.accepted
         self._say(self._outcome())
         publication = self._publisher.publication
         log.info(
@@ -155,6 +158,7 @@ class Reconciler:
             inventory=self._inventory if self._inventory.pods else None,
             cache=self._cache,
             had_policies=publication is not None and publication.digest != bundle_digest({}),
+            nodes=self._judged_for,
             found=files.diagnostics,
         )
 
@@ -210,16 +214,21 @@ class Reconciler:
         except (TransientError, StalledError) as error:
             log.error("timestamp_not_refreshed", error=str(error))
 
+    def _nodes(self) -> frozenset[str]:
+        return frozenset(node.name for node in self._inventory.nodes)
+
     def _check_fleet(self) -> None:
-        rollout = self._publisher.rollout
-        nodes = frozenset(node.name for node in self._inventory.nodes)
-        if rollout is None or not self._fleet.enforce(nodes, rollout.sequence):
-            return
-        try:
-            self._publisher.fleet_enforces(nodes)
-        except TransientError as error:
-            # Neither an agent's stream nor the inventory's ends for it; the next pass tries again.
-            log.error("rollout_not_saved", revision=rollout.revision, error=str(error))
+        """Agents or nodes changed: is the rollout done, or can a refused revision be enforced now?"""
+        rollout, nodes = self._publisher.rollout, self._nodes()
+        if rollout is not None and self._fleet.enforce(nodes, rollout.sequence):
+            try:
+                self._publisher.fleet_enforces(nodes)
+            except TransientError as error:
+                # Neither an agent's stream nor the inventory's ends for it; the next pass tries again.
+                log.error("rollout_not_saved", revision=rollout.revision, error=str(error))
+        if self._refused and self._fleet.capabilities(nodes) != self._judged_for:
+            self._judged = ""
+            self.poke()
 
 
 def _delay(interval: float, failures: int) -> float:

@@ -221,3 +221,43 @@ def test_kills_while_commits_arrive_lose_nothing_and_repeat_nothing(tmp_path: Pa
             assert sequences == sorted(set(sequences))
 
     play(script, tmp_path)
+
+
+HTTP_RULE = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: http, namespace: shop}
+spec:
+  endpointSelector: {}
+  ingress:
+    - toPorts:
+        - ports: [{port: "80", protocol: TCP}]
+          rules: {http: [{method: GET}]}
+"""
+
+
+def test_what_a_node_cannot_enforce_is_refused_and_names_the_node(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent() as node:
+            await until(lambda: names_of(node) == ["a"])
+            scene.repository.commit({B: HTTP_RULE})
+            await scene.until_reason("ValidationFailed")
+            judgement = scene.judgement()
+            assert judgement is not None
+            (found,) = [d for d in judgement.diagnostics if d.code == "TG402"]
+            assert "node-a" in found.message
+            assert names_of(node) == ["a"]
+
+    play(script, tmp_path)
+
+
+def test_a_refused_revision_is_judged_again_when_agents_can_enforce_it(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.repository.commit({B: HTTP_RULE})
+        async with scene.reconciling():
+            await scene.until_reason("ValidationFailed")
+            async with scene.agent(capabilities=("http", "l4")) as node:
+                await until(lambda: names_of(node) == ["http"])
+
+    play(script, tmp_path)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from netpolicy.status import Condition, ConditionType
@@ -103,9 +103,12 @@ class Scene:
                 await task
 
     @asynccontextmanager
-    async def agent(self, node: str = "node-a") -> AsyncIterator[Node]:
+    async def agent(
+        self, node: str = "node-a", *, capabilities: tuple[str, ...] = ("l4",)
+    ) -> AsyncIterator[Node]:
         """Run a node's receiver until the end of the block."""
-        config = config_of(self.keys, self.root / f"agent-{node}", self.port, node=node)
+        own = config_of(self.keys, self.root / f"agent-{node}", self.port, node=node)
+        config = replace(own, capabilities=capabilities)
         async with running(config) as agent:
             yield agent
 
