@@ -25,6 +25,7 @@ from reconciler.objects import ReadCache, read_policies
 from reconciler.objects.memo import PolicyMemo
 from reconciler.settings import Settings, read_settings
 from reconciler.validate import (
+    MistakeMemo,
     ValidationContext,
     ValidationMemo,
     check_capabilities,
@@ -42,6 +43,7 @@ class JudgeCache:
         self.readings = ReadCache()
         self.validated = ValidationMemo()
         self.compiled: PolicyMemo[Policy] = PolicyMemo()
+        self.mistakes = MistakeMemo()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ def judge(
     if has_errors(ordered):
         return Verdict(units=(), diagnostics=ordered)
     units = compile_policies(reading.objects, cluster=cluster, memo=cache.compiled)
-    more = find_mistakes(reading.objects, units, inventory=inventory)
+    more = find_mistakes(reading.objects, units, inventory=inventory, memo=cache.mistakes)
     if nodes is not None:
         policies = [policy for unit in units for policy in unit.policies]
         more += check_capabilities(reading.objects, policies, nodes)

@@ -2,7 +2,14 @@
 
 from reconciler.validate.capabilities import check_capabilities
 from reconciler.validate.context import ValidationContext
-from reconciler.validate.mistakes import find_mistakes
+from reconciler.validate.mistakes import MistakeMemo, find_mistakes
 from reconciler.validate.policies import ValidationMemo, validate
 
-__all__ = ["ValidationContext", "ValidationMemo", "check_capabilities", "find_mistakes", "validate"]
+__all__ = [
+    "MistakeMemo",
+    "ValidationContext",
+    "ValidationMemo",
+    "check_capabilities",
+    "find_mistakes",
+    "validate",
+]

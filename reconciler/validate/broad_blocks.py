@@ -8,9 +8,9 @@ from ipaddress import ip_address
 
 from netpolicy.errors import Diagnostic
 from netpolicy.inventory import Inventory
-from netpolicy.rules import Action, CidrBlock
+from netpolicy.rules import Action
 from reconciler.validate.flow_sets import Network, network_of
-from reconciler.validate.written import Written, WrittenRule
+from reconciler.validate.written import Written
 
 
 class ClusterAddresses:
@@ -23,6 +23,11 @@ class ClusterAddresses:
             self._sorted[address.version].append(int(address))
         for addresses in self._sorted.values():
             addresses.sort()
+
+    @property
+    def is_unknown(self) -> bool:
+        """True if there is no address to look for."""
+        return not any(self._sorted.values())
 
     def count(self, network: Network) -> int:
         """How many of them are in the block."""
@@ -38,21 +43,26 @@ def _addresses(inventory: Inventory) -> Iterator[str]:
         yield from node.addresses
 
 
-def check_broad_blocks(written: Written, cluster: ClusterAddresses) -> Iterator[Diagnostic]:
-    """Check the blocks of one policy."""
+def check_broad_blocks(written: Written) -> Iterator[Diagnostic]:
+    """Find the blocks of one policy that allow every address outside."""
+    for rule in written.rules:
+        if rule.rule.action is not Action.ALLOW or rule.rule.ports is not None:
+            continue
+        for block in rule.peers.blocks:
+            if block.cidr.endswith("/0") and not block.excepts:
+                message = f"{block.cidr} allows every port of every address outside the cluster"
+                yield written.warn("TG330", message, origin=rule.rule.origin)
+
+
+def check_cluster_blocks(written: Written, cluster: ClusterAddresses) -> Iterator[Diagnostic]:
+    """Find the blocks of one policy that hold addresses of pods or nodes."""
+    if cluster.is_unknown:
+        return
     for rule in written.rules:
         for block in rule.peers.blocks:
-            network = network_of(block.cidr)
-            if network.prefixlen == 0:
-                yield from _everywhere(written, rule, block)
-            elif held := cluster.count(network):
+            # Of 0.0.0.0/0 its author knows that it holds everything.
+            if not block.cidr.endswith("/0") and (held := cluster.count(network_of(block.cidr))):
                 message = (
                     f"{block.cidr} holds addresses of {held} pods or nodes, and does not mean them"
                 )
                 yield written.warn("TG331", message, origin=rule.rule.origin)
-
-
-def _everywhere(written: Written, rule: WrittenRule, block: CidrBlock) -> Iterator[Diagnostic]:
-    if rule.rule.action is Action.ALLOW and rule.rule.ports is None and not block.excepts:
-        message = f"{block.cidr} allows every port of every address outside the cluster"
-        yield written.warn("TG330", message, origin=rule.rule.origin)

@@ -24,7 +24,7 @@ def check_contradictions(written: Written) -> Iterator[Diagnostic]:
                 message = f"a peer's requirements on {_shown(key)} exclude each other"
                 yield written.warn("TG322", message, origin=rule.rule.origin)
         for block in rule.peers.blocks:
-            if block.excepts and block_is_used_up(block):
+            if block_is_used_up(block):
                 message = f"the exceptions leave nothing of {block.cidr}"
                 yield written.warn("TG323", message, origin=rule.rule.origin)
 

@@ -128,8 +128,17 @@ def network_of(cidr: str) -> Network:
 
 def block_is_used_up(block: CidrBlock) -> bool:
     """True if the exceptions leave no address of the block."""
+    if (
+        all(_prefix(hole) > _prefix(block.cidr) for hole in block.excepts[:1])
+        and not block.excepts[1:]
+    ):
+        return False  # one exception that is smaller leaves something: the usual case, told at once
     whole = network_of(block.cidr)
     return _cover_whole(whole, [network_of(hole) for hole in block.excepts])
+
+
+def _prefix(cidr: str) -> int:
+    return int(cidr.rpartition("/")[2])
 
 
 def _cover_whole(whole: Network, holes: Iterable[Network]) -> bool:

@@ -2,30 +2,54 @@
 
 In:   policies as written and as compiled; the inventory, if there is one
 Out:  warnings, sorted
-Pure. One check in each file beside this one. It looks at compiled policies, where namespaces, defaults and
-entities are already written out, and points at their text.
+Pure; the memo only saves work. One check in each file beside this one. It looks at compiled policies, where
+namespaces, defaults and entities are already written out, and points at their text.
 
 Holds always:
 1. A warning is certain: without an inventory it holds for whatever pods the cluster has.
-2. Work grows with the number of policies that may select the same pods, not with its square.
+2. What is remembered of a policy was found of the very same one among the very same others.
+3. Work grows with the number of policies that may select the same pods, not with its square.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from netpolicy.errors import Diagnostic
 from netpolicy.inventory import Inventory
 from netpolicy.rules import Unit
 from reconciler.objects.policy import PolicyObject
-from reconciler.validate.broad_blocks import ClusterAddresses, check_broad_blocks
+from reconciler.validate.broad_blocks import (
+    ClusterAddresses,
+    check_broad_blocks,
+    check_cluster_blocks,
+)
 from reconciler.validate.contradictions import check_contradictions
 from reconciler.validate.l7_kinds import check_l7_kinds
 from reconciler.validate.lifelines import check_denied_names, check_lifelines
 from reconciler.validate.name_service import check_name_service
 from reconciler.validate.one_sided import check_one_sided
 from reconciler.validate.shadows import check_shadows
-from reconciler.validate.written import Written, WrittenIndex, written_policies
+from reconciler.validate.written import Written, WrittenIndex, WrittenMemo
+
+
+class MistakeMemo:
+    """What the last pass found of each policy, and which namespaces it looked into for that."""
+
+    def __init__(self) -> None:
+        self.written = WrittenMemo()
+        self.index: WrittenIndex | None = None
+        self.found: dict[int, _Found] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found of a policy. It is kept here so that no other can have its id meanwhile."""
+
+    policy: Written
+    consulted: frozenset[str]
+    diagnostics: tuple[Diagnostic, ...]
 
 
 def find_mistakes(
@@ -33,23 +57,38 @@ def find_mistakes(
     units: Iterable[Unit],
     *,
     inventory: Inventory | None = None,
+    memo: MistakeMemo | None = None,
 ) -> list[Diagnostic]:
     """Every such warning of an accepted revision, in the order an editor would list them."""
-    policies = [policy for unit in units for policy in unit.policies]
-    written = written_policies(objects, policies)
-    index = WrittenIndex(written)
+    memo = memo or MistakeMemo()
+    written = memo.written.of_each(objects, (policy for unit in units for policy in unit.policies))
+    index = WrittenIndex(written, memo.index)
     cluster = ClusterAddresses(inventory)
     found = list(check_lifelines(index))
+    fresh: dict[int, _Found] = {}
     for policy in written:
-        found += check_contradictions(policy)
-        found += check_broad_blocks(policy, cluster)
-        if policy.subject.empty_key is None and not policy.policy.selects_nodes:
-            found += _among_others(policy, index)
+        fresh[id(policy)] = known = _found(policy, index, memo)
+        found += known.diagnostics
+        found += check_cluster_blocks(policy, cluster)
+    memo.index, memo.found = index, fresh
     return sorted(set(found), key=lambda diagnostic: diagnostic.sort_key)
 
 
-def _among_others(policy: Written, index: WrittenIndex) -> Iterator[Diagnostic]:
-    """What is wrong with a policy because of what other policies say."""
+def _found(policy: Written, index: WrittenIndex, memo: MistakeMemo) -> _Found:
+    """What is found of a policy: as before, if all that it depends on is."""
+    kept = memo.found.get(id(policy))
+    if kept is not None and memo.index and index.is_same_in(kept.consulted, memo.index):
+        return kept
+    index.consulted.clear()
+    diagnostics = tuple(_check(policy, index))
+    return _Found(policy, frozenset(index.consulted), diagnostics)
+
+
+def _check(policy: Written, index: WrittenIndex) -> Iterator[Diagnostic]:
+    yield from check_contradictions(policy)
+    yield from check_broad_blocks(policy)
+    if policy.subject.empty_key is not None or policy.policy.selects_nodes:
+        return
     yield from check_shadows(policy, index)
     yield from check_one_sided(policy, index)
     yield from check_name_service(policy, index)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from netpolicy.entities import RESERVED_LABELS
@@ -28,6 +29,7 @@ from netpolicy.labels import (
 
 LabelKey = tuple[str, str]
 
+SHARED_PARTS: Final = 1 << 14
 NAMESPACE: Final[LabelKey] = (KUBERNETES_SOURCE, NAMESPACE_KEY)
 
 
@@ -140,10 +142,15 @@ def label_space(selector: Selector) -> LabelSpace:
     """What a selector matches."""
     keys: dict[LabelKey, ValueSpace] = {}
     for requirement in selector.requirements:
-        key = _key(requirement)
-        space = _space(requirement)
+        key, space = _part(requirement)
         keys[key] = keys[key].narrowed(space) if key in keys else space
     return LabelSpace(keys)
+
+
+@lru_cache(maxsize=SHARED_PARTS)
+def _part(requirement: Requirement) -> tuple[LabelKey, ValueSpace]:
+    """The key of a requirement, and what its value may be; selectors of one namespace share theirs."""
+    return _key(requirement), _space(requirement)
 
 
 def _key(requirement: Requirement) -> LabelKey:

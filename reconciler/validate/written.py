@@ -2,17 +2,19 @@
 
 In:   PolicyObject values and the policies compiled from them
 Out:  Written, and WrittenIndex to find those that may select, or surely select, some endpoints
-Pure. What each selector means is worked out once for all checks.
+Pure; the memo only saves work. What each selector means is worked out once for all checks.
 
 Holds always:
 1. `may_select` leaves out no policy that could select one of the endpoints.
 2. `surely_select` names only policies that select every one of the endpoints.
+3. A namespace whose policies are the very same as before keeps its group.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
@@ -61,12 +63,26 @@ class Written:
         return fault(self.text.document, at, code, message, why=why, fix=fix, on_key=bool(origin))
 
 
-def written_policies(
-    objects: Iterable[PolicyObject], policies: Iterable[Policy]
-) -> tuple[Written, ...]:
-    """Bring each compiled policy together with its text, in the order of the policies."""
-    texts = {(text.id, text.index): text for text in objects}
-    return tuple(_written(texts[policy.id, policy.index], policy) for policy in policies)
+class WrittenMemo:
+    """What the last pass brought together, so that an unchanged policy is not taken apart again."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Written] = {}
+
+    def of_each(
+        self, objects: Iterable[PolicyObject], policies: Iterable[Policy]
+    ) -> tuple[Written, ...]:
+        """Bring each compiled policy together with its text, in the order of the policies."""
+        texts = {(text.id, text.index): text for text in objects}
+        fresh: dict[int, Written] = {}
+        for policy in policies:
+            text = texts[policy.id, policy.index]
+            kept = self._known.get(id(policy))
+            if kept is None or kept.policy is not policy or kept.text is not text:
+                kept = _written(text, policy)
+            fresh[id(policy)] = kept
+        self._known = fresh
+        return tuple(fresh.values())
 
 
 def _written(text: PolicyObject, policy: Policy) -> Written:
@@ -74,45 +90,75 @@ def _written(text: PolicyObject, policy: Policy) -> Written:
     return Written(text, policy, label_space(policy.subject), rules)
 
 
-class WrittenIndex:
-    """Policies by the namespace they select in, and there by one label that they demand."""
+EVERY_NAMESPACE: Final = "*"
+CLUSTER_WIDE: Final = ""
 
-    def __init__(self, policies: Iterable[Written]) -> None:
-        self._by_namespace: dict[str, _ByLabel] = {}
+
+class WrittenIndex:
+    """Policies by the namespace they select in, and there by one label that they demand.
+
+    `consulted` collects the namespaces that were looked into: what was found depends on no others.
+    """
+
+    def __init__(self, policies: Iterable[Written], before: WrittenIndex | None = None) -> None:
+        members: dict[str, list[Written]] = {}
         for written in policies:
             if not written.policy.selects_nodes:
-                place = written.subject.namespace or ""
-                self._by_namespace.setdefault(place, _ByLabel()).add(written)
+                members.setdefault(written.subject.namespace or CLUSTER_WIDE, []).append(written)
+        known: Mapping[str, _ByLabel] = before._groups if before else {}
+        self._groups: dict[str, _ByLabel] = {
+            name: _group(each, known.get(name)) for name, each in members.items()
+        }
+        self.consulted: set[str] = set()
 
     def may_select(self, space: LabelSpace) -> Iterator[Written]:
         """The policies that could select an endpoint of the space."""
-        for group in self._groups(space):
+        for group in self._groups_of(space):
             for written in group.may_demand(space):
                 if written.subject.may_meet(space):
                     yield written
 
     def surely_select(self, space: LabelSpace) -> Iterator[Written]:
         """The policies that select every endpoint of the space."""
-        for group in self._groups(space):
+        for group in self._groups_of(space):
             for written in group.surely_demand(space):
                 if space.is_inside(written.subject):
                     yield written
 
-    def _groups(self, space: LabelSpace) -> Iterable[_ByLabel]:
+    def is_same_in(self, namespaces: Iterable[str], before: WrittenIndex) -> bool:
+        """True if these namespaces hold the very policies that they held before."""
+        return all(
+            self._groups == before._groups
+            if name == EVERY_NAMESPACE
+            else self._groups.get(name) is before._groups.get(name)
+            for name in namespaces
+        )
+
+    def _groups_of(self, space: LabelSpace) -> Iterable[_ByLabel]:
         if space.namespace is None:
-            return self._by_namespace.values()
-        found = (self._by_namespace.get(name) for name in (space.namespace, ""))
-        return [group for group in found if group is not None]
+            self.consulted.add(EVERY_NAMESPACE)
+            return self._groups.values()
+        names = (space.namespace, CLUSTER_WIDE)
+        self.consulted.update(names)
+        return [self._groups[name] for name in names if name in self._groups]
+
+
+def _group(members: list[Written], before: _ByLabel | None) -> _ByLabel:
+    """The group of these policies: the one before, if it has the same ones."""
+    return before if before is not None and before.members == members else _ByLabel(members)
 
 
 class _ByLabel:
     """Policies by the first label whose only value they demand; the others together."""
 
-    def __init__(self) -> None:
+    def __init__(self, members: list[Written]) -> None:
+        self.members = members
         self._by_value: dict[LabelKey, dict[str, list[Written]]] = {}
         self._others: list[Written] = []
+        for written in members:
+            self._add(written)
 
-    def add(self, written: Written) -> None:
+    def _add(self, written: Written) -> None:
         for key in written.subject.keys:
             value = None if key == NAMESPACE else written.subject.only_value(key)
             if value is not None:
