@@ -18,6 +18,7 @@ import fcntl
 import gc
 import os
 import signal
+import socket
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -51,6 +52,7 @@ AGENT_WAITS: Final = "agent_waits"
 LOCAL_API_FAILED: Final = "local_api_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
+NAMESPACE_LOCK: Final = "\0tidegate-nodeagent"
 PATIENCE_IF_ADOPTED_SECONDS: Final = 5.0
 """How long a restarted agent waits to plan anew before it says that it is ready: pods are under policy."""
 
@@ -179,13 +181,23 @@ class Agent:
 
 @contextlib.contextmanager
 def only_agent(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory: two agents would undo each other's plans."""
-    with (state_dir / LOCK_FILE).open("w") as lock:
+    """Hold the state directory and the network namespace: two agents would undo each other's plans."""
+    with (
+        (state_dir / LOCK_FILE).open("w") as lock,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as name,
+    ):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise StalledError(
                 f"another agent works in {state_dir}", reason="AlreadyRunning"
+            ) from error
+        try:
+            # An abstract name is the namespace's, as interfaces are, and ends with its holder.
+            name.bind(NAMESPACE_LOCK)
+        except OSError as error:
+            raise StalledError(
+                "another agent works in this network namespace", reason="AlreadyRunning"
             ) from error
         yield
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Final
@@ -52,6 +53,7 @@ def run(config_path: Path, verbose: bool) -> None:
     from nodeagent.app import run_agent  # noqa: PLC0415  # only this command pays for its memory
     from nodeagent.datapath import DatapathError  # noqa: PLC0415
 
+    os.umask(0o077)  # what the agent writes is its own
     config = read_config(config_path)
     configure_logs(node=config.node, verbose=verbose)
     try:

@@ -194,10 +194,23 @@ def _addresses_of(node: str) -> set[str]:
     return {found.link_v4, found.link_v6, found.management_v4}
 
 
-def test_a_second_agent_on_a_node_is_refused_and_says_why(agents: Agents):
-    node = NODES[0]
+@pytest.mark.parametrize("own_state", [False, True])
+def test_a_second_agent_on_a_node_is_refused_and_says_why(agents: Agents, own_state: bool):
+    node = NODES[own_state]
     agents.start(node)
-    command = [sys.executable, "-m", "nodeagent.cli", "run", "--config", str(agents.config(node))]
+    document = yaml.safe_load(agents.config(node).read_text())
+    if own_state:
+        document["state_dir"] += "-other"
+    config = agents.config("second")
+    config.write_text(yaml.safe_dump(document))
+    command = [sys.executable, "-m", "nodeagent.cli", "run", "--config", str(config)]
     second = agents.world.run(node, command, check=False)
     assert second.returncode == 1
     assert "another agent works in" in second.stderr
+    assert agents.ask_json(node, "status")["kernel_agrees"]
+
+
+def test_only_its_owner_may_read_what_an_agent_writes(agents: Agents):
+    written = list((agents.world.directory / "state" / NODES[0]).rglob("*"))
+    assert written
+    assert all(path.stat().st_mode & 0o077 == 0 for path in written)
