@@ -90,7 +90,7 @@ def unpack_unit(data: bytes, *, raw_bytes: int) -> Unit:
         raise RejectedBundle("unit's size is not the signed one", reason="WrongSize")
     try:
         unit = _DECODER.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RejectedBundle(f"unit does not decode: {error}", reason="Malformed") from error
     if unit.format != UNIT_FORMAT:
         raise RejectedBundle(f"unit format {unit.format} is unknown", reason="UnknownFormat")

@@ -29,6 +29,7 @@ __all__ = ["POLICY_LIMITS", "Document", "Limits", "NodePath", "Span", "read_docu
 
 MAX_FAULTS: Final = 50
 MAX_EXCERPT: Final = 200
+MAX_SAID: Final = 600
 _MAX_SHARED: Final = 64
 # Beyond YAML's printable set: other line breaks and direction marks, which would make a reviewer
 # see another text than the one that is applied.
@@ -108,10 +109,10 @@ class Document:
             code=code,
             severity=severity,
             place=place,
-            message=message,
+            message=_clipped(message),
             excerpt=self.excerpt(place.line),
-            why=why,
-            fix=fix,
+            why=_clipped(why),
+            fix=_clipped(fix),
         )
 
     def _place(self, slot: int) -> Place:
@@ -392,6 +393,11 @@ def _character_fault(code: str, path: str, before: str, subject: str) -> Diagnos
 def _excerpt(source: SourceText, line: int) -> str:
     text = source.line(line)
     return text if len(text) <= MAX_EXCERPT else ""
+
+
+def _clipped(text: str) -> str:
+    """The text, or its beginning if an author's own words in it go on and on."""
+    return text if len(text) <= MAX_SAID else text[: MAX_SAID - 3] + "..."
 
 
 def _short(text: str) -> str:

@@ -6,9 +6,13 @@ The exceptions name the caller's reaction; anything else that is raised is a bug
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
+
+_CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class TransientError(Exception):
@@ -90,4 +94,9 @@ def render(diagnostic: Diagnostic) -> str:
         lines.append(f"why: {diagnostic.why}")
     if diagnostic.fix:
         lines.append(f"fix: {diagnostic.fix}")
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """The line with control characters spelled out: an author's must not drive a reader's terminal."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", line)

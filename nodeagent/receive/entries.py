@@ -7,6 +7,8 @@ Pure but for the table it keeps. A message that makes no sense raises StreamFaul
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Label, Labels
 from netpolicy.wire.tidegate.v1 import push_pb2
@@ -48,6 +50,8 @@ class Entries:
         if entry.label_set >= len(self._label_sets):
             raise StreamFault(f"label set {entry.label_set} was never sent")
         address, namespace, name = _key(entry.key)
+        if not _is_address(address):
+            raise StreamFault(f"{address[:64]!r} is no address")
         return AddressEntry(
             address=address,
             labels=self._label_sets[entry.label_set],
@@ -59,6 +63,14 @@ class Entries:
 
 def _key(key: push_pb2.InventoryKey) -> Key:
     return (key.address, key.namespace, key.name)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _labels(labels: push_pb2.LabelSet) -> Labels:
