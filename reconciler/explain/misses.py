@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
-from netpolicy.evaluate import End, Flow, block_contains, peers_match
+from netpolicy.evaluate import End, Flow, block_contains, peers_match, ports_match
 from netpolicy.labels import CLUSTER_KEY, Labels, Requirement, Selector
 from netpolicy.rules import Peers, Rule
 from reconciler.compile.rule_text import peers_text, ports_text, selector_text
@@ -60,9 +60,7 @@ def unmet_text(requirement: Requirement, labels: Labels) -> str:
 def _misses(rule: Rule, peer: End, flow: Flow) -> Iterator[Miss]:
     if rule.peers is not None and not peers_match(rule.peers, peer):
         yield Miss(part=Part.PEER, why=_peer_miss(rule.peers, peer))
-    if rule.ports is not None and not any(
-        ports.contains(flow.protocol, flow.port) for ports in rule.ports
-    ):
+    if not ports_match(rule.ports, flow):
         asked = f"{flow.protocol.word}/{flow.port}"
         yield Miss(part=Part.PORT, why=f"for {ports_text(rule.ports)}, not {asked}")
 

@@ -21,6 +21,7 @@ _OUTCOMES: Final = {
     Outcome.LOCAL_HOST: "passes: a node's own host reaches its pods",
     Outcome.DENIED_BY_RULE: "DENIED by {rules}",
     Outcome.DENIED_BY_DEFAULT: "DENIED by default: no rule allows it, and it is isolated by {rules}",
+    Outcome.DENIED_BY_REQUEST: "DENIED for what it carries: {rules} allow other requests only",
 }
 _SIDE_WORDS: Final = {Direction.EGRESS: "from", Direction.INGRESS: "to"}
 

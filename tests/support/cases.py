@@ -24,7 +24,7 @@ from typing import Any
 
 import yaml
 
-from netpolicy.capabilities import BASELINE, needed
+from netpolicy.capabilities import needed
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import has_errors, render
 from netpolicy.evaluate import (
@@ -44,6 +44,7 @@ from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
 from netpolicy.rules import AuthMode, Policy, Protocol
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
+from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
@@ -65,9 +66,6 @@ REASONS = {
     Outcome.DENIED_BY_DEFAULT: "no-rule",
     Outcome.DENIED_BY_REQUEST: "denied-by-request",
 }
-PLANNED_CAPABILITIES = BASELINE
-"""What the agent's plan, and so the map model and the kernel, can judge."""
-
 _CASE_FIELDS = {
     "why", "pods", "namespaces", "policies", "field", "probes", "host_admitted", "names", "services",
 }  # fmt: skip
@@ -160,8 +158,12 @@ class Case:
 
     def evaluated(self, probe: Probe) -> Decision:
         """What the reference evaluator says."""
+        return evaluate(self.policies, self.flow(probe), admit_local_host=self.host_admitted)
+
+    def flow(self, probe: Probe) -> Flow:
+        """The probe as the evaluator sees it."""
         source, destination = self.addresses_of(probe)
-        flow = Flow(
+        return Flow(
             source=self._end(source),
             destination=self._end(destination),
             protocol=probe.protocol,
@@ -169,7 +171,6 @@ class Case:
             request=probe.request,
             server_name=probe.server_name,
         )
-        return evaluate(self.policies, flow, admit_local_host=self.host_admitted)
 
     def _end(self, address: str) -> End:
         for pod in self.pods:
@@ -195,7 +196,7 @@ class Case:
     @property
     def is_planned(self) -> bool:
         """True if the agent's plan can hold the case's policies."""
-        return set(needed(self.policies)) <= PLANNED_CAPABILITIES
+        return set(needed(self.policies)) <= CAPABILITIES
 
     @cached_property
     def planned(self) -> PlannedCase:

@@ -14,9 +14,10 @@ from netpolicy.errors import Diagnostic, Severity, render
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies
 from reconciler.validate import validate
-from tests.support.corpus_differences import Judge, Situation, find_difference
+from tests.support.corpus_differences import Judge, find_difference
 from tests.support.corpus_policies import NOT_YET_READ
 from tests.support.corpus_report import Disagreement, KindReport
+from tests.support.corpus_shapes import Situation
 
 VERDICTS: Final = "verdicts.tsv"
 JUDGED_KINDS: Final = frozenset(
@@ -62,10 +63,10 @@ def _explain_refusal(
     features = (row["topic"],)
     unread = [error for error in errors if error.code in NOT_YET_READ]
     names = [_declared(Judge.CILIUM_ACCEPTS, error, situations) for error in errors]
-    if unread:
-        report.leave_unread(unread[0].message, features)
-    elif all(names):
+    if all(names):
         report.declare(str(names[0]), features)
+    elif unread:
+        report.leave_unread(unread[0].message, features)
     else:
         open_error = errors[names.index(None)]
         found = f"reject ({open_error.code})"

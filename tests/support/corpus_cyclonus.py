@@ -14,9 +14,10 @@ from typing import Any, Final
 from netpolicy.evaluate import End, Flow, NamedPort, evaluate
 from netpolicy.identity import pod_labels
 from netpolicy.rules import WITH_PORTS, Protocol
-from tests.support.corpus_differences import Difference, Judge, Situation, find_difference
+from tests.support.corpus_differences import Difference, Judge, find_difference
 from tests.support.corpus_policies import CorpusPolicies, Refusal
 from tests.support.corpus_report import Disagreement, KindReport
+from tests.support.corpus_shapes import Situation
 
 FILE: Final = "cases.jsonl.gz"
 INGRESS_BIT: Final = 1

@@ -12,15 +12,13 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
-from typing import Any, Final
+from typing import Final
 
-ALLOW_SECTIONS: Final = ("ingress", "egress")
-DENY_SECTIONS: Final = ("ingressDeny", "egressDeny")
-NAMESPACE_NAME_LABEL: Final = "kubernetes.io/metadata.name"
+from tests.support import corpus_shapes as shapes
+from tests.support.corpus_shapes import Situation
 
 
 class Judge(StrEnum):
@@ -30,53 +28,6 @@ class Judge(StrEnum):
     CILIUM_ACCEPTS = "Cilium accepts, Tidegate refuses"
     CILIUM_VERDICT = "another verdict than Cilium's"
     CYCLONUS = "another verdict than cyclonus'"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
-    """A policy, and the flow that it judges with both answers (where there is one)."""
-
-    policy: Mapping[str, Any]
-    direction: str = ""
-    protocol: str = ""
-    port: int = 0
-    expected: str = ""
-    found: str = ""
-    peer_address: str = ""
-    peer_namespace_labels: Mapping[str, str] | None = None
-
-    @property
-    def kind(self) -> str:
-        """The policy's kind."""
-        return str(self.policy.get("kind", ""))
-
-    def specs(self) -> Iterator[Mapping[str, Any]]:
-        """`spec` and the entries of `specs`."""
-        for value in (self.policy.get("spec"), *(self.policy.get("specs") or ())):
-            if isinstance(value, Mapping):
-                yield value
-
-    def rules(self, *sections: str) -> Iterator[Mapping[str, Any]]:
-        """The rules of these sections, or of all."""
-        for spec in self.specs():
-            for section in sections or (*ALLOW_SECTIONS, *DENY_SECTIONS):
-                yield from (r for r in spec.get(section) or () if isinstance(r, Mapping))
-
-    def port_rules(self) -> Iterator[Mapping[str, Any]]:
-        """The entries of every toPorts."""
-        for rule in self.rules():
-            yield from (p for p in rule.get("toPorts") or () if isinstance(p, Mapping))
-
-    def ports(self) -> Iterator[Mapping[str, Any]]:
-        """The entries of every port list."""
-        for group in self.port_rules():
-            yield from (p for p in group.get("ports") or () if isinstance(p, Mapping))
-
-    def icmp_types(self) -> Iterator[object]:
-        """Every ICMP type, as written."""
-        for rule in self.rules():
-            for group in rule.get("icmps") or ():
-                yield from (field.get("type") for field in group.get("fields") or ())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,130 +59,6 @@ def find_difference(
     return None
 
 
-def _is_empty_allow_list_alone(situation: Situation) -> bool:
-    return any(
-        any(spec.get(name) == [] for name in ALLOW_SECTIONS)
-        and not any(spec.get(name) for name in (*ALLOW_SECTIONS, *DENY_SECTIONS))
-        for spec in situation.specs()
-    )
-
-
-def _has_http_without_protocol(situation: Situation) -> bool:
-    return any(
-        "http" in (group.get("rules") or {})
-        and any("protocol" not in port for port in group.get("ports") or ())
-        for group in situation.port_rules()
-    )
-
-
-def _names_a_family_of_the_world(situation: Situation) -> bool:
-    return any(
-        entity in ("world-ipv4", "world-ipv6")
-        for rule in situation.rules()
-        for field in ("fromEntities", "toEntities")
-        for entity in rule.get(field) or ()
-    )
-
-
-def _has_reversed_range(situation: Situation) -> bool:
-    return any(
-        str(port.get("port")).isdigit()
-        and isinstance(port.get("endPort"), int)
-        and 0 < port["endPort"] < int(port["port"])
-        for port in situation.ports()
-    )
-
-
-def _has_range_from_zero(situation: Situation) -> bool:
-    return any(port.get("port") == "0" and port.get("endPort") for port in situation.ports())
-
-
-def _has_range_from_a_name(situation: Situation) -> bool:
-    return any(
-        not str(port.get("port"))[:1].isdigit() and port.get("endPort")
-        for port in situation.ports()
-    )
-
-
-def _has_wide_exception(situation: Situation) -> bool:
-    blocks = (
-        block
-        for rule in situation.rules()
-        for field in ("fromCIDRSet", "toCIDRSet")
-        for block in rule.get(field) or ()
-    )
-    return any(
-        ip_network(hole, strict=False).prefixlen < ip_network(block["cidr"], strict=False).prefixlen
-        for block in blocks
-        if "cidr" in block
-        for hole in block.get("except") or ()
-    )
-
-
-def _has_impossible_icmp_type(situation: Situation) -> bool:
-    for written in situation.icmp_types():
-        text = str(written)
-        if text.lstrip("-").isdigit() and not 0 <= int(text) <= 255:
-            return True
-    return False
-
-
-def _has_empty_fqdns_with_ports(situation: Situation) -> bool:
-    return any(rule.get("toFQDNs") == [] for rule in situation.rules())
-
-
-def _denies_what_is_pruned(situation: Situation) -> bool:
-    return any(
-        "toFQDNs" in rule
-        or "authentication" in rule
-        or any("rules" in group for group in rule.get("toPorts") or ())
-        for rule in situation.rules(*DENY_SECTIONS)
-    )
-
-
-def _has_icmp_type_zero(situation: Situation) -> bool:
-    return situation.protocol == "ICMP" and any(
-        str(written) in ("0", "EchoReply") for written in situation.icmp_types()
-    )
-
-
-def _declares_default_deny_without_rules(situation: Situation) -> bool:
-    sections = (situation.direction, f"{situation.direction}Deny")
-    return any(
-        (spec.get("enableDefaultDeny") or {}).get(situation.direction) is True
-        and not any(spec.get(section) for section in sections)
-        for spec in situation.specs()
-    )
-
-
-def _keeps_a_demand_for_authentication(situation: Situation) -> bool:
-    return (situation.expected, situation.found) == ("redirect", "redirect+auth:spire") and any(
-        (rule.get("authentication") or {}).get("mode") == "required"
-        for rule in situation.rules(situation.direction)
-    )
-
-
-def _has_block_that_covers_the_pod(situation: Situation) -> bool:
-    side = {"ingress": "from", "egress": "to"}[situation.direction]
-    blocks = (
-        peer["ipBlock"]
-        for rule in situation.rules(situation.direction)
-        for peer in rule.get(side) or ()
-        if peer.get("ipBlock")
-    )
-    address = ip_address(situation.peer_address)
-    return any(address in ip_network(block["cidr"], strict=False) for block in blocks)
-
-
-def _selects_a_namespace_by_the_name_it_lacks(situation: Situation) -> bool:
-    labels = situation.peer_namespace_labels
-    return (
-        labels is not None
-        and NAMESPACE_NAME_LABEL not in labels
-        and NAMESPACE_NAME_LABEL in str(situation.policy["spec"])
-    )
-
-
 DIFFERENCES: Final[tuple[Difference, ...]] = (
     Difference(
         name="empty list alone",
@@ -240,7 +67,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ours="everything in that direction is refused",
         reason="the author asked for deny-all; the refusal leaves the pods open",
         codes=("TG300",),
-        applies=_is_empty_allow_list_alone,
+        applies=shapes.is_empty_allow_list_alone,
     ),
     Difference(
         name="HTTP rules without a protocol",
@@ -248,8 +75,33 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         theirs="no protocol means ANY, and HTTP rules need TCP: refused",
         ours="TCP is meant",
         reason="HTTP runs over nothing else here, and published policies are written so",
-        codes=("TG314",),
-        applies=_has_http_without_protocol,
+        codes=("TG343",),
+        applies=shapes.has_http_without_protocol,
+    ),
+    Difference(
+        name="older spelling",
+        judge=Judge.CILIUM_REFUSES,
+        theirs="cilium.io/v1alpha1, `number:` for a port and headers as maps are refused, or dropped",
+        ours="read, and the warning shows the modern form",
+        reason="published policies are written so, and the meaning is plain",
+        codes=("TG340",),
+        applies=shapes.is_in_an_older_spelling,
+    ),
+    Difference(
+        name="gRPC rules",
+        judge=Judge.CILIUM_REFUSES,
+        theirs="the schema does not know `rules.grpc`",
+        ours="a service and a method mean HTTP POST to /service/method",
+        reason="that is what a gRPC call is, and easier to write without a slip",
+        applies=shapes.has_grpc_rules,
+    ),
+    Difference(
+        name="peer nodes",
+        judge=Judge.CILIUM_REFUSES,
+        theirs="fromNodes and toNodes need a setting that is off by default",
+        ours="read; a fleet whose agents lack the capability refuses the revision",
+        reason="what agents can do is asked of them, not of a setting",
+        applies=shapes.selects_peer_nodes,
     ),
     Difference(
         name="one family of the world",
@@ -257,7 +109,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         theirs="the agent knows world-ipv4 and world-ipv6, the custom resource's schema does not",
         ours="both are read",
         reason="the meaning is plain and the agent enforces it",
-        applies=_names_a_family_of_the_world,
+        applies=shapes.names_a_family_of_the_world,
     ),
     Difference(
         name="unknown field",
@@ -269,13 +121,76 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         applies=lambda situation: True,
     ),
     Difference(
+        name="field without a value",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="null counts as left out",
+        ours="refused",
+        reason="a rule that loses a field by a slip may match everyone",
+        codes=("TG107",),
+        applies=shapes.has_a_field_without_value,
+    ),
+    Difference(
+        name="fields that a deny rule drops",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="toFQDNs, rules and authentication are dropped from deny rules in silence",
+        ours="refused",
+        reason="what is left would deny other traffic than the text says",
+        codes=("TG213",),
+        applies=shapes.denies_what_is_pruned,
+    ),
+    Difference(
+        name="empty toFQDNs beside ports",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="`toFQDNs: []` with toPorts allows everyone on these ports",
+        ours="refused",
+        reason="a list of no names must not mean everyone",
+        codes=("TG214",),
+        applies=shapes.has_empty_fqdns_with_ports,
+    ),
+    Difference(
+        name="group of blocks that is not there",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="the reference is accepted, and matches nothing until the group appears",
+        ours="refused, unless the revision holds the CiliumCIDRGroup",
+        reason="a revision is whole: a deny of a misspelt group would deny nothing",
+        codes=("TG218",),
+        applies=shapes.refers_to_a_group_of_blocks,
+    ),
+    Difference(
+        name="groups of a cloud provider",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="toGroups asks the provider for addresses",
+        ours="refused, with the way out",
+        reason="what is enforced must be in Git; a provider's answer is not",
+        codes=("TG110",),
+        applies=shapes.names_cloud_groups,
+    ),
+    Difference(
+        name="two kinds of requests on one port",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="two rules may put HTTP and Kafka on one port; then no policy of the pod is resolved",
+        ours="refused",
+        reason="one proxy cannot read two protocols on one port, and the pods would keep older rules",
+        codes=("TG220",),
+        applies=shapes.has_two_kinds_of_requests,
+    ),
+    Difference(
+        name="range from a named port",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="a named port with endPort is a range from the resolved number up",
+        ours="refused",
+        reason="the number behind the name may be another in each pod",
+        codes=("TG219",),
+        applies=shapes.has_range_from_a_name,
+    ),
+    Difference(
         name="reversed port range",
         judge=Judge.CILIUM_ACCEPTS,
         theirs="a range that ends before it begins matches its first port",
         ours="refused",
         reason="no one means that",
         codes=("TG206",),
-        applies=_has_reversed_range,
+        applies=shapes.has_reversed_range,
     ),
     Difference(
         name="range from port 0",
@@ -284,7 +199,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ours="refused",
         reason="the range in the text is narrower than what would be matched",
         codes=("TG207",),
-        applies=_has_range_from_zero,
+        applies=shapes.has_range_from_zero,
     ),
     Difference(
         name="exception wider than its block",
@@ -293,7 +208,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ours="refused",
         reason="nothing of the block would be left",
         codes=("TG205",),
-        applies=_has_wide_exception,
+        applies=shapes.has_wide_exception,
     ),
     Difference(
         name="impossible ICMP type",
@@ -302,7 +217,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ours="refused",
         reason="an ICMP type is one byte",
         codes=("TG116",),
-        applies=_has_impossible_icmp_type,
+        applies=shapes.has_impossible_icmp_type,
     ),
     Difference(
         name="ICMP type 0",
@@ -311,7 +226,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         ours="type 0 matches echo replies only",
         reason="a rule that names one type must not admit or refuse all of them",
         quirk="icmp-type-0",
-        applies=_has_icmp_type_zero,
+        applies=shapes.has_icmp_type_zero,
     ),
     Difference(
         name="default deny without rules",
@@ -321,7 +236,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         reason="that is what the text says, and failing to isolate would widen access",
         codes=("TG304",),
         quirk="edd-without-rules",
-        applies=_declares_default_deny_without_rules,
+        applies=shapes.declares_default_deny_without_rules,
     ),
     Difference(
         name="authentication before a proxy",
@@ -330,7 +245,7 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         " asked for and sometimes not, for like peers of one pod",
         ours="it is asked for, unless the narrower rule says disabled",
         reason="of two answers the stricter one; a proxy is no proof of who the peer is",
-        applies=_keeps_a_demand_for_authentication,
+        applies=shapes.keeps_a_demand_for_authentication,
     ),
     Difference(
         name="ipBlock and pods",
@@ -338,7 +253,8 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         theirs="an ipBlock matches pods that have an address in it",
         ours="a block stands for addresses outside the cluster, never for pods or nodes",
         reason="as Cilium: a pod is known by its labels, its address is chance",
-        applies=_has_block_that_covers_the_pod,
+        codes=("TG331",),
+        applies=shapes.has_block_that_covers_the_pod,
     ),
     Difference(
         name="namespace without its name label",
@@ -346,6 +262,6 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         theirs="only the listed labels count, and kubernetes.io/metadata.name is not among them",
         ours="every namespace has the label, with its name as value",
         reason="Kubernetes sets it on every namespace",
-        applies=_selects_a_namespace_by_the_name_it_lacks,
+        applies=shapes.selects_a_namespace_by_the_name_it_lacks,
     ),
 )

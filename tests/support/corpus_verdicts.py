@@ -18,9 +18,10 @@ from netpolicy.evaluate import Decision, End, Flow, NamedPort, Outcome, Side, ev
 from netpolicy.identity import cidr_labels
 from netpolicy.labels import parse_labels
 from netpolicy.rules import AuthMode, Protocol
-from tests.support.corpus_differences import Difference, Judge, Situation, find_difference
+from tests.support.corpus_differences import Difference, Judge, find_difference
 from tests.support.corpus_policies import CorpusPolicies, Refusal
 from tests.support.corpus_report import Disagreement, KindReport
+from tests.support.corpus_shapes import Situation
 
 PATTERN: Final = "*.jsonl.gz"
 NO_ENDPOINT: Final = "n/a"

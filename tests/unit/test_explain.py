@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import StalledError
-from netpolicy.evaluate import Flow, Outcome
+from netpolicy.evaluate import Outcome
 from netpolicy.inventory import Inventory, Node, Pod
 from netpolicy.labels import Label
 from netpolicy.rules import Protocol
@@ -53,6 +53,7 @@ pods:
   - {namespace: shop, name: db-1, node: node-b, addresses: [10.0.0.2], labels: {app: db}}
 """
 WEB, DB = "app=web,ns=shop", "app=db,ns=shop"
+RULED = {Outcome.ALLOWED, Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_REQUEST}
 
 
 def known() -> Inventory:
@@ -103,11 +104,8 @@ def ingress_rules(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize("case", load_cases(), ids=lambda case: case.name)
 def test_what_is_said_to_match_is_what_the_evaluator_decided_by(case: Case) -> None:
     for probe in case.probes:
-        source, destination = (case._end(address) for address in case.addresses_of(probe))
-        flow = Flow(
-            source=source, destination=destination, protocol=probe.protocol, port=probe.port
-        )
-        ends = (NamedEnd(name="a", end=source), NamedEnd(name="b", end=destination))
+        flow = case.flow(probe)
+        ends = (NamedEnd(name="a", end=flow.source), NamedEnd(name="b", end=flow.destination))
         found = explain_flow(case.policies, flow, ends=ends, admit_local_host=case.host_admitted)
         assert found.decision == case.evaluated(probe)
         for side in found.sides:
@@ -120,7 +118,7 @@ def test_what_is_said_to_match_is_what_the_evaluator_decided_by(case: Case) -> N
             }
             isolating = {str(policy.id) for policy in selecting if policy.isolates}
             decided = {(str(rule.policy), rule.origin) for rule in side.side.rules}
-            if side.side.outcome in (Outcome.ALLOWED, Outcome.DENIED_BY_RULE):
+            if side.side.outcome in RULED:
                 assert decided <= matching
             else:
                 assert not matching

@@ -1,0 +1,257 @@
+"""Shapes that a policy or a flow may have: what a deliberate difference is about.
+
+In:   a situation: one policy, and where a flow is judged, that flow
+Out:  whether it has the shape
+Pure. A shape is a form of policy, never a case by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any, Final
+
+ALLOW_SECTIONS: Final = ("ingress", "egress")
+DENY_SECTIONS: Final = ("ingressDeny", "egressDeny")
+NAMESPACE_NAME_LABEL: Final = "kubernetes.io/metadata.name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Situation:
+    """A policy, and the flow that it judges with both answers (where there is one)."""
+
+    policy: Mapping[str, Any]
+    direction: str = ""
+    protocol: str = ""
+    port: int = 0
+    expected: str = ""
+    found: str = ""
+    peer_address: str = ""
+    peer_namespace_labels: Mapping[str, str] | None = None
+
+    @property
+    def kind(self) -> str:
+        """The policy's kind."""
+        return str(self.policy.get("kind", ""))
+
+    def specs(self) -> Iterator[Mapping[str, Any]]:
+        """`spec` and the entries of `specs`."""
+        for value in (self.policy.get("spec"), *(self.policy.get("specs") or ())):
+            if isinstance(value, Mapping):
+                yield value
+
+    def rules(self, *sections: str) -> Iterator[Mapping[str, Any]]:
+        """The rules of these sections, or of all."""
+        for spec in self.specs():
+            for section in sections or (*ALLOW_SECTIONS, *DENY_SECTIONS):
+                yield from (r for r in spec.get(section) or () if isinstance(r, Mapping))
+
+    def port_rules(self) -> Iterator[Mapping[str, Any]]:
+        """The entries of every toPorts."""
+        for rule in self.rules():
+            yield from (p for p in rule.get("toPorts") or () if isinstance(p, Mapping))
+
+    def ports(self) -> Iterator[Mapping[str, Any]]:
+        """The entries of every port list."""
+        for group in self.port_rules():
+            yield from (p for p in group.get("ports") or () if isinstance(p, Mapping))
+
+    def block_sets(self) -> Iterator[Mapping[str, Any]]:
+        """The entries of every fromCIDRSet and toCIDRSet."""
+        for rule in self.rules():
+            for field in ("fromCIDRSet", "toCIDRSet"):
+                yield from (b for b in rule.get(field) or () if isinstance(b, Mapping))
+
+    def http_headers(self) -> Iterator[object]:
+        """Every entry of `headers`, as written."""
+        for group in self.port_rules():
+            for rule in (group.get("rules") or {}).get("http") or ():
+                yield from rule.get("headers") or ()
+
+    def icmp_types(self) -> Iterator[object]:
+        """Every ICMP type, as written."""
+        for rule in self.rules():
+            for group in rule.get("icmps") or ():
+                yield from (field.get("type") for field in group.get("fields") or ())
+
+
+def is_empty_allow_list_alone(situation: Situation) -> bool:
+    """An allow section that is an empty list, and no other section has a rule."""
+    return any(
+        any(spec.get(name) == [] for name in ALLOW_SECTIONS)
+        and not any(spec.get(name) for name in (*ALLOW_SECTIONS, *DENY_SECTIONS))
+        for spec in situation.specs()
+    )
+
+
+def has_http_without_protocol(situation: Situation) -> bool:
+    """HTTP rules on a port that names no protocol."""
+    return any(
+        "http" in (group.get("rules") or {})
+        and any("protocol" not in port for port in group.get("ports") or ())
+        for group in situation.port_rules()
+    )
+
+
+def is_in_an_older_spelling(situation: Situation) -> bool:
+    """The spellings of older articles."""
+    return (
+        str(situation.policy.get("apiVersion")).startswith("cilium.io/v1")
+        or any("number" in port for port in situation.ports())
+        or any(isinstance(header, Mapping) for header in situation.http_headers())
+    )
+
+
+def has_grpc_rules(situation: Situation) -> bool:
+    """`rules.grpc`."""
+    return any("grpc" in (group.get("rules") or {}) for group in situation.port_rules())
+
+
+def selects_peer_nodes(situation: Situation) -> bool:
+    """fromNodes or toNodes."""
+    return any("fromNodes" in rule or "toNodes" in rule for rule in situation.rules())
+
+
+def refers_to_a_group_of_blocks(situation: Situation) -> bool:
+    """A reference to a CiliumCIDRGroup."""
+    return any(
+        "cidrGroupRef" in block or "cidrGroupSelector" in block for block in situation.block_sets()
+    )
+
+
+def names_cloud_groups(situation: Situation) -> bool:
+    """fromGroups or toGroups."""
+    return any("fromGroups" in rule or "toGroups" in rule for rule in situation.rules())
+
+
+def has_a_field_without_value(situation: Situation) -> bool:
+    """A null anywhere in the policy."""
+    return any(_holds_none(spec) for spec in situation.specs())
+
+
+def _holds_none(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(entry is None or _holds_none(entry) for entry in value.values())
+    return isinstance(value, list) and any(map(_holds_none, value))
+
+
+def has_two_kinds_of_requests(situation: Situation) -> bool:
+    """Rules of two protocols."""
+    kinds = {kind for group in situation.port_rules() for kind in group.get("rules") or {}}
+    return len(kinds) > 1
+
+
+def names_a_family_of_the_world(situation: Situation) -> bool:
+    """The entities world-ipv4 and world-ipv6."""
+    return any(
+        entity in ("world-ipv4", "world-ipv6")
+        for rule in situation.rules()
+        for field in ("fromEntities", "toEntities")
+        for entity in rule.get(field) or ()
+    )
+
+
+def has_reversed_range(situation: Situation) -> bool:
+    """A range that ends before it begins."""
+    return any(
+        str(port.get("port")).isdigit()
+        and isinstance(port.get("endPort"), int)
+        and 0 < port["endPort"] < int(port["port"])
+        for port in situation.ports()
+    )
+
+
+def has_range_from_zero(situation: Situation) -> bool:
+    """A range from port 0."""
+    return any(port.get("port") == "0" and port.get("endPort") for port in situation.ports())
+
+
+def has_range_from_a_name(situation: Situation) -> bool:
+    """A range from a named port."""
+    return any(
+        not str(port.get("port"))[:1].isdigit() and port.get("endPort")
+        for port in situation.ports()
+    )
+
+
+def has_wide_exception(situation: Situation) -> bool:
+    """An exception with a shorter prefix than its block."""
+    return any(
+        ip_network(hole, strict=False).prefixlen < ip_network(block["cidr"], strict=False).prefixlen
+        for block in situation.block_sets()
+        if "cidr" in block
+        for hole in block.get("except") or ()
+    )
+
+
+def has_impossible_icmp_type(situation: Situation) -> bool:
+    """An ICMP type that is no byte."""
+    for written in situation.icmp_types():
+        text = str(written)
+        if text.lstrip("-").isdigit() and not 0 <= int(text) <= 255:
+            return True
+    return False
+
+
+def has_empty_fqdns_with_ports(situation: Situation) -> bool:
+    """`toFQDNs: []`."""
+    return any(rule.get("toFQDNs") == [] for rule in situation.rules())
+
+
+def denies_what_is_pruned(situation: Situation) -> bool:
+    """A deny rule with a field that Cilium drops there."""
+    return any(
+        "toFQDNs" in rule
+        or "authentication" in rule
+        or any("rules" in group for group in rule.get("toPorts") or ())
+        for rule in situation.rules(*DENY_SECTIONS)
+    )
+
+
+def has_icmp_type_zero(situation: Situation) -> bool:
+    """ICMP type 0, and a flow of ICMP."""
+    return situation.protocol == "ICMP" and any(
+        str(written) in ("0", "EchoReply") for written in situation.icmp_types()
+    )
+
+
+def declares_default_deny_without_rules(situation: Situation) -> bool:
+    """enableDefaultDeny: true in a direction without rules."""
+    sections = (situation.direction, f"{situation.direction}Deny")
+    return any(
+        (spec.get("enableDefaultDeny") or {}).get(situation.direction) is True
+        and not any(spec.get(section) for section in sections)
+        for spec in situation.specs()
+    )
+
+
+def keeps_a_demand_for_authentication(situation: Situation) -> bool:
+    """Authentication required, and a redirect that Cilium lets pass without."""
+    return (situation.expected, situation.found) == ("redirect", "redirect+auth:spire") and any(
+        (rule.get("authentication") or {}).get("mode") == "required"
+        for rule in situation.rules(situation.direction)
+    )
+
+
+def has_block_that_covers_the_pod(situation: Situation) -> bool:
+    """An ipBlock around the address of the peer, a pod."""
+    side = {"ingress": "from", "egress": "to"}[situation.direction]
+    blocks = (
+        peer["ipBlock"]
+        for rule in situation.rules(situation.direction)
+        for peer in rule.get(side) or ()
+        if peer.get("ipBlock")
+    )
+    address = ip_address(situation.peer_address)
+    return any(address in ip_network(block["cidr"], strict=False) for block in blocks)
+
+
+def selects_a_namespace_by_the_name_it_lacks(situation: Situation) -> bool:
+    """A namespace selected by the name label that the corpus leaves out."""
+    labels = situation.peer_namespace_labels
+    return (
+        labels is not None
+        and NAMESPACE_NAME_LABEL not in labels
+        and NAMESPACE_NAME_LABEL in str(situation.policy["spec"])
+    )
