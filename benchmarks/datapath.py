@@ -1,7 +1,7 @@
 """Nanoseconds a packet, by BPF_PROG_TEST_RUN, against a tc program that does nothing.
 
 In:   generations of 10² to 10⁵ policy entries
-Out:  established and new flows at each size
+Out:  established, half-open and new flows at each size
 Shell. Hot caches: what the program costs, not what memory does.
 """
 
@@ -86,14 +86,22 @@ def _set_up(datapath: Datapath) -> None:
 
 
 def _cases(datapath: Datapath) -> dict[str, float]:
-    """A bare SYN is judged each time and starts its entry anew; an ACK finds the entry."""
+    """A bare SYN is judged each time and starts its entry anew; an ACK finds the entry, which is
+    half open until the server has answered."""
+
+    def pass_once(direction: Direction, packet: bytes) -> None:
+        verdict, _ = datapath.run_program(direction, packet, context=context(LOOPBACK))
+        if verdict == _TC_ACT_SHOT:
+            raise RuntimeError("a measured packet is refused: the figures would mean nothing")
 
     def cost(flags: int) -> float:
         packet = tcp4(CLIENT, 40000, SERVER, PORT, flags)
-        verdict, _ = datapath.run_program(Direction.EGRESS, packet, context=context(LOOPBACK))
-        if verdict == _TC_ACT_SHOT:
-            raise RuntimeError("the measured packet is refused: the figures would mean nothing")
+        pass_once(Direction.EGRESS, packet)
         return _best(measure_after_draining(packet))
+
+    def answer() -> None:
+        packet = tcp4(SERVER, PORT, CLIENT, 40000, SYN | ACK)
+        pass_once(Direction.INGRESS, packet)
 
     def measure_after_draining(packet: bytes) -> Callable[[], float]:
         def measure() -> float:
@@ -106,7 +114,10 @@ def _cases(datapath: Datapath) -> dict[str, float]:
         return measure
 
     with closing(datapath.events()) as events:
-        return {"new flow": cost(SYN), "established": cost(ACK)}
+        datapath.clear_conntrack()
+        costs = {"new flow": cost(SYN), "half open": cost(ACK)}
+        answer()
+        return costs | {"established": cost(ACK)}
 
 
 _TC_ACT_SHOT: Final = 2

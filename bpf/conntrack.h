@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Flows that were judged before.
  *
+ *     first packet ──▶ half_open ── opener again, after an answer ──▶ conntrack
+ *
  * Holds always:
  * 1. An entry belongs to one endpoint, and is judged in the direction it was opened in.
  * 2. A verdict and its revision change together, in one store.
  * 3. A flow found mid-stream lets nothing pass in the direction it was not seen in: else one
  *    retransmission would revive a revoked connection whose entry is gone.
+ * 4. What nobody answered, or whose opener did not go on after the answer, takes no room from flows
+ *    that did: who forges a million openings hears no answers, and stays in `half_open`.
  */
 #ifndef TIDEGATE_CONNTRACK_H
 #define TIDEGATE_CONNTRACK_H
@@ -74,16 +78,47 @@ static __always_inline __u64 lifetime_ns(const struct tg_conntrack_entry *entry,
 	return TG_LIFETIME_TCP * SECOND_NS;
 }
 
-/* The flow's entry, unless it is too old to speak for it. */
+/* Too old to speak for its flow? Another processor may have stored a later time. */
+static __always_inline bool is_expired(const struct tg_conntrack_entry *entry, __u8 protocol,
+				       __u64 now)
+{
+	return (__s64)(now - entry->last_seen_ns) > (__s64)lifetime_ns(entry, protocol);
+}
+
+/* The flow's entry, if it has one that is not expired, and which map it is of. A packet that `opens`
+ * a flow starts a half-open one anew, so that it need not be found. */
 static __always_inline struct tg_conntrack_entry *
-find_entry(const struct tg_conntrack_key *key, __u64 now)
+find_entry(const struct tg_conntrack_key *key, __u64 now, bool opens, bool *is_half_open)
 {
 	struct tg_conntrack_entry *entry = bpf_map_lookup_elem(&conntrack, key);
 
-	/* Another processor may have stored a later time. */
-	if (!entry || (__s64)(now - entry->last_seen_ns) > (__s64)lifetime_ns(entry, key->protocol))
+	*is_half_open = !entry || is_expired(entry, key->protocol, now);
+	if (!*is_half_open)
+		return entry;
+	if (opens)
 		return NULL;
-	return entry;
+	entry = bpf_map_lookup_elem(&half_open, key);
+	return entry && !is_expired(entry, key->protocol, now) ? entry : NULL;
+}
+
+/* Start a flow, or start it anew where it is. Zero, or an error. */
+static __always_inline long insert_entry(const struct tg_conntrack_key *key,
+					 const struct tg_conntrack_entry *entry, bool is_half_open)
+{
+	if (is_half_open)
+		return bpf_map_update_elem(&half_open, key, entry, BPF_ANY);
+	return bpf_map_update_elem(&conntrack, key, entry, BPF_ANY);
+}
+
+/* If there is no room the flow stays half open, where it can be evicted, but is judged alike. */
+static __always_inline void promote_entry(const struct tg_conntrack_key *key,
+					  struct tg_conntrack_entry *entry)
+{
+	struct tg_conntrack_entry moved = *entry;
+
+	moved.judgement = load_judgement(entry);
+	if (!bpf_map_update_elem(&conntrack, key, &moved, BPF_ANY))
+		bpf_map_delete_elem(&half_open, key);
 }
 
 /* Account a packet that passes. Refused ones do not keep an entry alive. */

@@ -42,13 +42,22 @@ struct {
 	__type(value, __u32);
 } prefixes SEC(".maps");
 
-/* The loader sets the size. Judgements outlive a reload of the programs. */
+/* Flows whose opener spoke again after an answer. The loader sets the size of this and the next;
+ * judgements outlive a reload of the programs. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1 << 18);
 	__type(key, struct tg_conntrack_key);
 	__type(value, struct tg_conntrack_entry);
 } conntrack SEC(".maps");
+
+/* All other flows. A flood of openings evicts these, and none of the former. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct tg_conntrack_key);
+	__type(value, struct tg_conntrack_entry);
+} half_open SEC(".maps");
 
 /* One generation a slot. The inner maps declared here are templates: the agent creates each at the
  * size it needs. Templates of libbpf 1.1 want sizes in place of types. */

@@ -78,7 +78,7 @@ static __always_inline void judge_alone(struct passage *passage, __u16 port)
 }
 
 static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,
-				      __u32 bytes)
+				      bool is_half_open, __u32 bytes)
 {
 	const struct packet *packet = &passage->packet;
 	struct tg_conntrack_entry entry = {
@@ -97,7 +97,7 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 	entry.judgement.verdict = passage->ruling.verdict;
 	entry.cookie = passage->ruling.cookie;
 	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
-	if (bpf_map_update_elem(&conntrack, key, &entry, BPF_ANY))
+	if (insert_entry(key, &entry, is_half_open))
 		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
 }
 
@@ -127,14 +127,18 @@ static __always_inline void settle(struct passage *passage, const struct tg_conn
 }
 
 static __always_inline void follow_flow(struct passage *passage, const struct tg_conntrack_key *key,
-					struct tg_conntrack_entry *entry, __u32 bytes)
+					struct tg_conntrack_entry *entry, bool is_half_open,
+					__u32 bytes)
 {
 	bool is_reply = entry->direction != passage->direction;
 
 	passage->reply = is_reply ? TG_REPLY_YES : TG_REPLY_NO;
 	settle(passage, key, entry);
-	if (passage->ruling.verdict == TG_ALLOW)
-		touch_entry(entry, passage->now, bytes, passage->packet.tcp_flags, is_reply);
+	if (passage->ruling.verdict != TG_ALLOW)
+		return;
+	touch_entry(entry, passage->now, bytes, passage->packet.tcp_flags, is_reply);
+	if (is_half_open && !is_reply && (entry->flags & TG_CONNTRACK_REPLIED))
+		promote_entry(key, entry);
 }
 
 static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
@@ -142,20 +146,21 @@ static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
 	const struct packet *packet = &passage->packet;
 	struct tg_conntrack_key key = {};
 	struct tg_conntrack_entry *entry;
+	bool is_half_open;
 
 	conntrack_key(&key, passage->endpoint_id, packet, passage->direction);
-	entry = find_entry(&key, passage->now);
+	entry = find_entry(&key, passage->now, packet->opens, &is_half_open);
 	passage->reply = TG_REPLY_NO;
 	if (!entry && packet->echo_reply) {
 		/* Nobody asked: an answer opens no flow. */
 		passage->occasion = TG_OCCASION_NEW;
 		judge_alone(passage, packet->icmp_type);
 	} else if (!entry || packet->opens) {
-		open_flow(passage, &key, bytes);
+		open_flow(passage, &key, is_half_open, bytes);
 	} else if ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != passage->direction) {
 		judge_alone(passage, judged_port(&key, passage->direction));
 	} else {
-		follow_flow(passage, &key, entry, bytes);
+		follow_flow(passage, &key, entry, is_half_open, bytes);
 	}
 }
 
@@ -169,13 +174,14 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct passage *pa
 	struct tg_conntrack_key key = {};
 	struct tg_conntrack_entry *entry;
 	struct packet quoted = {};
+	bool is_half_open;
 
 	if (!parse_quoted(skb, &passage->packet, &quoted) ||
 	    !same_address(&quoted.source, &passage->packet.destination) ||
 	    !is_own_address(endpoint, out ? &quoted.destination : &quoted.source))
 		return false;
 	conntrack_key(&key, passage->endpoint_id, &quoted, travelled);
-	entry = find_entry(&key, passage->now);
+	entry = find_entry(&key, passage->now, quoted.opens, &is_half_open);
 	if (!entry || ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != travelled))
 		return false;
 	settle(passage, &key, entry);

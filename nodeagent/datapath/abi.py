@@ -13,7 +13,7 @@ from enum import IntEnum, IntFlag
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
-ABI_VERSION: Final = 1
+ABI_VERSION: Final = 2
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 ENDPOINT_ADDRESSES: Final = 8

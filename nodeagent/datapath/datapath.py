@@ -157,11 +157,11 @@ class Datapath:
 
     def read_conntrack(self) -> Iterator[ConntrackEntry]:
         """Every flow the kernel remembers."""
-        return flow_table.read_conntrack(self._maps["conntrack"])
+        return flow_table.read_conntrack(self._maps["conntrack"], self._maps["half_open"])
 
     def clear_conntrack(self) -> None:
         """Forget every flow: the next packet of each is judged as found mid-stream."""
-        flow_table.clear_conntrack(self._maps["conntrack"])
+        flow_table.clear_conntrack(self._maps["conntrack"], self._maps["half_open"])
 
     def counters(self) -> Counters:
         """Forwarded and dropped packets, lost events."""

@@ -28,8 +28,8 @@ _POSSIBLE_CPUS: Final = Path("/sys/devices/system/cpu/possible")
 class ConntrackEntry:
     """A flow as one endpoint saw it. `direction` is that of the packet that opened it.
 
-    `reason` 0: it passes. For ICMP echo `local_port` is the identifier. Times are the kernel's
-    monotonic clock.
+    `reason` 0: it passes. For ICMP echo `local_port` is the identifier. Half open: its opener has
+    not spoken again after an answer. Times are the kernel's monotonic clock.
     """
 
     endpoint_id: int
@@ -42,6 +42,7 @@ class ConntrackEntry:
     reason: int
     revision: int
     cookie: int
+    is_half_open: bool
     is_one_way: bool
     has_reply: bool
     last_seen_ns: int
@@ -62,16 +63,19 @@ class Counters:
     lost_events: int
 
 
-def read_conntrack(conntrack: Map) -> Iterator[ConntrackEntry]:
-    """Every flow the kernel remembers."""
-    for key, value in libbpf.entries_of(conntrack):
-        yield _entry(abi.ConntrackKey.from_buffer_copy(key), value)
+def read_conntrack(conntrack: Map, half_open: Map) -> Iterator[ConntrackEntry]:
+    """Every flow the kernel remembers; one that is answered meanwhile may come twice."""
+    for flows in (conntrack, half_open):
+        for key, value in libbpf.entries_of(flows):
+            found = abi.ConntrackKey.from_buffer_copy(key)
+            yield _entry(found, value, is_half_open=flows is half_open)
 
 
-def clear_conntrack(conntrack: Map) -> None:
-    """Forget every flow."""
-    for key, _ in list(libbpf.entries_of(conntrack)):
-        libbpf.delete(conntrack, key)
+def clear_conntrack(conntrack: Map, half_open: Map) -> None:
+    """Forget every flow. Those first that may yet become those of the other map."""
+    for flows in (half_open, conntrack):
+        for key, _ in list(libbpf.entries_of(flows)):
+            libbpf.delete(flows, key)
 
 
 def read_counters(counters: Map) -> Counters:
@@ -104,7 +108,7 @@ def _packets(counters: Map, index: int, cpus: int) -> int:
     return sum(packets for packets, _ in _COUNTER.iter_unpack(data)) if data else 0
 
 
-def _entry(key: abi.ConntrackKey, value: bytes) -> ConntrackEntry:
+def _entry(key: abi.ConntrackKey, value: bytes, *, is_half_open: bool) -> ConntrackEntry:
     found = abi.ConntrackEntry.from_buffer_copy(value)
     return ConntrackEntry(
         endpoint_id=key.endpoint_id,
@@ -117,6 +121,7 @@ def _entry(key: abi.ConntrackKey, value: bytes) -> ConntrackEntry:
         reason=found.judgement.reason,
         revision=found.judgement.revision,
         cookie=found.cookie,
+        is_half_open=is_half_open,
         is_one_way=bool(found.flags & abi.ConntrackFlag.ONE_WAY),
         has_reply=bool(found.flags & abi.ConntrackFlag.REPLIED),
         last_seen_ns=found.last_seen_ns,

@@ -100,11 +100,11 @@ def _load_and_pin(config: DatapathConfig, version: Version, shared: Version | No
     if not opened:
         raise DatapathError(f"opening {config.object_path}", errno=ctypes.get_errno())
     try:
-        conntrack = _map_named(opened, "conntrack")
-        libbpf.check(
-            library.bpf_map__set_max_entries(conntrack, config.conntrack_entries),
-            "sizing conntrack",
-        )
+        for name, entries in config.flow_maps.items():
+            libbpf.check(
+                library.bpf_map__set_max_entries(_map_named(opened, name), entries),
+                f"sizing {name}",
+            )
         if shared:
             _reuse_maps(opened, config, shared)
         libbpf.check(library.bpf_object__load(opened), f"loading {config.object_path}")
@@ -123,11 +123,11 @@ def _map_named(opened: int, name: str) -> int:
 
 
 def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> None:
-    """Take over the maps of the version before; conntrack only if its size is the same."""
+    """Take over the maps of the version before; those of flows only if their size is the same."""
     for name in MAPS:
         old = libbpf.open_map(map_path(config.bpffs, shared, name))
         try:
-            if name == "conntrack" and old.max_entries != config.conntrack_entries:
+            if old.max_entries != config.flow_maps.get(name, old.max_entries):
                 continue
             libbpf.check(
                 libbpf.library().bpf_map__reuse_fd(_map_named(opened, name), old.fd),

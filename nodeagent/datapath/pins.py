@@ -28,10 +28,12 @@ CURRENT: Final = "current"
 NEXT: Final = "next"
 PROGRAMS: Final = ("from_pod", "to_pod")
 MAPS: Final = (
-    "control", "endpoints", "addresses", "prefixes", "conntrack", "policy", "class_of",
-    "port_class", "endpoint_tables", "generation_labels", "events", "counters",
+    "control", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "policy",
+    "class_of", "port_class", "endpoint_tables", "generation_labels", "events", "counters",
 )  # fmt: skip
 _DIGEST_LETTERS: Final = 16
+_HALF_OPEN_SHARE: Final = 4
+_HALF_OPEN_LEAST: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +43,16 @@ class DatapathConfig:
     bpffs: Path
     object_path: Path
     conntrack_entries: int = 262_144
+
+    @property
+    def half_open_entries(self) -> int:
+        """How many flows it remembers, beside those, that were not answered yet."""
+        return max(self.conntrack_entries // _HALF_OPEN_SHARE, _HALF_OPEN_LEAST)
+
+    @property
+    def flow_maps(self) -> dict[str, int]:
+        """The maps that are sized by configuration, and their sizes."""
+        return {"conntrack": self.conntrack_entries, "half_open": self.half_open_entries}
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,11 +110,16 @@ class KernelEngine:
     ) -> tuple[KernelSide, list[FlowEvent]]:
         """The same, with what the program told of it."""
         self.datapath.set_endpoint(endpoint, _TEST_INTERFACE)
-        self._events.read()
+        self.forget_events()
         result, _ = self.datapath.run_program(direction, packet)
         told = self._events.read()
         reason, cookie = (told[-1].reason, told[-1].cookie) if told else (0, 0)
         return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
+
+    def forget_events(self) -> None:
+        """Read all that was told so far, and forget it."""
+        while self._events.read():
+            pass
 
     def forget_flows(self) -> None:
         """Empty the conntrack map."""
@@ -122,13 +127,14 @@ class KernelEngine:
 
     def age_flows(self, seconds: float) -> None:
         """Make every flow look idle for some more seconds."""
-        path = map_path(self._config.bpffs, version_of(self._config), "conntrack")
-        conntrack = libbpf.open_map(path)
-        for key, value in list(libbpf.entries_of(conntrack)):
-            entry = abi.ConntrackEntry.from_buffer_copy(value)
-            entry.last_seen_ns -= int(seconds * 1e9)
-            libbpf.update(conntrack, key, bytes(entry))
-        conntrack.close()
+        for name in self._config.flow_maps:
+            path = map_path(self._config.bpffs, version_of(self._config), name)
+            flows = libbpf.open_map(path)
+            for key, value in list(libbpf.entries_of(flows)):
+                entry = abi.ConntrackEntry.from_buffer_copy(value)
+                entry.last_seen_ns -= int(seconds * 1e9)
+                libbpf.update(flows, key, bytes(entry))
+            flows.close()
 
     def close(self) -> None:
         """Unpin everything."""
