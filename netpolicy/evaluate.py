@@ -16,14 +16,14 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
 from netpolicy.dns_names import name_matches
-from netpolicy.l7 import Request, request_passes, server_name_passes
-from netpolicy.labels import Labels
+from netpolicy.ends import End, Flow, NamedPort, Service
+from netpolicy.l7 import request_passes, server_name_passes
 from netpolicy.rules import (
     LAST_PORT,
     Action,
@@ -41,56 +41,21 @@ from netpolicy.rules import (
     ServicePeer,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class NamedPort:
-    """A port to which a pod gives a name (lower case)."""
-
-    name: str
-    protocol: Protocol
-    port: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
-    """A Kubernetes service."""
-
-    namespace: str
-    name: str
-    labels: Labels = field(default_factory=Labels)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class End:
-    """One end of a flow. Policies apply to `is_endpoint` ends (pods), and those that select nodes to
-    `is_node` ends; others are only peers.
-
-    `dns_names` are those that DNS resolved to its address; `services` those it stands behind.
-    """
-
-    labels: Labels
-    address: str = ""
-    is_endpoint: bool = True
-    is_node: bool = False
-    named_ports: tuple[NamedPort, ...] = ()
-    dns_names: tuple[str, ...] = ()
-    services: tuple[Service, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flow:
-    """A new flow: `port` is the destination's, or the ICMP type.
-
-    Without a `request` (or `server_name`, of TLS) only its addresses and ports are judged: where a
-    proxy would look further, the answer is that it passes, redirected.
-    """
-
-    source: End
-    destination: End
-    protocol: Protocol
-    port: int
-    request: Request | None = None
-    server_name: str | None = None
+__all__ = [
+    "REFUSALS",
+    "Decision",
+    "End",
+    "Flow",
+    "NamedPort",
+    "Outcome",
+    "Service",
+    "Side",
+    "authentication_of",
+    "block_contains",
+    "evaluate",
+    "peers_match",
+    "ports_match",
+]
 
 
 class Outcome(StrEnum):
@@ -293,7 +258,7 @@ def _breadth(rule: Rule, flow: Flow) -> int:
 
 def _is_named(ports: Ports, flow: Flow) -> bool:
     given = NamedPort(name=ports.name, protocol=flow.protocol, port=flow.port)
-    return ports.protocol is flow.protocol and given in flow.destination.named_ports
+    return ports.protocol is flow.protocol and flow.destination.calls(given)
 
 
 def _service_matches(wanted: ServicePeer, given: Service) -> bool:

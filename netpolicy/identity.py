@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
+from netpolicy.ends import NamedPort, port_label
 from netpolicy.entities import RESERVED_LABELS
 from netpolicy.labels import (
     CLUSTER_KEY,
@@ -43,8 +44,9 @@ def pod_labels(
     labels: Mapping[str, str],
     namespace_labels: Mapping[str, str],
     service_account: str = "",
+    ports: Iterable[NamedPort] = (),
 ) -> Labels:
-    """The label set of a pod: its own, its namespace's, its cluster's and its account's."""
+    """The label set of a pod: its own, its namespace's, its cluster's and its account's, its named ports."""
     own = [Label(KUBERNETES_SOURCE, key, value) for key, value in labels.items()]
     inherited = [
         Label(KUBERNETES_SOURCE, NAMESPACE_LABELS_PREFIX + key, value)
@@ -58,7 +60,8 @@ def pod_labels(
         placed.append(Label(KUBERNETES_SOURCE, SERVICE_ACCOUNT_KEY, service_account))
     # A pod label may not pretend to be where the pod runs.
     taken = {label.key for label in (*inherited, *placed)}
-    return Labels([label for label in own if label.key not in taken] + inherited + placed)
+    own = [label for label in own if label.key not in taken]
+    return Labels([*own, *inherited, *placed, *map(port_label, ports)])
 
 
 def cidr_labels(cidr: str) -> Labels:

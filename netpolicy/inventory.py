@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from netpolicy.ends import NamedPort
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import pod_labels
 from netpolicy.labels import Labels
@@ -26,7 +27,9 @@ class Node:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """A pod. `interface` names its host-side interface where the source knows it (standalone)."""
+    """A pod. `interface` names its host-side interface where the source knows it (standalone); `ports` are
+    those to which its containers give a name.
+    """
 
     namespace: str
     name: str
@@ -36,6 +39,7 @@ class Pod:
     service_account: str = ""
     interface: str = ""
     mac: str = ""
+    ports: tuple[NamedPort, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +71,7 @@ def labels_of(inventory: Inventory, pod: Pod) -> Labels:
         labels=pod.labels,
         namespace_labels=inventory.namespaces.get(pod.namespace, {}),
         service_account=pod.service_account,
+        ports=pod.ports,
     )
 
 

@@ -16,11 +16,15 @@ from ipaddress import ip_address
 from typing import Final
 
 from netpolicy.document import Limits, NodePath, read_documents
+from netpolicy.ends import NamedPort
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, REPEATED, Fields, single_document
 from netpolicy.inventory import Inventory, Node, Pod
+from netpolicy.rules import LAST_PORT, WITH_PORTS
 
 INVENTORY_LIMITS: Final = Limits(size_bytes=64 << 20, depth=16, nodes=4_000_000, items=100_000)
+
+_PROTOCOLS: Final = {protocol.name: protocol for protocol in WITH_PORTS}
 
 
 def decode_inventory(path: str, data: bytes) -> tuple[Inventory | None, list[Diagnostic]]:
@@ -81,9 +85,29 @@ class _Reader:
             service_account=fields.text("serviceAccount"),
             interface=self._interface(fields, f"pod {namespace}/{name}"),
             mac=fields.text("mac"),
+            ports=tuple(self._ports(fields)),
         )
         fields.finish()
         return pod
+
+    def _ports(self, fields: Fields) -> Iterator[NamedPort]:
+        """The pod's named ports; a name means one port of a protocol."""
+        taken: set[tuple[str, str]] = set()
+        for record in fields.records("ports"):
+            name = record.text("name", required=True).lower()
+            protocol = record.text("protocol", "TCP")
+            port = record.number("port", 0)
+            if protocol not in _PROTOCOLS:
+                fix = f"write one of {', '.join(_PROTOCOLS)}"
+                record.fault(("protocol",), BAD_VALUE, f'"{protocol}" has no ports', fix=fix)
+            elif not 1 <= port <= LAST_PORT:
+                record.fault(("port",), BAD_VALUE, f"{port} is not a port from 1 to {LAST_PORT}")
+            elif (name, protocol) in taken:
+                record.fault(("name",), REPEATED, f'the pod names two ports "{name}"')
+            else:
+                yield NamedPort(name=name, protocol=_PROTOCOLS[protocol], port=port)
+            taken.add((name, protocol))
+            record.finish()
 
     def _interface(self, fields: Fields, owner: str) -> str:
         interface = fields.text("interface")

@@ -22,6 +22,7 @@ ANY_SOURCE: Final = "any"
 KUBERNETES_SOURCE: Final = "k8s"
 RESERVED_SOURCE: Final = "reserved"
 NODE_SOURCE: Final = "node"
+PORT_SOURCE: Final = "port"
 
 NAMESPACE_KEY: Final = "io.kubernetes.pod.namespace"
 NAMESPACE_LABELS_PREFIX: Final = "io.cilium.k8s.namespace.labels."

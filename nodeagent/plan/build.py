@@ -9,7 +9,7 @@ Holds always:
 2. Of two rules with one key the stronger verdict stands; both names stand if they are equal.
 3. Looking a flow up in the result says what `netpolicy.evaluate` says (`nodeagent.plan.model`).
 
-Endpoints that the same policies select share a table.
+Endpoints that the same policies select share a table, unless they give the ports these name other numbers.
 """
 
 from __future__ import annotations
@@ -38,6 +38,12 @@ from nodeagent.plan.generation import (
     Verdict,
 )
 from nodeagent.plan.membership import Membership
+from nodeagent.plan.named_ports import (
+    names_own_ports,
+    own_port_labels,
+    resolve_own_ports,
+    resolve_peers_ports,
+)
 from nodeagent.plan.peer_classes import PeerClasses, partition_identities
 from nodeagent.plan.port_classes import PortClasses, partition_ports
 
@@ -86,7 +92,7 @@ def build_generation(
     enforced = sorted(
         (policy for policy in policies if policy.mode in modes), key=lambda p: (p.id, p.index)
     )
-    tables = _tables(enforced, endpoints, identities)
+    tables = _tables(resolve_peers_ports(enforced, identities), endpoints, identities)
     rules = [rule for table in tables for policy in table.policies for rule in policy.rules]
     peers = partition_identities(identities, [LOCAL_HOST, *(rule.peers for rule in rules)])
     ports = partition_ports(p for rule in rules for p in rule.ports or ())
@@ -97,25 +103,33 @@ def build_generation(
 
 
 def _tables(
-    policies: list[Policy], endpoints: Sequence[LocalEndpoint], identities: Mapping[int, Labels]
+    policies: Sequence[Policy],
+    endpoints: Sequence[LocalEndpoint],
+    identities: Mapping[int, Labels],
 ) -> list[_Table]:
-    """Group the endpoints by the policies that select them; number the groups by endpoint."""
+    """Group the endpoints by the policies that select them, and by the ports these mean in them; number
+    the groups by endpoint.
+    """
     here = {endpoint.identity for endpoint in endpoints}
     local = Membership({number: identities[number] for number in here})
     selecting: dict[int, list[int]] = {number: [] for number in here}
     for index, policy in enumerate(policies):
         for number in local.selected(policy.subject):
             selecting[number].append(index)
-    groups: dict[tuple[int, ...], list[int]] = {}
+    by_name = {index for index, policy in enumerate(policies) if names_own_ports(policy)}
+    groups: dict[tuple[tuple[int, ...], Labels], list[int]] = {}
     for endpoint in sorted(endpoints, key=lambda e: e.endpoint_id):
-        groups.setdefault(tuple(selecting[endpoint.identity]), []).append(endpoint.endpoint_id)
+        chosen = tuple(selecting[endpoint.identity])
+        named = by_name.intersection(chosen)
+        own = own_port_labels(identities[endpoint.identity]) if named else Labels()
+        groups.setdefault((chosen, own), []).append(endpoint.endpoint_id)
     return [
         _Table(
             number=number,
-            policies=tuple(policies[i] for i in chosen),
+            policies=tuple(resolve_own_ports(policies[i], own) for i in chosen),
             endpoint_ids=tuple(endpoint_ids),
         )
-        for number, (chosen, endpoint_ids) in enumerate(groups.items(), start=1)
+        for number, ((chosen, own), endpoint_ids) in enumerate(groups.items(), start=1)
     ]
 
 

@@ -17,7 +17,7 @@ from netpolicy.capabilities import Capability, needed
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy
 
-CAPABILITIES: Final = frozenset({Capability.L4})
+CAPABILITIES: Final = frozenset({Capability.L4, Capability.NAMED_PORTS})
 """What agents of this version announce, and what their plans can hold."""
 
 UNSUPPORTED_RULE: Final = "UnsupportedRule"

@@ -105,7 +105,6 @@ class CasePod:
     labels: Labels
     namespace: str
     addresses: tuple[str, str]
-    named_ports: tuple[NamedPort, ...] = ()
     services: tuple[Service, ...] = ()
 
 
@@ -178,7 +177,6 @@ class Case:
                 return End(
                     labels=pod.labels,
                     address=address,
-                    named_ports=pod.named_ports,
                     services=pod.services,
                 )
         for name, addresses in NODES.items():
@@ -286,14 +284,14 @@ def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
                 labels=pod.get("labels", {}),
                 namespace_labels=namespaces.get(pod["namespace"], {}),
                 service_account=pod.get("account", ""),
+                ports=(
+                    NamedPort(name=port, protocol=protocol, port=number)
+                    for port, text in pod.get("ports", {}).items()
+                    for protocol, number in [_protocol_and_port(text)]
+                ),
             ),
             namespace=pod["namespace"],
             addresses=(f"10.0.0.{index + 10}", f"fd00::{index + 10:x}"),
-            named_ports=tuple(
-                NamedPort(name=port, protocol=protocol, port=number)
-                for port, text in pod.get("ports", {}).items()
-                for protocol, number in [_protocol_and_port(text)]
-            ),
             services=tuple(
                 Service(namespace=s["namespace"], name=service, labels=_service_labels(s))
                 for service, s in data.get("services", {}).items()

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from netpolicy.ends import End, NamedPort
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity, entity_selectors
-from netpolicy.evaluate import End
 from netpolicy.identity import number_identities, pod_labels
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels, Operator, Requirement, selector
@@ -42,6 +42,8 @@ WORLD_ADDRESSES = (
     "10.9.9.9", "10.1.9.9", "10.1.2.9", "10.1.2.3", "198.51.100.7", "203.0.113.5",
     "2001:db8::9", "2001:db8:1::9", "2400::1",
 )  # fmt: skip
+
+PORT_NAMES = ("web", "dns")
 
 _keys = st.sampled_from(("app", "tier", "io.kubernetes.pod.namespace"))
 _values = st.sampled_from(("a", "b", "c"))
@@ -81,7 +83,14 @@ _port_ranges = st.builds(
     st.sampled_from((Protocol.TCP, Protocol.UDP, Protocol.ICMP)),
     st.tuples(*[st.sampled_from((0, 8, 53, 80, 443, 8080, 65535))] * 2),
 )
-_ports = st.one_of(st.none(), st.lists(_port_ranges, max_size=3).map(tuple))
+_named_ports = st.builds(
+    lambda protocol, name: Ports(protocol=protocol, name=name),
+    st.sampled_from((Protocol.TCP, Protocol.UDP)),
+    st.sampled_from(PORT_NAMES),
+)
+_ports = st.one_of(
+    st.none(), st.lists(st.one_of(_port_ranges, _port_ranges, _named_ports), max_size=3).map(tuple)
+)
 _directions = st.sampled_from(tuple(Direction))
 
 
@@ -183,16 +192,28 @@ class Planned:
     identities: dict[int, Labels]
 
 
+_declared_ports = st.lists(
+    st.builds(
+        NamedPort,
+        name=st.sampled_from(PORT_NAMES),
+        protocol=st.sampled_from((Protocol.TCP, Protocol.UDP)),
+        port=st.sampled_from((53, 80, 443)),
+    ),
+    max_size=2,
+    unique_by=lambda port: (port.name, port.protocol),
+)
 _pod_labels = st.builds(
-    lambda namespace, app, tier: pod_labels(
+    lambda namespace, app, tier, ports: pod_labels(
         cluster="default",
         namespace=namespace,
         labels={k: v for k, v in (("app", app), ("tier", tier)) if v},
         namespace_labels={},
+        ports=ports,
     ),
     _values,
     st.sampled_from(("", "a", "b")),
     st.sampled_from(("", "c")),
+    st.one_of(st.just([]), _declared_ports),
 )
 
 clusters = st.builds(
@@ -225,6 +246,7 @@ def plan(cluster: SmallCluster, some: tuple[Policy, ...], *, admit: bool = True)
             some, cluster.entries, node_addresses=(NODE_ADDRESS,), numbers=numbers
         ),
         identities=identities,
+        endpoints=endpoints,
     )
 
 
