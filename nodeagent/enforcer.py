@@ -37,7 +37,7 @@ from nodeagent.plan.transition import (
 log = structlog.get_logger()
 
 ENDPOINT_ATTACHED: Final = "endpoint_attached"
-ATTACHMENT_LOST: Final = "attachment_lost"
+ENDPOINT_REATTACHED: Final = "endpoint_reattached"
 ENDPOINT_FAILED: Final = "endpoint_failed"
 ENDPOINT_GONE: Final = "endpoint_gone"
 KEPT_MEANINGS: Final = 64
@@ -68,6 +68,7 @@ class Enforcer:
         self._datapath = datapath
         self._meanings: OrderedDict[int, RevisionMeaning] = OrderedDict()
         self._placed: dict[int, LocalEndpoint] = {}
+        self._distrusted: set[int] = set()
         self.installed: Installed | None = None
         self.is_torn = False
         """A way to some plan broke off: the kernel holds one generation whole, but maybe other addresses."""
@@ -178,6 +179,7 @@ class Enforcer:
         for ifindex in sorted(self._placed.keys() - wanted.keys()):
             self._datapath.remove_endpoint(ifindex)
             gone = self._placed.pop(ifindex)
+            self._distrusted.discard(ifindex)
             log.info(ENDPOINT_GONE, namespace=gone.namespace, pod=gone.name, ifindex=ifindex)
         for ifindex, endpoint in wanted.items():
             try:
@@ -190,14 +192,12 @@ class Enforcer:
                     interface=endpoint.interface,
                     error=str(error),
                 )
-        placed = set(self._placed.values())
+        placed = {e for index, e in self._placed.items() if index not in self._distrusted}
         return tuple(sorted(e.interface for e in endpoints if e not in placed))
 
     def distrust(self, ifindexes: Set[int]) -> None:
-        """Take these as not attached: somebody took filters off them, or they are other interfaces."""
-        for ifindex in sorted(self._placed.keys() & ifindexes):
-            lost = self._placed.pop(ifindex)
-            log.warning(ATTACHMENT_LOST, namespace=lost.namespace, pod=lost.name, ifindex=ifindex)
+        """Attach to these again: somebody took filters off them, or they are other interfaces."""
+        self._distrusted |= self._placed.keys() & ifindexes
 
     def guard(self, ifindexes: Iterable[int]) -> None:
         """Attach to interfaces of pods that cannot be planned yet: unknown ones are refused everything.
@@ -232,17 +232,23 @@ class Enforcer:
 
     def is_placed(self, endpoint_id: int) -> bool:
         """True if the endpoint's interface is under policy."""
-        return any(endpoint.endpoint_id == endpoint_id for endpoint in self._placed.values())
+        return any(
+            endpoint.endpoint_id == endpoint_id
+            for ifindex, endpoint in self._placed.items()
+            if ifindex not in self._distrusted
+        )
 
     def _place(self, ifindex: int, endpoint: LocalEndpoint) -> None:
         before = self._placed.get(ifindex)
-        if before == endpoint:
+        is_lost = ifindex in self._distrusted
+        if before == endpoint and not is_lost:
             return
         self._datapath.set_endpoint(endpoint, ifindex)
-        if before is None:
+        if before is None or is_lost:
             self._datapath.attach(ifindex)
+            self._distrusted.discard(ifindex)
             log.info(
-                ENDPOINT_ATTACHED,
+                ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,
                 namespace=endpoint.namespace,
                 pod=endpoint.name,
                 interface=endpoint.interface,

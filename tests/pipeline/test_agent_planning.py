@@ -15,8 +15,9 @@ from netpolicy.evaluate import Outcome
 from netpolicy.rules import Direction
 from nodeagent.datapath import DatapathError
 from nodeagent.enforcer import Enforcer
+from nodeagent.plan.model import identity_of
 from nodeagent.planner import Planner
-from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, make_bundle
+from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_bundle
 from tests.support.datapath_model import ModelDatapath
 from tests.support.plan_strategies import out_to, policy, web_from_anyone
 
@@ -206,6 +207,64 @@ def test_a_pod_is_attached_when_its_interface_appears(tmp_path: Path):
         await agent.planner.take_interfaces(INTERFACES)
         assert agent.kernel.attached_to == {7}
         assert agent.planner.status.awaited_interfaces == ()
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)
+
+
+def test_an_interface_that_lost_its_filters_is_attached_again(tmp_path: Path):
+    async def script(agent: Agent) -> None:
+        await _see_node(agent)
+        agent.kernel.attached_to.clear()
+        agent.kernel.failing.add("attach")
+        await agent.planner.take_interfaces(INTERFACES, lost={7})
+        assert agent.planner.status.awaited_interfaces == ("lxc1",)
+        agent.kernel.failing.clear()
+        agent.planner.retry_now()
+        await agent.settle()
+        assert agent.kernel.attached_to == {7}
+        assert agent.planner.status.awaited_interfaces == ()
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)
+
+
+def test_an_interface_that_goes_leaves_no_endpoint_in_the_kernel(tmp_path: Path):
+    async def script(agent: Agent) -> None:
+        await _see_node(agent)
+        for index in range(8, 12):
+            await agent.planner.take_interfaces({"lo": 1}, lost={index - 1})
+            assert agent.kernel.endpoints == {}
+            await agent.planner.take_interfaces({"lo": 1, "lxc1": index})
+            assert set(agent.kernel.endpoints) == {index}
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)
+
+
+def test_two_pods_that_exchange_addresses_keep_their_own_identities(tmp_path: Path):
+    other = replace(
+        WEB,
+        endpoint_id=6,
+        name="other",
+        labels=REMOTE.labels,
+        addresses=("10.0.0.2",),
+        interface="lxc2",
+    )
+    interfaces = {**INTERFACES, "lxc2": 8}
+    exchanged = (
+        replace(WEB, addresses=other.addresses, endpoint_id=15),
+        replace(other, addresses=WEB.addresses, endpoint_id=16),
+    )
+
+    async def script(agent: Agent) -> None:
+        await agent.planner.take_interfaces(interfaces)
+        for pods in ((WEB, other), exchanged):
+            agent.planner.take_view(replace(VIEW, pods=pods))
+            await agent.settle()
+            installed = agent.enforcer.installed
+            for pod, index in zip(pods, (7, 8), strict=True):
+                held = agent.kernel.endpoints[index]
+                assert (held.name, held.endpoint_id) == (pod.name, pod.endpoint_id)
+                number = identity_of(agent.kernel.addresses, pod.addresses[0])
+                assert installed.plan.identities[number] == pod.labels
 
     _scene(Agent(ModelDatapath(), tmp_path), script)
 
