@@ -41,6 +41,14 @@ class MistakeMemo:
         self.written = WrittenMemo()
         self.index: WrittenIndex | None = None
         self.found: dict[int, _Found] = {}
+        self._inventory: Inventory | None = None
+        self._cluster = ClusterAddresses(None)
+
+    def cluster(self, inventory: Inventory | None) -> ClusterAddresses:
+        """The addresses of the inventory; the very same object while the inventory is equal."""
+        if inventory != self._inventory:
+            self._inventory, self._cluster = inventory, ClusterAddresses(inventory)
+        return self._cluster
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ class _Found:
     policy: Written
     consulted: frozenset[str]
     diagnostics: tuple[Diagnostic, ...]
+    cluster: ClusterAddresses
+    in_cluster: tuple[Diagnostic, ...]
 
 
 def find_mistakes(
@@ -63,25 +73,39 @@ def find_mistakes(
     memo = memo or MistakeMemo()
     written = memo.written.of_each(objects, (policy for unit in units for policy in unit.policies))
     index = WrittenIndex(written, memo.index)
-    cluster = ClusterAddresses(inventory)
+    cluster = memo.cluster(inventory)
     found = list(check_lifelines(index))
     fresh: dict[int, _Found] = {}
     for policy in written:
-        fresh[id(policy)] = known = _found(policy, index, memo)
+        fresh[id(policy)] = known = _found(policy, index, cluster, memo)
         found += known.diagnostics
-        found += check_cluster_blocks(policy, cluster)
+        found += known.in_cluster
     memo.index, memo.found = index, fresh
     return sorted(set(found), key=lambda diagnostic: diagnostic.sort_key)
 
 
-def _found(policy: Written, index: WrittenIndex, memo: MistakeMemo) -> _Found:
+def _found(
+    policy: Written, index: WrittenIndex, cluster: ClusterAddresses, memo: MistakeMemo
+) -> _Found:
     """What is found of a policy: as before, if all that it depends on is."""
     kept = memo.found.get(id(policy))
+    diagnostics, consulted = _among_others(policy, index, kept, memo)
+    if kept is not None and kept.cluster is cluster:
+        in_cluster = kept.in_cluster
+    else:
+        in_cluster = tuple(check_cluster_blocks(policy, cluster))
+    return _Found(policy, consulted, diagnostics, cluster, in_cluster)
+
+
+def _among_others(
+    policy: Written, index: WrittenIndex, kept: _Found | None, memo: MistakeMemo
+) -> tuple[tuple[Diagnostic, ...], frozenset[str]]:
+    """What is found of it and the other policies, and the namespaces that this depends on."""
     if kept is not None and memo.index and index.is_same_in(kept.consulted, memo.index):
-        return kept
+        return kept.diagnostics, kept.consulted
     index.consulted.clear()
     diagnostics = tuple(_check(policy, index))
-    return _Found(policy, frozenset(index.consulted), diagnostics)
+    return diagnostics, frozenset(index.consulted)
 
 
 def _check(policy: Written, index: WrittenIndex) -> Iterator[Diagnostic]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from netpolicy.errors import Diagnostic
+from netpolicy.inventory import Inventory
 from reconciler.objects.memo import PolicyMemo
 from reconciler.objects.policy import PolicyObject
 from reconciler.validate.blocks import check_blocks
@@ -34,6 +35,15 @@ class ValidationMemo:
     def __init__(self) -> None:
         self.by_itself: PolicyMemo[tuple[Diagnostic, ...]] = PolicyMemo()
         self.in_context: PolicyMemo[tuple[Diagnostic, ...]] = PolicyMemo()
+        self._inventory: Inventory | None = None
+        self._matches_a_pod: MatchesAPod | None = None
+
+    def pod_matcher(self, inventory: Inventory | None) -> MatchesAPod | None:
+        """Whether a pod of the inventory matches; None without pods. Kept while it is equal."""
+        if inventory != self._inventory:
+            self._inventory = inventory
+            self._matches_a_pod = pod_matcher(inventory) if inventory and inventory.pods else None
+        return self._matches_a_pod
 
 
 def validate(
@@ -46,7 +56,7 @@ def validate(
     context, memo = context or ValidationContext(), memo or ValidationMemo()
     policies = tuple(objects)
     inventory = context.inventory
-    matches_a_pod = pod_matcher(inventory) if inventory and inventory.pods else None
+    matches_a_pod = memo.pod_matcher(inventory)
     cluster = inventory.cluster if inventory else ""
 
     def check_in_context(policy: PolicyObject) -> tuple[Diagnostic, ...]:
