@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from netpolicy.errors import Place
-from netpolicy.evaluate import Decision, End, Flow, Side, evaluate
+from netpolicy.evaluate import Decision, End, Flow, Outcome, Side, evaluate
 from netpolicy.labels import NAMESPACE_KEY
-from netpolicy.rules import Action, Direction, Mode, Policy, PolicyId, Rule
+from netpolicy.rules import Action, Direction, Mode, Policy, PolicyId, Rule, RuleId
 from reconciler.compile.rule_text import rule_text, selector_text
 from reconciler.explain.ends import NamedEnd
 from reconciler.explain.misses import Miss, rule_misses, unmet_requirements, unmet_text
@@ -109,8 +109,12 @@ def explain_flow(
     ordered = tuple(sorted(policies, key=lambda policy: (policy.id, policy.index)))
     decision = evaluate(ordered, flow, admit_local_host=admit_local_host)
     source, destination = ends
-    leaving = _Reporter(Direction.EGRESS, flow.source, flow.destination, flow, where)
-    arriving = _Reporter(Direction.INGRESS, flow.destination, flow.source, flow, where)
+    leaving = _Reporter(
+        Direction.EGRESS, flow.source, flow.destination, decision.egress, flow, where
+    )
+    arriving = _Reporter(
+        Direction.INGRESS, flow.destination, flow.source, decision.ingress, flow, where
+    )
     return Explanation(
         source=source,
         destination=destination,
@@ -140,14 +144,19 @@ class _Reporter:
     direction: Direction
     endpoint: End
     peer: End
+    side: Side
     flow: Flow
     where: WhereWritten
 
     def policies(self, policies: Iterable[Policy]) -> tuple[PolicyReport, ...]:
         """Every policy that selects the endpoint, or nearly does."""
-        if not self.endpoint.is_endpoint:
+        if self.side.outcome is Outcome.NOT_AN_ENDPOINT:
             return ()
-        reports = map(self._policy, policies)
+        reports = (
+            self._policy(policy)
+            for policy in policies
+            if policy.selects_nodes is self.endpoint.is_node
+        )
         return tuple(report for report in reports if report.selects or report.is_near)
 
     def _policy(self, policy: Policy) -> PolicyReport:
@@ -175,5 +184,10 @@ class _Reporter:
             action=rule.action,
             text=rule_text(rule),
             place=self.where(policy, rule.origin),
-            misses=rule_misses(rule, self.peer, self.flow),
+            misses=() if self._decides(policy, rule) else rule_misses(rule, self.peer, self.flow),
         )
+
+    def _decides(self, policy: Policy, rule: Rule) -> bool:
+        """True if the verdict rests on the rule: several may together allow what none does alone."""
+        is_decisive = self.side.outcome in (Outcome.ALLOWED, Outcome.DENIED_BY_RULE)
+        return is_decisive and RuleId(policy=policy.id, origin=rule.origin) in self.side.rules

@@ -17,11 +17,13 @@ from netpolicy.errors import Place, StalledError, TransientError, render
 from netpolicy.evaluate import Flow
 from netpolicy.inventory import Inventory
 from netpolicy.inventory_file import decode_inventory
+from netpolicy.l7 import Request
 from netpolicy.rules import Policy
 from reconciler import workspace
 from reconciler.explain.chain import Explanation, explain_flow
-from reconciler.explain.ends import resolve_ends
+from reconciler.explain.ends import NamedEnd, resolve_ends
 from reconciler.explain.ports import parse_port
+from reconciler.explain.requests import parse_dns, parse_http, parse_kafka
 from reconciler.explain.text import explanation_data, explanation_text
 from reconciler.judge import JudgeCache, judge
 from reconciler.objects import read_policies
@@ -38,6 +40,11 @@ CANNOT_TELL: Final = 2
 @click.argument("destination", metavar="TO")
 @click.argument("port")
 @click.argument("where", default=".")
+@click.option("--http", help='What an HTTP request asks: "GET /path" or "GET http://host/path".')
+@click.option("--header", "headers", multiple=True, help='A header of it: "Name: value".')
+@click.option("--dns", help="The name that a DNS question asks for.")
+@click.option("--kafka", help='What a Kafka request asks: "produce TOPIC".')
+@click.option("--sni", help="The server name that a TLS connection asks for.")
 @click.option(
     "--inventory", "inventory_path", type=click.Path(path_type=Path),
     help="Who is in the cluster: pods are then known by name and address.",
@@ -57,6 +64,11 @@ def explain(
     destination: str,
     port: str,
     where: str,
+    http: str | None,
+    headers: Sequence[str],
+    dns: str | None,
+    kafka: str | None,
+    sni: str | None,
     inventory_path: Path | None,
     repository: Path,
     whole: bool,
@@ -64,7 +76,8 @@ def explain(
 ) -> None:
     """Say whether FROM may reach PORT of TO by the policies in WHERE (a folder or a revision), and why.
 
-    FROM and TO are NAMESPACE/POD or an address (with --inventory), an entity (world, host), or labels.
+    FROM and TO are NAMESPACE/POD or an address (with --inventory), a DNS name, an entity (world, host), or
+    labels. Without a request, what a proxy would judge is left open.
     Exits 0 if allowed, 1 if denied, 2 if it cannot be told.
 
     \b
@@ -72,16 +85,21 @@ def explain(
       tidegate explain app=web,ns=shop app=db,ns=shop 5432
       tidegate explain --inventory inventory.yaml shop/web-1 10.0.1.7 tcp/5432 HEAD
       tidegate explain world app=web,ns=shop udp/53
+      tidegate explain app=web,ns=shop app=api,ns=shop 80 --http "GET /orders"
     """
     try:
-        explanation = _explained(
-            source=source,
-            destination=destination,
-            port=port,
-            where=where,
-            inventory_path=inventory_path,
-            repository=repository,
+        inventory = _inventory(inventory_path)
+        ends = resolve_ends(source, destination, inventory)
+        protocol, number = parse_port(port)
+        flow = Flow(
+            source=ends[0].end,
+            destination=ends[1].end,
+            protocol=protocol,
+            port=number,
+            request=_request(http, headers, dns, kafka),
+            server_name=sni,
         )
+        explanation = _explained(flow, ends, *_policies(where, repository, inventory))
     except (StalledError, TransientError) as error:
         click.echo(f"tidegate: {error}", err=True)
         sys.exit(CANNOT_TELL)
@@ -93,19 +111,11 @@ def explain(
 
 
 def _explained(
-    *,
-    source: str,
-    destination: str,
-    port: str,
-    where: str,
-    inventory_path: Path | None,
-    repository: Path,
+    flow: Flow,
+    ends: tuple[NamedEnd, NamedEnd],
+    objects: Sequence[PolicyObject],
+    policies: Sequence[Policy],
 ) -> Explanation:
-    inventory = _inventory(inventory_path)
-    ends = resolve_ends(source, destination, inventory)
-    protocol, number = parse_port(port)
-    objects, policies = _policies(where, repository, inventory)
-    flow = Flow(source=ends[0].end, destination=ends[1].end, protocol=protocol, port=number)
     written = {(policy.id, policy.index): policy for policy in objects}
 
     def place(policy: Policy, origin: str) -> Place | None:
@@ -113,6 +123,20 @@ def _explained(
         return found.document.place(origin_path(found, origin)) if found else None
 
     return explain_flow(policies, flow, ends=ends, where=place)
+
+
+def _request(
+    http: str | None, headers: Sequence[str], dns: str | None, kafka: str | None
+) -> Request | None:
+    if sum(asked is not None for asked in (http, dns, kafka)) > 1:
+        raise StalledError("a flow carries requests of one protocol: give --http, --dns or --kafka")
+    if headers and http is None:
+        raise StalledError("--header belongs to a request: give --http too")
+    if http is not None:
+        return parse_http(http, headers)
+    if dns is not None:
+        return parse_dns(dns)
+    return None if kafka is None else parse_kafka(kafka)
 
 
 def _policies(

@@ -1,4 +1,4 @@
-"""Who is meant by an end as a person names it: a pod, an address, an entity, or labels.
+"""Who is meant by an end as a person names it: a pod, an address, a name, an entity, or labels.
 
 In:   the text of two ends; the inventory, if there is one
 Out:  NamedEnd values, or StalledError that says what would be understood
@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address
 from typing import Final
 
+from netpolicy.dns_names import canonical_name, is_name
 from netpolicy.entities import ENTITIES, RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import StalledError
 from netpolicy.evaluate import End
@@ -24,8 +25,8 @@ from netpolicy.inventory import Inventory, Node, Pod, labels_of
 
 DEFAULT_NAMESPACE: Final = "default"
 SHAPES: Final = (
-    "an end is NAMESPACE/POD, an address, an entity such as world or host, or labels such as"
-    " app=web,ns=shop"
+    "an end is NAMESPACE/POD, an address, a DNS name, an entity such as world or host, or labels"
+    " such as app=web,ns=shop"
 )
 
 _ENTITIES: Final = {
@@ -131,7 +132,16 @@ def _node_named(text: str, inventory: Inventory) -> NamedEnd:
     for node in inventory.nodes:
         if node.name == text:
             return _node(node, node.addresses[0] if node.addresses else "")
+    if "." in text and is_name(text):
+        return _outside(text)
     raise StalledError(f'"{text}" names no one: {SHAPES}')
+
+
+def _outside(name: str) -> NamedEnd:
+    """An address of the world that DNS gave for this name; which one does not matter."""
+    labels = RESERVED_LABELS[ReservedIdentity.WORLD_IPV4]
+    end = End(labels=labels, is_endpoint=False, dns_names=(canonical_name(name),))
+    return NamedEnd(name=f"{name} (world)", end=end)
 
 
 def _at_address(address: str, inventory: Inventory) -> NamedEnd:

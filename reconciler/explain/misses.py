@@ -5,7 +5,7 @@ Out:  Miss values: which part does not match, and why; none if all match
 Pure.
 
 Holds always:
-1. There is no miss exactly where the evaluator says that the rule matches.
+1. There is no miss exactly where the evaluator, asked of this rule alone, says that it matches.
 """
 
 from __future__ import annotations
@@ -16,9 +16,23 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 
 from netpolicy.evaluate import End, Flow, block_contains, peers_match, ports_match
+from netpolicy.l7 import (
+    DnsQuery,
+    HttpRequest,
+    KafkaRequest,
+    Request,
+    request_passes,
+    server_name_passes,
+)
 from netpolicy.labels import CLUSTER_KEY, Labels, Requirement, Selector
-from netpolicy.rules import Peers, Rule
-from reconciler.compile.rule_text import peers_text, ports_text, selector_text
+from netpolicy.rules import Action, Peers, Rule
+from reconciler.compile.rule_text import (
+    names_text,
+    peers_text,
+    ports_text,
+    requests_text,
+    selector_text,
+)
 
 
 class Part(StrEnum):
@@ -26,6 +40,8 @@ class Part(StrEnum):
 
     PEER = "peer"
     PORT = "port"
+    SERVER_NAME = "server name"
+    REQUEST = "request"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +79,35 @@ def _misses(rule: Rule, peer: End, flow: Flow) -> Iterator[Miss]:
     if not ports_match(rule.ports, flow):
         asked = f"{flow.protocol.word}/{flow.port}"
         yield Miss(part=Part.PORT, why=f"for {ports_text(rule.ports)}, not {asked}")
+    if rule.action is Action.ALLOW:
+        yield from _content_misses(rule, flow)
+
+
+def _content_misses(rule: Rule, flow: Flow) -> Iterator[Miss]:
+    """What a proxy would hold against the flow; what is not known of its content is not judged."""
+    names, server_name = rule.server_names, flow.server_name
+    if names is not None and server_name is not None and not server_name_passes(names, server_name):
+        why = f"for {names_text(names) or 'no name'}, not {server_name}"
+        yield Miss(part=Part.SERVER_NAME, why=why)
+    if rule.l7 is None or flow.request is None or request_passes([rule.l7], flow.request):
+        return
+    yield Miss(
+        part=Part.REQUEST, why=f"for {requests_text(rule.l7)}, not {request_text(flow.request)}"
+    )
+
+
+def request_text(request: Request) -> str:
+    """A request in words, as rules are put."""
+    match request:
+        case HttpRequest():
+            at = f" at {request.host}" if request.host else ""
+            headers = "".join(f" with header {name}: {text}" for name, text in request.headers)
+            return f"HTTP {request.method} {request.path}{at}{headers}"
+        case DnsQuery():
+            return f"DNS name {request.name}"
+        case KafkaRequest():
+            topics = f" on topic {', '.join(request.topics)}" if request.topics else ""
+            return f"Kafka API {request.api_key}{topics}"
 
 
 def _peer_miss(peers: Peers, peer: End) -> str:
@@ -71,13 +116,17 @@ def _peer_miss(peers: Peers, peer: End) -> str:
         (unmet_requirements(selector, peer.labels) for selector in peers.selectors), key=len
     )
     if reasons:
-        others = len(reasons) - 1 + len(peers.cidrs)
+        others = len(reasons) - 1 + len(peers.cidrs) + len(peers.fqdns) + len(peers.services)
         also = f"; nor is it one of {others} other peers" if others else ""
         return "; ".join(unmet_text(r, peer.labels) for r in reasons[0]) + also
+    if peers.services and not (peers.cidrs or peers.fqdns):
+        return f"which addresses {peers_text(peers)} has is not known here"
     if not peer.labels.has_reserved("world"):
-        return f"{peers_text(peers)} is outside the cluster; blocks never mean pods or nodes"
+        return f"{peers_text(peers)} is outside the cluster, never a pod or a node"
+    if peers.fqdns and not peers.cidrs and not peer.dns_names:
+        return f"whether it is {peers_text(peers)} only a name can tell"
     if not peer.address:
-        return f"whether it is in {peers_text(peers)} only an address can tell"
+        return f"it is not {peers_text(peers)}, as far as can be told without an address"
     return _block_miss(peers, peer.address)
 
 
@@ -86,4 +135,4 @@ def _block_miss(peers: Peers, text: str) -> str:
     for block in peers.cidrs:
         if address in ip_network(block.cidr) and not block_contains(block, address):
             return f"{block.cidr} has it as an exception"
-    return f"it is not in {peers_text(peers)}"
+    return f"it is not {peers_text(peers)}"

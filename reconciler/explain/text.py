@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from netpolicy.evaluate import Outcome, Side
+from netpolicy.evaluate import Flow, Outcome, Side
 from netpolicy.rules import Direction, Mode
 from reconciler.explain.chain import Explanation, PolicyReport, RuleReport, SideReport
+from reconciler.explain.misses import request_text
 
 _OUTCOMES: Final = {
     Outcome.NOT_AN_ENDPOINT: "passes: no policy applies to what is no pod",
@@ -39,14 +40,22 @@ def explanation_data(explanation: Explanation) -> dict[str, Any]:
         "to": explanation.destination.name,
         "protocol": flow.protocol.word,
         "port": flow.port,
+        "request": request_text(flow.request) if flow.request else None,
+        "serverName": flow.server_name,
         "allowed": explanation.decision.allowed,
+        "redirected": explanation.decision.redirected,
         "sides": [_side_data(side) for side in explanation.sides],
     }
 
 
 def outcome_text(side: Side) -> str:
     """One side's answer in words."""
-    return _OUTCOMES[side.outcome].format(rules=", ".join(map(str, side.rules)))
+    text = _OUTCOMES[side.outcome].format(rules=", ".join(map(str, side.rules)))
+    if side.passes and side.redirected:
+        text += "; a proxy judges what it carries"
+    if side.passes and side.authentication:
+        text += f"; authentication: {side.authentication}"
+    return text
 
 
 def _lines(explanation: Explanation, whole: bool) -> Iterator[str]:
@@ -54,11 +63,16 @@ def _lines(explanation: Explanation, whole: bool) -> Iterator[str]:
     verdict = "allowed" if explanation.decision.allowed else "DENIED"
     yield (
         f"{explanation.source.name} → {explanation.destination.name}"
-        f" {flow.protocol.word}/{flow.port}: {verdict}"
+        f" {flow.protocol.word}/{flow.port}{_content_text(flow)}: {verdict}"
     )
     for side in explanation.sides:
         yield ""
         yield from _side_lines(side, whole)
+
+
+def _content_text(flow: Flow) -> str:
+    server = f" TLS to {flow.server_name}" if flow.server_name else ""
+    return server + (f" {request_text(flow.request)}" if flow.request else "")
 
 
 def _side_lines(side: SideReport, whole: bool) -> Iterator[str]:
@@ -97,6 +111,8 @@ def _side_data(side: SideReport) -> dict[str, Any]:
         "endpoint": side.endpoint.name,
         "passes": side.side.passes,
         "outcome": str(side.side.outcome),
+        "redirected": side.side.redirected,
+        "authentication": str(side.side.authentication) if side.side.authentication else None,
         "decidedBy": [
             {
                 "kind": str(rule.policy.kind),
