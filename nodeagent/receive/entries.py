@@ -3,18 +3,25 @@
 In:   InventoryUpdate messages of one stream, in order
 Out:  all address entries, each time a version is complete
 Pure but for the table it keeps. A message that makes no sense raises StreamFault: begin anew.
+
+Holds always:
+1. What is kept is bounded, whatever is sent: entries, label sets, and the labels of all sets.
+2. No address is given the host's identity from outside: the host is always admitted, and the feed is
+   not signed. Only the agent says which addresses are its host's.
 """
 
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Final
 
 from netpolicy.inventory import AddressEntry
-from netpolicy.labels import Label, Labels
+from netpolicy.labels import RESERVED_SOURCE, Label, Labels
 from netpolicy.wire.tidegate.v1 import push_pb2
-from nodeagent.receive.config import MAX_INVENTORY_ENTRIES, MAX_LABEL_SETS
+from nodeagent.receive.config import MAX_INVENTORY_ENTRIES, MAX_LABEL_SETS, MAX_LABELS
 
 Key = tuple[str, str, str]
+_HOST: Final = (RESERVED_SOURCE, "host")
 
 
 class StreamFault(Exception):
@@ -27,14 +34,19 @@ class Entries:
     def __init__(self) -> None:
         self._entries: dict[Key, AddressEntry] = {}
         self._label_sets: list[Labels] = []
+        self._label_count = 0
         self._is_begun = False
 
     def take(self, update: push_pb2.InventoryUpdate) -> tuple[AddressEntry, ...] | None:
         """Fold one message in; all entries in order if it completes a version, else None."""
         if update.reset:
             self._entries, self._label_sets, self._is_begun = {}, [], True
+            self._label_count = 0
         if not self._is_begun:
             raise StreamFault("the stream does not begin with everything")
+        self._label_count += sum(len(labels.labels) for labels in update.label_sets)
+        if self._label_count > MAX_LABELS:
+            raise StreamFault("more labels than a cluster may have")
         self._label_sets += map(_labels, update.label_sets)
         for key in update.removals:
             self._entries.pop(_key(key), None)
@@ -73,5 +85,8 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _labels(labels: push_pb2.LabelSet) -> Labels:
-    return Labels(Label(label.source, label.key, label.value) for label in labels.labels)
+def _labels(message: push_pb2.LabelSet) -> Labels:
+    labels = [Label(label.source, label.key, label.value) for label in message.labels]
+    if any((label.source, label.key) == _HOST for label in labels):
+        raise StreamFault("an address is said to be this node's host")
+    return Labels(labels)
