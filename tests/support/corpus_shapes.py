@@ -7,6 +7,7 @@ Pure. A shape is a form of policy, never a case by name.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -14,6 +15,8 @@ from typing import Any, Final
 
 ALLOW_SECTIONS: Final = ("ingress", "egress")
 DENY_SECTIONS: Final = ("ingressDeny", "egressDeny")
+LABEL_VALUE: Final = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+MAX_LABEL_VALUE: Final = 63
 NAMESPACE_NAME_LABEL: Final = "kubernetes.io/metadata.name"
 
 
@@ -63,11 +66,15 @@ class Situation:
             for field in ("fromCIDRSet", "toCIDRSet"):
                 yield from (b for b in rule.get(field) or () if isinstance(b, Mapping))
 
+    def request_rules(self, kind: str) -> Iterator[Mapping[str, Any]]:
+        """The rules of one protocol: `http`, `dns`, `kafka`."""
+        for group in self.port_rules():
+            yield from (group.get("rules") or {}).get(kind) or ()
+
     def http_headers(self) -> Iterator[object]:
         """Every entry of `headers`, as written."""
-        for group in self.port_rules():
-            for rule in (group.get("rules") or {}).get("http") or ():
-                yield from rule.get("headers") or ()
+        for rule in self.request_rules("http"):
+            yield from rule.get("headers") or ()
 
     def icmp_types(self) -> Iterator[object]:
         """Every ICMP type, as written."""
@@ -85,13 +92,110 @@ def is_empty_allow_list_alone(situation: Situation) -> bool:
     )
 
 
-def has_http_without_protocol(situation: Situation) -> bool:
-    """HTTP rules on a port that names no protocol."""
+def has_requests_without_protocol(situation: Situation) -> bool:
+    """HTTP, Kafka or parsers' rules on a port that names no protocol."""
     return any(
-        "http" in (group.get("rules") or {})
+        {"http", "kafka", "grpc", "l7"} & set(group.get("rules") or ())
         and any("protocol" not in port for port in group.get("ports") or ())
         for group in situation.port_rules()
     )
+
+
+def declares_default_deny_alone(situation: Situation) -> bool:
+    """enableDefaultDeny: true, and no section with a rule."""
+    return any(
+        True in (spec.get("enableDefaultDeny") or {}).values()
+        and not any(spec.get(section) for section in (*ALLOW_SECTIONS, *DENY_SECTIONS))
+        for spec in situation.specs()
+    )
+
+
+def has_header_without_blank(situation: Situation) -> bool:
+    """A header whose value follows the colon at once."""
+    return any(
+        isinstance(header, str) and ":" in header and " " not in header
+        for header in situation.http_headers()
+    )
+
+
+def has_expression_beyond_the_subset(situation: Situation) -> bool:
+    """A class of Unicode characters in an expression."""
+    return any(
+        token in str(rule.get(field, ""))
+        for rule in situation.request_rules("http")
+        for field in ("method", "path", "host")
+        for token in ("\\p", "\\P", "\\C")
+    )
+
+
+def has_host_expression(situation: Situation) -> bool:
+    """An HTTP rule with a host."""
+    return any(rule.get("host") for rule in situation.request_rules("http"))
+
+
+def names_a_kafka_client(situation: Situation) -> bool:
+    """A Kafka rule with a client."""
+    return any(rule.get("clientID") for rule in situation.request_rules("kafka"))
+
+
+def has_dns_rules_on_sctp(situation: Situation) -> bool:
+    """DNS rules on a port of SCTP."""
+    return any(
+        "dns" in (group.get("rules") or {})
+        and any(port.get("protocol") == "SCTP" for port in group.get("ports") or ())
+        for group in situation.port_rules()
+    )
+
+
+def has_server_names_beside_tcp(situation: Situation) -> bool:
+    """Server names on a port of another protocol than TCP."""
+    return any(
+        group.get("serverNames")
+        and any(port.get("protocol", "ANY") != "TCP" for port in group.get("ports") or ())
+        for group in situation.port_rules()
+    )
+
+
+def has_an_entry_that_names_nothing(situation: Situation) -> bool:
+    """An empty entry of toFQDNs, toServices or dns."""
+    entries = [
+        entry
+        for rule in situation.rules()
+        for field in ("toFQDNs", "toServices")
+        for entry in rule.get(field) or ()
+    ]
+    return {} in [*entries, *situation.request_rules("dns")]
+
+
+def has_end_port_zero(situation: Situation) -> bool:
+    """`endPort: 0`."""
+    return any(port.get("endPort") == 0 for port in situation.ports())
+
+
+def names_an_extended_protocol(situation: Situation) -> bool:
+    """VRRP or IGMP."""
+    return any(port.get("protocol") in ("VRRP", "IGMP") for port in situation.ports())
+
+
+def has_impossible_expression_value(situation: Situation) -> bool:
+    """A value of matchExpressions that no label can have."""
+    return any(
+        not re.fullmatch(LABEL_VALUE, str(value)) or len(str(value)) > MAX_LABEL_VALUE
+        for spec in situation.specs()
+        for value in _expression_values(spec)
+    )
+
+
+def _expression_values(value: Any) -> Iterator[object]:
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if key == "matchExpressions":
+                yield from (v for e in entry for v in e.get("values") or ())
+            else:
+                yield from _expression_values(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _expression_values(entry)
 
 
 def is_in_an_older_spelling(situation: Situation) -> bool:

@@ -149,6 +149,12 @@ def test_more_than_forty_ports_are_refused():
     assert codes(judged(source("policies/a.yaml", document))) == ["TG109"]
 
 
+def test_an_empty_list_of_server_names_is_no_name():
+    ports = {"ports": [{"port": "443", "protocol": "TCP"}], "serverNames": []}
+    document = policy(egress=[{"toPorts": [ports]}])
+    assert codes(judged(source("policies/a.yaml", document))) == ["TG109"]
+
+
 def test_equal_meaning_is_no_difference_whatever_the_order_of_rules():
     one = {"fromEntities": ["host"]}
     two = {"fromEntities": ["world"]}

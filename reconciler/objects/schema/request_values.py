@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from netpolicy.dns_names import is_name, is_pattern, is_server_name
@@ -64,6 +64,11 @@ def _dns_name(value: str) -> Iterator[ValueFault]:
 def _dns_pattern(value: str) -> Iterator[ValueFault]:
     if not is_pattern(value):
         yield ValueFault("TG123", f"{shown(value)} is not a pattern of DNS names")
+
+
+def _server_names(value: Sequence[object]) -> Iterator[ValueFault]:
+    if not value:
+        yield ValueFault("TG109", "no server name is given", "name one, or remove the field")
 
 
 def _server_name(value: str) -> Iterator[ValueFault]:
@@ -125,6 +130,8 @@ def _request_rules(value: Mapping[str, Any]) -> Iterator[ValueFault]:
 
 def _parser_rule(value: Mapping[str, Any]) -> Iterator[ValueFault]:
     for key, text in value.items():
+        if not key:
+            yield ValueFault("TG105", "the empty key is no field of any parser")
         if not isinstance(text, str):
             yield ValueFault("TG106", f"{shown(text)} is not text", f"write '{text}'", (key,))
 
@@ -199,6 +206,7 @@ REQUEST_CHECKS: Final[dict[str, Callable[[Any], Iterator[ValueFault]]]] = {
     "parser-rule": _parser_rule,
     "request-rules": _request_rules,
     "server-name": _server_name,
+    "server-names": _server_names,
     "service-choice": _service_choice,
     "subject-choice": _subject_choice,
 }

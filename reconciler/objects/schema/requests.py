@@ -80,7 +80,10 @@ REQUEST_RULES: Final[Schema] = {
         "l7": _list({"type": "dict", "holds": "parser-rule"}),
     },
 }
-SERVER_NAMES: Final[Schema] = _list({"type": "string", "holds": "server-name"})
+SERVER_NAMES: Final[Schema] = {
+    **_list({"type": "string", "holds": "server-name"}),
+    "holds": "server-names",
+}
 TLS_CONTEXT: Final[Schema] = {
     "type": "dict",
     "schema": {
