@@ -16,12 +16,13 @@ from hashlib import sha256
 from typing import Final
 
 from netpolicy.ends import NamedPort, port_label
-from netpolicy.entities import RESERVED_LABELS
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.labels import (
     CLUSTER_KEY,
     KUBERNETES_SOURCE,
     NAMESPACE_KEY,
     NAMESPACE_LABELS_PREFIX,
+    NODE_SOURCE,
     RESERVED_SOURCE,
     SERVICE_ACCOUNT_KEY,
     Label,
@@ -62,6 +63,12 @@ def pod_labels(
     taken = {label.key for label in (*inherited, *placed)}
     own = [label for label in own if label.key not in taken]
     return Labels([*own, *inherited, *placed, *map(port_label, ports)])
+
+
+def node_labels(reserved: ReservedIdentity, labels: Mapping[str, str]) -> Labels:
+    """The label set of a node, this one or another: what it is, and its own labels under their own source."""
+    own = (Label(NODE_SOURCE, key, value) for key, value in labels.items())
+    return Labels([*RESERVED_LABELS[reserved], *own])
 
 
 def cidr_labels(cidr: str) -> Labels:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from netpolicy.ends import NamedPort
-from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
-from netpolicy.identity import pod_labels
+from netpolicy.entities import ReservedIdentity
+from netpolicy.identity import node_labels, pod_labels
 from netpolicy.labels import Labels
 
 
@@ -77,10 +77,10 @@ def labels_of(inventory: Inventory, pod: Pod) -> Labels:
 
 def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
     """Every address of the cluster, sorted; nodes as `remote-node` (each agent knows its own)."""
-    remote = RESERVED_LABELS[ReservedIdentity.REMOTE_NODE]
     entries = [
-        AddressEntry(address=address, labels=remote, name=node.name, node=node.name)
+        AddressEntry(address=address, labels=labels, name=node.name, node=node.name)
         for node in inventory.nodes
+        for labels in [node_labels(ReservedIdentity.REMOTE_NODE, node.labels)]
         for address in node.addresses
     ]
     for pod in inventory.pods:

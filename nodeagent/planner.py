@@ -208,6 +208,7 @@ class Planner:
             pods=known.view.pods,
             entries=(*known.view.entries, *(known.feed or ())),
             node_addresses=known.view.node_addresses,
+            node_labels=known.view.node_labels,
             admit_local_host=self._admit_local_host,
         )
 

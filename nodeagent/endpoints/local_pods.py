@@ -16,7 +16,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
+from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
+from netpolicy.identity import node_labels
 from netpolicy.inventory import AddressEntry, Inventory, Pod, address_entries, labels_of
+from netpolicy.labels import Labels
 from nodeagent.plan.node_plan import LocalPod
 
 
@@ -26,6 +29,7 @@ class LocalView:
 
     pods: tuple[LocalPod, ...] = ()
     node_addresses: tuple[str, ...] = ()
+    node_labels: Labels = RESERVED_LABELS[ReservedIdentity.HOST]
     entries: tuple[AddressEntry, ...] = ()
 
 
@@ -48,6 +52,15 @@ def local_view(inventory: Inventory, node: str) -> LocalView:
         ),
         node_addresses=tuple(
             address for own in inventory.nodes if own.name == node for address in own.addresses
+        ),
+        node_labels=node_labels(
+            ReservedIdentity.HOST,
+            {
+                key: value
+                for own in inventory.nodes
+                if own.name == node
+                for key, value in own.labels.items()
+            },
         ),
         entries=address_entries(inventory),
     )

@@ -17,7 +17,7 @@ from netpolicy.capabilities import Capability, needed
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy
 
-CAPABILITIES: Final = frozenset({Capability.L4, Capability.NAMED_PORTS})
+CAPABILITIES: Final = frozenset({Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS})
 """What agents of this version announce, and what their plans can hold."""
 
 UNSUPPORTED_RULE: Final = "UnsupportedRule"

@@ -40,13 +40,17 @@ class LocalPod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanInputs:
-    """What the plan is made from. `entries` are the whole cluster's, this node's included."""
+    """What the plan is made from. `entries` are the whole cluster's, this node's included.
+
+    `node_labels` are the local host's: the reserved label, and the node's own.
+    """
 
     node: str
     policies: tuple[Policy, ...] = ()
     pods: tuple[LocalPod, ...] = ()
     entries: tuple[AddressEntry, ...] = ()
     node_addresses: tuple[str, ...] = ()
+    node_labels: Labels = RESERVED_LABELS[ReservedIdentity.HOST]
     admit_local_host: bool = True
 
 
@@ -78,8 +82,11 @@ def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -
     refuse_unenforceable(inputs.policies)
     owners = _owners(inputs)
     entries = tuple(owners.values())
-    numbers = number_identities(wanted_labels(inputs.policies, entries), kept=kept)
+    wanted = wanted_labels(inputs.policies, entries) - {inputs.node_labels}
+    numbers = number_identities(wanted, kept=kept)
+    numbers[inputs.node_labels] = int(ReservedIdentity.HOST)
     identities = {number: labels for labels, number in numbers.items()}
+    identities[int(ReservedIdentity.HOST)] = inputs.node_labels
     endpoints = tuple(
         _endpoint(pod, numbers) for pod in sorted(inputs.pods, key=lambda p: p.endpoint_id)
     )
@@ -112,7 +119,7 @@ def _owners(inputs: PlanInputs) -> dict[str, AddressEntry]:
     for address in map(canonical_address, inputs.node_addresses):
         owners[address] = AddressEntry(
             address=address,
-            labels=RESERVED_LABELS[ReservedIdentity.HOST],
+            labels=inputs.node_labels,
             name=inputs.node,
             node=inputs.node,
         )

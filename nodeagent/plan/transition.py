@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from netpolicy.labels import Labels
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import AddressPlan, Generation
 from nodeagent.plan.node_plan import NodePlan
@@ -68,12 +67,11 @@ def transition(
     """
     if installed is None:
         return _from_unknown(desired, active_digest)
-    both = {**installed.identities, **desired.identities}
     steps: list[Step] = []
     current = active_digest
     if installed.addresses != desired.addresses:
-        before = _over(replace(installed, endpoints=desired.endpoints), both)
-        after = _over(desired, both)
+        before = _over(replace(installed, endpoints=desired.endpoints), desired)
+        after = _over(desired, installed)
         if _names_other_prefixes(installed, desired):
             current = _activate(steps, before, PolicySource.INSTALLED, current)
         else:
@@ -108,14 +106,15 @@ def _names_other_prefixes(installed: NodePlan, desired: NodePlan) -> bool:
     return set(installed.addresses.prefixes) != set(desired.addresses.prefixes)
 
 
-def _over(plan: NodePlan, identities: dict[int, Labels]) -> Generation:
-    """The plan's generation with the identities of both plans known to it.
+def _over(plan: NodePlan, other: NodePlan) -> Generation:
+    """The plan's generation with the identities of both plans known to it; where they differ on one (the
+    labels of the node itself may change), the plan's own stands.
 
     An endpoint's own identity is the desired plan's, which both hold.
     """
     return build_generation(
         plan.inputs.policies,
         plan.endpoints,
-        identities,
+        {**other.identities, **plan.identities},
         admit_local_host=plan.inputs.admit_local_host,
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from netpolicy.ends import End, NamedPort
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity, entity_selectors
-from netpolicy.identity import number_identities, pod_labels
+from netpolicy.identity import node_labels, number_identities, pod_labels
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels, Operator, Requirement, selector
 from netpolicy.rules import (
@@ -34,6 +34,7 @@ from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 
 NODE_ADDRESS = "192.0.2.1"
 REMOTE_NODE_ADDRESS = "192.0.2.2"
+REMOTE_NODE_LABELS = node_labels(ReservedIdentity.REMOTE_NODE, {"zone": "a"})
 BLOCKS = (
     "0.0.0.0/0", "10.0.0.0/8", "10.1.0.0/16", "10.1.2.0/24", "10.1.2.3/32",
     "198.51.100.0/24", "::/0", "2001:db8::/32", "2001:db8:1::/48",
@@ -45,11 +46,12 @@ WORLD_ADDRESSES = (
 
 PORT_NAMES = ("web", "dns")
 
-_keys = st.sampled_from(("app", "tier", "io.kubernetes.pod.namespace"))
+_SOURCES = {"io.kubernetes.pod.namespace": "k8s", "zone": "node"}
+_keys = st.sampled_from(("app", "tier", "io.kubernetes.pod.namespace", "zone"))
 _values = st.sampled_from(("a", "b", "c"))
 _requirements = st.builds(
     lambda key, operator, values: Requirement(
-        source="k8s" if key.startswith("io.") else "any",
+        source=_SOURCES.get(key, "any"),
         key=key,
         operator=operator,
         values=values if operator in (Operator.IN, Operator.NOT_IN) else (),
@@ -153,9 +155,7 @@ class SmallCluster:
     @property
     def entries(self) -> tuple[AddressEntry, ...]:
         """What the inventory feed would say."""
-        remote = AddressEntry(
-            address=REMOTE_NODE_ADDRESS, labels=RESERVED_LABELS[ReservedIdentity.REMOTE_NODE]
-        )
+        remote = AddressEntry(address=REMOTE_NODE_ADDRESS, labels=REMOTE_NODE_LABELS)
         return (
             remote,
             *(AddressEntry(address=a, labels=own, namespace="n", name=a) for a, own in self.pods),
@@ -172,10 +172,10 @@ class SmallCluster:
         for pod, labels in self.pods:
             if pod == address:
                 return End(labels=labels, address=address)
+        if address == REMOTE_NODE_ADDRESS:
+            return End(labels=REMOTE_NODE_LABELS, address=address, is_endpoint=False)
         if address == NODE_ADDRESS:
             reserved = ReservedIdentity.HOST
-        elif address == REMOTE_NODE_ADDRESS:
-            reserved = ReservedIdentity.REMOTE_NODE
         else:
             reserved = (
                 ReservedIdentity.WORLD_IPV6 if ":" in address else ReservedIdentity.WORLD_IPV4
