@@ -60,7 +60,7 @@ def run(config_path: Path, verbose: bool) -> None:
         asyncio.run(run_agent(config))
     except DatapathError as error:
         fail(f"the datapath does not work: {error}")
-    except StalledError as error:
+    except (StalledError, OSError) as error:
         fail(str(error))
 
 

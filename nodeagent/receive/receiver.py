@@ -181,7 +181,10 @@ class Receiver:
         except TransientError as error:
             return self._refuse(announced, _Failure(str(error), reason="Unavailable"))
         except OSError as error:
-            return self._refuse(announced, _Failure(str(error), reason="StorageFailed"))
+            why = (
+                f"{self._config.state_dir}: the bundle cannot be stored: {error.strerror or error}"
+            )
+            return self._refuse(announced, _Failure(why, reason="StorageFailed"))
         self._error = _Failure("", reason="")
         return None
 

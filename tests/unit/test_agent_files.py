@@ -11,6 +11,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from nodeagent.config import decode_config
 from nodeagent.readiness import say_ready
+from nodeagent.receive.instance import instance_id
 from nodeagent.saved_feed import load_feed, save_feed
 
 WEB = parse_labels(["app=web", "io.kubernetes.pod.namespace=shop"])
@@ -48,6 +49,21 @@ def test_a_damaged_feed_is_not_used(tmp_path: Path, text: str):
 
 def test_a_missing_feed_is_none(tmp_path: Path):
     assert load_feed(tmp_path / "feed.json") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"not an id", b"x" * 500, b"\xff" * 20])
+def test_a_damaged_instance_id_is_made_anew_and_stays(tmp_path: Path, damage: bytes):
+    first = instance_id(tmp_path)
+    assert instance_id(tmp_path) == first
+    (tmp_path / "instance").write_bytes(damage)
+    second = instance_id(tmp_path)
+    assert second != first
+    assert instance_id(tmp_path) == second
+
+
+def test_an_instance_id_that_cannot_be_written_counts_for_this_run(tmp_path: Path):
+    (tmp_path / "file").touch()
+    assert instance_id(tmp_path / "file" / "no-directory")
 
 
 def test_a_configuration_reads_with_paths_from_its_own_folder(tmp_path: Path):
