@@ -12,10 +12,11 @@ Holds always:
 
 from __future__ import annotations
 
+import marshal
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import yaml
@@ -51,17 +52,36 @@ class Limits:
 POLICY_LIMITS: Final = Limits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
     """One YAML document. A path is the keys and indices that lead to a node: `("spec", "ingress", 0)`.
 
-    `value` must not be changed: the places of its nodes follow from their order.
+    Documents are equal if they are the same one: a value says nothing of where it was written.
     """
 
-    path: str
-    value: Any
-    source: SourceText = field(repr=False, compare=False)
-    positions: Positions = field(repr=False, compare=False)
+    __slots__ = ("_packed", "_value", "path", "positions", "source")
+
+    def __init__(self, *, path: str, value: Any, source: SourceText, positions: Positions) -> None:
+        self.path = path
+        self.source = source
+        self.positions = positions
+        self._value = value
+        self._packed: bytes | None = None
+
+    @property
+    def value(self) -> Any:
+        """The document's value. It must not be changed: the places of its nodes follow their order."""
+        if self._value is None and self._packed is not None:
+            self._value = marshal.loads(self._packed)  # noqa: S302  packed below, by us
+        return self._value
+
+    def compact(self) -> None:
+        """Keep the value in a tenth of the space until it is asked for again.
+
+        A revision has thousands of documents, and each is looked into for a moment only.
+        """
+        if self._packed is None:
+            self._packed = marshal.dumps(self._value)
+        self._value = None
 
     @property
     def values(self) -> Mapping[NodePath, Span]:

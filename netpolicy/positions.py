@@ -24,6 +24,8 @@ _LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 _FIELDS: Final = 4
 _END: Final = 3
 _LARGEST_SHORT: Final = 0xFFFF
+_STEPS_PER_NODE: Final = 16
+"""So many are walked before an index is worth its memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ class Positions:
 
     def find(self, root: Any, path: NodePath) -> int | None:
         """The slot of the value at `path`, or None if the document has no such value."""
-        if self._index is None and self._steps > len(self):
+        if self._index is None and self._steps > _STEPS_PER_NODE * len(self):
             self._index = dict(self.paths(root))
         if self._index is not None:
             return self._index.get(path)

@@ -39,7 +39,10 @@ class PolicyMemo(Generic[Found]):
         results: list[Found] = []
         for policy in policies:
             # The object is kept beside its id, so no other can have that id meanwhile.
-            kept = known.get(id(policy)) or (policy, find(policy))
+            kept = known.get(id(policy))
+            if kept is None:
+                kept = (policy, find(policy))
+                policy.document.compact()
             fresh[id(policy)] = kept
             results.append(kept[1])
         self._context, self._found = context, fresh

@@ -107,6 +107,7 @@ def _read_file(file: SourceFile) -> PolicyReading:
         )
         found = _read_group(document, groups) if is_group else _read_document(document, objects)
         faults += list(found)
+        document.compact()
     return PolicyReading(objects=tuple(objects), diagnostics=tuple(faults), groups=tuple(groups))
 
 

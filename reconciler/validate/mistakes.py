@@ -30,6 +30,7 @@ from reconciler.validate.l7_kinds import check_l7_kinds
 from reconciler.validate.lifelines import check_denied_names, check_lifelines
 from reconciler.validate.name_service import check_name_service
 from reconciler.validate.one_sided import check_one_sided
+from reconciler.validate.port_names import DeclaredPorts, check_port_names
 from reconciler.validate.shadows import check_shadows
 from reconciler.validate.written import Written, WrittenIndex, WrittenMemo
 
@@ -42,13 +43,25 @@ class MistakeMemo:
         self.index: WrittenIndex | None = None
         self.found: dict[int, _Found] = {}
         self._inventory: Inventory | None = None
-        self._cluster = ClusterAddresses(None)
+        self._cluster = _cluster(None)
 
-    def cluster(self, inventory: Inventory | None) -> ClusterAddresses:
-        """The addresses of the inventory; the very same object while the inventory is equal."""
+    def cluster(self, inventory: Inventory | None) -> _Cluster:
+        """What the inventory tells; the very same object while the inventory is equal."""
         if inventory != self._inventory:
-            self._inventory, self._cluster = inventory, ClusterAddresses(inventory)
+            self._inventory, self._cluster = inventory, _cluster(inventory)
         return self._cluster
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cluster:
+    """What checks look up in the inventory."""
+
+    addresses: ClusterAddresses
+    ports: DeclaredPorts
+
+
+def _cluster(inventory: Inventory | None) -> _Cluster:
+    return _Cluster(ClusterAddresses(inventory), DeclaredPorts(inventory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +71,7 @@ class _Found:
     policy: Written
     consulted: frozenset[str]
     diagnostics: tuple[Diagnostic, ...]
-    cluster: ClusterAddresses
+    cluster: _Cluster
     in_cluster: tuple[Diagnostic, ...]
 
 
@@ -84,16 +97,15 @@ def find_mistakes(
     return sorted(set(found), key=lambda diagnostic: diagnostic.sort_key)
 
 
-def _found(
-    policy: Written, index: WrittenIndex, cluster: ClusterAddresses, memo: MistakeMemo
-) -> _Found:
+def _found(policy: Written, index: WrittenIndex, cluster: _Cluster, memo: MistakeMemo) -> _Found:
     """What is found of a policy: as before, if all that it depends on is."""
     kept = memo.found.get(id(policy))
     diagnostics, consulted = _among_others(policy, index, kept, memo)
     if kept is not None and kept.cluster is cluster:
         in_cluster = kept.in_cluster
     else:
-        in_cluster = tuple(check_cluster_blocks(policy, cluster))
+        in_cluster = tuple(_check_in_cluster(policy, cluster))
+    policy.text.document.compact()
     return _Found(policy, consulted, diagnostics, cluster, in_cluster)
 
 
@@ -106,6 +118,11 @@ def _among_others(
     index.consulted.clear()
     diagnostics = tuple(_check(policy, index))
     return diagnostics, frozenset(index.consulted)
+
+
+def _check_in_cluster(policy: Written, cluster: _Cluster) -> Iterator[Diagnostic]:
+    yield from check_cluster_blocks(policy, cluster.addresses)
+    yield from check_port_names(policy, cluster.ports)
 
 
 def _check(policy: Written, index: WrittenIndex) -> Iterator[Diagnostic]:
