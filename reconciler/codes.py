@@ -405,6 +405,11 @@ CODES: Final[dict[str, Code]] = {
         "a block means addresses outside the cluster only: pods and nodes are matched by who they are",
         "for pods write a selector, for nodes the entities host and remote-node; else keep the block",
     ),
+    "TG332": Code(
+        "port name that no pod declares",
+        "a named port is looked up in each pod; where no pod has the name, the rule matches nothing",
+        "write a name that the pods declare, or the number",
+    ),
     "TG333": Code(
         "two kinds of requests on one port",
         "where a pod is selected by both policies, one proxy would have to read two protocols on one port",

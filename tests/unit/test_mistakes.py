@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from netpolicy.ends import NamedPort
 from netpolicy.inventory import Inventory, Node, Pod
+from netpolicy.rules import Protocol
 from reconciler.files import SourceFile
 from reconciler.judge import judge
 
@@ -165,3 +167,49 @@ def test_warnings_do_not_depend_on_the_order_of_policies() -> None:
     ]
     assert sorted(codes(*policies)) == sorted(codes(*reversed(policies)))
     assert len(codes(*policies)) == 3
+
+
+def test_a_port_name_must_be_declared_by_a_pod_that_the_rule_is_about() -> None:
+    def named(name: str) -> list[dict[str, Any]]:
+        return [{"ports": [{"port": name, "protocol": "TCP"}]}]
+
+    def pod(app: str, *ports: str, protocol: Protocol = Protocol.TCP) -> Pod:
+        given = tuple(NamedPort(name=name, protocol=protocol, port=80) for name in ports)
+        return Pod(namespace="shop", name=app, node="n", labels={"app": app}, ports=given)
+
+    inventory = Inventory(pods=(pod("web", "http"), pod("db", "sql")))
+    ingress = policy("web", app="web", ingress=[{"toPorts": named("HTTP")}])
+    assert codes(ingress, inventory=inventory) == []
+    assert codes(
+        policy("w", app="web", ingress=[{"toPorts": named("sql")}]), inventory=inventory
+    ) == ["TG332"]
+    out = policy("out", app="web", egress=[{**TO_DB[0], "toPorts": named("http")}, DNS])
+    assert codes(out, inventory=inventory) == ["TG332"]
+    right = policy("out", app="web", egress=[{**TO_DB[0], "toPorts": named("sql")}, DNS])
+    assert codes(right, inventory=inventory) == []
+    udp = Inventory(pods=(pod("web", "http", protocol=Protocol.UDP), pod("db")))
+    assert codes(ingress, inventory=udp) == ["TG332"]
+
+
+def test_port_names_are_not_judged_where_no_pod_declares_any() -> None:
+    ports = [{"ports": [{"port": "http", "protocol": "TCP"}]}]
+    pods = (Pod(namespace="shop", name="a", node="n", labels={"app": "web"}),)
+    ingress = policy("web", app="web", ingress=[{"toPorts": ports}])
+    assert codes(ingress, inventory=Inventory(pods=pods)) == []
+    assert codes(ingress) == []
+
+
+def test_two_kinds_of_requests_meet_only_where_pods_and_ports_may() -> None:
+    def reading(name: str, app: str, port: str, **rules: Any) -> dict[str, Any]:
+        ports = [{"ports": [{"port": port, "protocol": "TCP"}], "rules": rules}]
+        labels = {"matchLabels": {app: "x"}}
+        made = policy(name, ingress=[{"toPorts": ports}])
+        return {**made, "spec": {**made["spec"], "endpointSelector": labels}}
+
+    http = reading("a", "app", "80", http=[{"method": "GET"}])
+    assert codes(http, reading("b", "tier", "80", kafka=[{"topic": "t"}])) == ["TG333"]
+    assert codes(http, reading("b", "tier", "81", kafka=[{"topic": "t"}])) == []
+    assert codes(http, reading("b", "tier", "80", http=[{"method": "PUT"}])) == []
+    other = reading("b", "app", "80", kafka=[{"topic": "t"}])
+    other["spec"]["endpointSelector"] = {"matchLabels": {"app": "y"}}
+    assert codes(http, other) == []
