@@ -105,6 +105,7 @@ def _found(policy: Written, index: WrittenIndex, cluster: _Cluster, memo: Mistak
         in_cluster = kept.in_cluster
     else:
         in_cluster = tuple(_check_in_cluster(policy, cluster))
+    policy.text.document.compact()
     return _Found(policy, consulted, diagnostics, cluster, in_cluster)
 
 
