@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from netpolicy.ends import port_key
 from netpolicy.labels import PORT_SOURCE, Labels, Requirement, Selector, equals, selector
-from netpolicy.rules import Direction, Peers, Policy, Ports, Rule
+from netpolicy.rules import LAST_PORT, Direction, Peers, Policy, Ports, Rule
 
 Declared = Mapping[str, frozenset[int]]
 
@@ -66,9 +66,15 @@ def _declared(label_sets: Iterable[Labels]) -> Declared:
     found: defaultdict[str, set[int]] = defaultdict(set)
     for labels in label_sets:
         for label in labels:
-            if label.source == PORT_SOURCE:
-                found[label.key].add(int(label.value))
+            if label.source == PORT_SOURCE and (number := _port_number(label.value)):
+                found[label.key].add(number)
     return {key: frozenset(numbers) for key, numbers in found.items()}
+
+
+def _port_number(text: str) -> int:
+    """The port, or 0 for what is none: labels come from the feed, which may say anything."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else 0
+    return number if number <= LAST_PORT else 0
 
 
 def _by_number(rule: Rule, declared: Declared) -> Rule:

@@ -20,7 +20,7 @@ from netpolicy.dns_names import canonical_name, is_name
 from netpolicy.entities import ENTITIES, RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import StalledError
 from netpolicy.evaluate import End
-from netpolicy.identity import pod_labels
+from netpolicy.identity import node_labels, pod_labels
 from netpolicy.inventory import Inventory, Node, Pod, labels_of
 
 DEFAULT_NAMESPACE: Final = "default"
@@ -163,6 +163,6 @@ def _pod(pod: Pod, inventory: Inventory, address: str) -> NamedEnd:
 
 
 def _node(node: Node, address: str) -> NamedEnd:
-    labels = RESERVED_LABELS[ReservedIdentity.REMOTE_NODE]
+    labels = node_labels(ReservedIdentity.REMOTE_NODE, node.labels)
     end = End(labels=labels, address=address, is_endpoint=False)
     return NamedEnd(name=f"node {node.name}", end=end, node=node.name)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from netpolicy.ends import NamedPort, port_label
 from netpolicy.identity import pod_labels
 from netpolicy.inventory_file import decode_inventory
-from netpolicy.labels import Operator, Requirement, parse_label
-from netpolicy.rules import Protocol
+from netpolicy.labels import Label, Labels, Operator, Requirement, Selector, parse_label
+from netpolicy.rules import Action, Direction, Policy, PolicyId, PolicyKind, Ports, Protocol, Rule
+from nodeagent.plan.named_ports import resolve_peers_ports
 
 WEB = NamedPort(name="web", protocol=Protocol.TCP, port=8080)
 FILE = """\
@@ -40,6 +41,21 @@ def test_the_inventory_file_names_ports():
         WEB,
         NamedPort(name="web", protocol=Protocol.UDP, port=53),
     )
+
+
+def test_a_feed_that_lies_about_ports_names_none():
+    lies = ("", "x", "-1", "70000", "9" * 5000, "²")
+    rule = Rule(
+        direction=Direction.EGRESS,
+        action=Action.ALLOW,
+        origin="egress[0]",
+        ports=(Ports(protocol=Protocol.TCP, name="web"),),
+    )
+    policy = Policy(
+        id=PolicyId(kind=PolicyKind.CNP, namespace="n", name="p"), subject=Selector(), rules=(rule,)
+    )
+    peers = {n: Labels([Label("port", "tcp:web", text)]) for n, text in enumerate(lies)}
+    assert resolve_peers_ports([policy], peers)[0].rules == ()
 
 
 def test_what_is_wrong_with_a_named_port_is_told():
