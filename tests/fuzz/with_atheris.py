@@ -13,11 +13,13 @@ atheris = importlib.import_module("atheris")
 with atheris.instrument_imports(include=["netpolicy", "reconciler", "nodeagent"]):
     from tests.fuzz.targets import all_targets
 
+    TARGETS = all_targets()
+
 
 def main() -> None:
     """Does not return: atheris ends the process."""
     name = sys.argv.pop(1)
-    atheris.Setup(sys.argv, all_targets()[name].feed)
+    atheris.Setup(sys.argv, TARGETS[name].feed)
     atheris.Fuzz()
 
 
