@@ -34,7 +34,8 @@ def _pods(namespace: str, labels: dict[str, str]) -> LabelSpace:
     return label_space(selector([placed, *(equals(key, value) for key, value in labels.items())]))
 
 
-def _entity(name: str) -> LabelSpace:
+def entity_space(name: str) -> LabelSpace:
+    """Whoever has this reserved label."""
     present = Requirement(source=RESERVED_SOURCE, key=name, operator=Operator.EXISTS)
     return label_space(selector([present]))
 
@@ -52,7 +53,7 @@ DNS_SERVERS: Final = (_pods("kube-system", {"k8s-app": "kube-dns"}),)
 DNS_PORTS: Final = (Ports(protocol=Protocol.UDP, first=53, last=53), _tcp(53))
 
 _RECONCILER: Final = _pods(RECONCILER_NAMESPACE, RECONCILER_LABELS)
-_API_SERVER: Final = PeerSet((_entity("kube-apiserver"),))
+_API_SERVER: Final = PeerSet((entity_space("kube-apiserver"),))
 _API_PORTS: Final = (_tcp(443), _tcp(6443))
 
 
@@ -105,7 +106,7 @@ LIFELINES: Final = (
         code="TG329",
         endpoint=_RECONCILER,
         direction=Direction.INGRESS,
-        peers=PeerSet((_entity("remote-node"),)),
+        peers=PeerSet((entity_space("remote-node"),)),
         ports=None,
         lost="no agent of another node can reach the reconciler",
     ),

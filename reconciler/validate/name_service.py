@@ -8,7 +8,7 @@ from typing import Final
 from netpolicy.errors import Diagnostic
 from netpolicy.rules import Action, Direction, Ports, Protocol
 from reconciler.validate.flow_sets import PeerSet, ports_may_share
-from reconciler.validate.lifelines import DNS_PORTS, DNS_SERVERS
+from reconciler.validate.lifelines import DNS_PORTS, DNS_SERVERS, entity_space
 from reconciler.validate.written import Written, WrittenIndex, WrittenRule
 
 _EVERY_PORT: Final = 60_000
@@ -39,7 +39,9 @@ def _may_ask(rule: WrittenRule) -> bool:
         return False
     if not ports_may_share(rule.rule.ports, DNS_PORTS):
         return False
-    return _is_for_dns(rule.rule.ports) or rule.peers.may_share_any(_ANY_SERVER)
+    if _is_for_dns(rule.rule.ports) or rule.peers.may_share_any(_ANY_SERVER):
+        return True
+    return any("dns" in (space.namespace or "") for space in rule.peers.spaces or ())
 
 
 def _is_for_dns(ports: tuple[Ports, ...] | None) -> bool:
@@ -51,4 +53,5 @@ def _is_for_dns(ports: tuple[Ports, ...] | None) -> bool:
     )
 
 
-_ANY_SERVER: Final = PeerSet(DNS_SERVERS)
+_ANY_SERVER: Final = PeerSet((*DNS_SERVERS, *map(entity_space, ("host", "remote-node", "world"))))
+"""Who may answer questions although no port says so: the cluster's servers, those of a node, any outside."""

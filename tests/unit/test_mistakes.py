@@ -117,6 +117,13 @@ def test_another_policy_may_let_the_flow_pass_on_the_other_side() -> None:
         {"egress": [DNS]},
         {"egress": [{"toEntities": ["cluster"]}]},
         {"egress": [{"toEntities": ["all"]}]},
+        {"egress": [{"toEntities": ["host"]}]},
+        {"egress": [{"toCIDR": ["192.0.2.53/32"]}]},
+        {
+            "egress": [
+                {"toEndpoints": [{"matchLabels": {"k8s:io.kubernetes.pod.namespace": "my-dns"}}]}
+            ]
+        },
         {
             "egress": [
                 {
