@@ -32,6 +32,7 @@ class PolicyChange:
     opened: tuple[Direction, ...] = ()
     subjects: tuple[str, str] | None = None
     modes: tuple[Mode, Mode] | None = None
+    log_values: tuple[str, str] | None = None
 
     def __bool__(self) -> bool:
         return self != PolicyChange(id=self.id, index=self.index)
@@ -46,6 +47,7 @@ class PolicyChange:
             "defaultDenyTurnedOff": [d.word for d in self.opened],
             "subject": list(self.subjects) if self.subjects else None,
             "mode": [str(mode) for mode in self.modes] if self.modes else None,
+            "logValue": list(self.log_values) if self.log_values else None,
         }
 
 
@@ -96,7 +98,9 @@ def _by_key(units: Iterable[Unit]) -> dict[tuple[PolicyId, int], Policy]:
 
 def _change(old: Policy, new: Policy) -> PolicyChange:
     added, removed = _rules_apart(old.rules, new.rules)
-    subjects = (selector_text(old.subject), selector_text(new.subject))
+    subjects = (_subject_text(old), _subject_text(new))
+    is_same_subject = (old.subject, old.selects_nodes) == (new.subject, new.selects_nodes)
+    log_values = (old.log_value, new.log_value)
     return PolicyChange(
         id=new.id,
         index=new.index,
@@ -104,7 +108,8 @@ def _change(old: Policy, new: Policy) -> PolicyChange:
         rules_removed=removed,
         isolated=_missing(new.default_deny, old.default_deny),
         opened=_missing(old.default_deny, new.default_deny),
-        subjects=None if old.subject == new.subject else subjects,
+        subjects=None if is_same_subject else subjects,
+        log_values=None if old.log_value == new.log_value else log_values,
         modes=None if old.mode == new.mode else (old.mode, new.mode),
     )
 
@@ -128,6 +133,13 @@ def _surplus(rules: tuple[Rule, ...], others: tuple[Rule, ...]) -> tuple[Rule, .
     return tuple(surplus)
 
 
+def _subject_text(policy: Policy) -> str:
+    text = selector_text(policy.subject)
+    if not policy.selects_nodes:
+        return text
+    return f"nodes with {text}" if policy.subject.requirements else "every node"
+
+
 def _missing(wanted: Iterable[Direction], have: Iterable[Direction]) -> tuple[Direction, ...]:
     return tuple(sorted(set(wanted) - set(have)))
 
@@ -149,7 +161,7 @@ def _policy_data(policy: Policy) -> dict[str, Any]:
     return {
         **_identity(policy.id, policy.index),
         "mode": str(policy.mode),
-        "subject": selector_text(policy.subject),
+        "subject": _subject_text(policy),
         "defaultDeny": [direction.word for direction in policy.default_deny],
         "rules": _rule_data(policy.rules),
     }
@@ -162,7 +174,7 @@ def _title(mark: str, policy_id: PolicyId, index: int) -> str:
 
 def _policy_lines(policy: Policy, mark: str) -> Iterator[str]:
     yield _title(mark, policy.id, policy.index)
-    yield f"    {mark} selects {selector_text(policy.subject)}"
+    yield f"    {mark} selects {_subject_text(policy)}"
     if policy.mode is not Mode.ENFORCE:
         yield f"    {mark} mode {policy.mode}"
     for direction in policy.default_deny:
@@ -177,6 +189,9 @@ def _change_lines(change: PolicyChange) -> Iterator[str]:
         yield f"    ~ selects {change.subjects[1]} (was {change.subjects[0]})"
     if change.modes:
         yield f"    ~ mode {change.modes[1]} (was {change.modes[0]})"
+    if change.log_values:
+        old, new = (value or "nothing" for value in change.log_values)
+        yield f"    ~ logs {new} (was {old})"
     for mark, directions in (("+", change.isolated), ("-", change.opened)):
         for direction in directions:
             yield f"    {mark} default deny on {direction.word}"
