@@ -6,11 +6,12 @@ starts, or no policy that would repair the fault arrives any more.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from netpolicy.errors import Diagnostic
+from netpolicy.inventory import Inventory
 from netpolicy.labels import (
     KUBERNETES_SOURCE,
     NAMESPACE_KEY,
@@ -25,13 +26,27 @@ from reconciler.validate.flow_sets import PeerSet, ports_cover, ports_may_share
 from reconciler.validate.selector_sets import LabelSpace, label_space
 from reconciler.validate.written import Written, WrittenIndex
 
-RECONCILER_NAMESPACE: Final = "tidegate-system"
-RECONCILER_LABELS: Final = {"app.kubernetes.io/name": "tidegate-reconciler"}
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """Pods that keep a cluster going, by the labels that they usually have."""
 
-def _pods(namespace: str, labels: dict[str, str]) -> LabelSpace:
-    placed = equals(NAMESPACE_KEY, namespace, source=KUBERNETES_SOURCE)
-    return label_space(selector([placed, *(equals(key, value) for key, value in labels.items())]))
+    namespace: str
+    labels: Mapping[str, str]
+
+    @property
+    def space(self) -> LabelSpace:
+        """Whatever has these labels there."""
+        placed = equals(NAMESPACE_KEY, self.namespace, source=KUBERNETES_SOURCE)
+        wanted = (equals(key, value) for key, value in self.labels.items())
+        return label_space(selector([placed, *wanted]))
+
+    def is_in(self, inventory: Inventory) -> bool:
+        """True if a pod of the inventory is such a one."""
+        return any(
+            pod.namespace == self.namespace and self.labels.items() <= pod.labels.items()
+            for pod in inventory.pods
+        )
 
 
 def entity_space(name: str) -> LabelSpace:
@@ -49,20 +64,23 @@ def _any_pod() -> LabelSpace:
     return label_space(selector([placed]))
 
 
-DNS_SERVERS: Final = (_pods("kube-system", {"k8s-app": "kube-dns"}),)
+DNS_SERVER: Final = Workload(namespace="kube-system", labels={"k8s-app": "kube-dns"})
+RECONCILER: Final = Workload(
+    namespace="tidegate-system", labels={"app.kubernetes.io/name": "tidegate-reconciler"}
+)
+DNS_SERVERS: Final = (DNS_SERVER.space,)
 DNS_PORTS: Final = (Ports(protocol=Protocol.UDP, first=53, last=53), _tcp(53))
 
-_RECONCILER: Final = _pods(RECONCILER_NAMESPACE, RECONCILER_LABELS)
 _API_SERVER: Final = PeerSet((entity_space("kube-apiserver"),))
 _API_PORTS: Final = (_tcp(443), _tcp(6443))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lifeline:
-    """A connection of some endpoint, seen from it, and what fails without."""
+    """A connection of some workload, seen from it, and what fails without."""
 
     code: str
-    endpoint: LabelSpace
+    of: Workload
     direction: Direction
     peers: PeerSet
     ports: tuple[Ports, ...] | None
@@ -72,7 +90,7 @@ class Lifeline:
 LIFELINES: Final = (
     Lifeline(
         code="TG327",
-        endpoint=DNS_SERVERS[0],
+        of=DNS_SERVER,
         direction=Direction.INGRESS,
         peers=PeerSet((_any_pod(),)),
         ports=DNS_PORTS,
@@ -80,7 +98,7 @@ LIFELINES: Final = (
     ),
     Lifeline(
         code="TG328",
-        endpoint=DNS_SERVERS[0],
+        of=DNS_SERVER,
         direction=Direction.EGRESS,
         peers=_API_SERVER,
         ports=_API_PORTS,
@@ -88,7 +106,7 @@ LIFELINES: Final = (
     ),
     Lifeline(
         code="TG329",
-        endpoint=_RECONCILER,
+        of=RECONCILER,
         direction=Direction.EGRESS,
         peers=_API_SERVER,
         ports=_API_PORTS,
@@ -96,7 +114,7 @@ LIFELINES: Final = (
     ),
     Lifeline(
         code="TG329",
-        endpoint=_RECONCILER,
+        of=RECONCILER,
         direction=Direction.EGRESS,
         peers=PeerSet(None),
         ports=(_tcp(22), _tcp(443)),
@@ -104,7 +122,7 @@ LIFELINES: Final = (
     ),
     Lifeline(
         code="TG329",
-        endpoint=_RECONCILER,
+        of=RECONCILER,
         direction=Direction.INGRESS,
         peers=PeerSet((entity_space("remote-node"),)),
         ports=None,
@@ -113,10 +131,17 @@ LIFELINES: Final = (
 )
 
 
-def check_lifelines(index: WrittenIndex) -> Iterator[Diagnostic]:
+def lifelines_in(inventory: Inventory | None) -> tuple[Lifeline, ...]:
+    """The lifelines of workloads that are there; without an inventory, all that a cluster usually has."""
+    if inventory is None or not inventory.pods:
+        return LIFELINES
+    return tuple(lifeline for lifeline in LIFELINES if lifeline.of.is_in(inventory))
+
+
+def check_lifelines(lifelines: Iterable[Lifeline], index: WrittenIndex) -> Iterator[Diagnostic]:
     """Find the policies that cut a lifeline: deny it, or isolate its end and allow nothing like it."""
-    for lifeline in LIFELINES:
-        selecting = tuple(index.surely_select(lifeline.endpoint))
+    for lifeline in lifelines:
+        selecting = tuple(index.surely_select(lifeline.of.space))
         denied = False
         for written in selecting:
             for rule in written.rules_for(lifeline.direction, Action.DENY):
@@ -143,6 +168,6 @@ def _may_be_allowed(lifeline: Lifeline, index: WrittenIndex) -> bool:
     return any(
         ports_may_share(rule.rule.ports, lifeline.ports)
         and rule.peers.may_share_any(lifeline.peers)
-        for written in index.may_select(lifeline.endpoint)
+        for written in index.may_select(lifeline.of.space)
         for rule in written.rules_for(lifeline.direction, Action.ALLOW)
     )

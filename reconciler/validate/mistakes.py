@@ -27,7 +27,12 @@ from reconciler.validate.broad_blocks import (
 )
 from reconciler.validate.contradictions import check_contradictions
 from reconciler.validate.l7_kinds import check_l7_kinds
-from reconciler.validate.lifelines import check_denied_names, check_lifelines
+from reconciler.validate.lifelines import (
+    Lifeline,
+    check_denied_names,
+    check_lifelines,
+    lifelines_in,
+)
 from reconciler.validate.name_service import check_name_service
 from reconciler.validate.one_sided import check_one_sided
 from reconciler.validate.port_names import DeclaredPorts, check_port_names
@@ -58,10 +63,11 @@ class _Cluster:
 
     addresses: ClusterAddresses
     ports: DeclaredPorts
+    lifelines: tuple[Lifeline, ...]
 
 
 def _cluster(inventory: Inventory | None) -> _Cluster:
-    return _Cluster(ClusterAddresses(inventory), DeclaredPorts(inventory))
+    return _Cluster(ClusterAddresses(inventory), DeclaredPorts(inventory), lifelines_in(inventory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +93,7 @@ def find_mistakes(
     written = memo.written.of_each(objects, (policy for unit in units for policy in unit.policies))
     index = WrittenIndex(written, memo.index)
     cluster = memo.cluster(inventory)
-    found = list(check_lifelines(index))
+    found = list(check_lifelines(cluster.lifelines, index))
     fresh: dict[int, _Found] = {}
     for policy in written:
         fresh[id(policy)] = known = _found(policy, index, cluster, memo)

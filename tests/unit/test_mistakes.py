@@ -157,6 +157,18 @@ def test_a_clusterwide_default_deny_cuts_the_lifelines_it_does_not_allow() -> No
     assert codes(closed, dns, remote) == []
 
 
+def test_with_an_inventory_only_workloads_that_are_there_have_lifelines() -> None:
+    def pod(namespace: str, **labels: str) -> Inventory:
+        return Inventory(pods=(Pod(namespace=namespace, name="p", node="n", labels=labels),))
+
+    closed = policy("closed", "", ingress=[{"fromEntities": ["host"]}])
+    assert codes(closed, inventory=pod("shop", app="web")) == []
+    assert codes(closed, inventory=pod("kube-system", **{"k8s-app": "kube-dns"})) == ["TG327"]
+    named = {"app.kubernetes.io/name": "tidegate-reconciler"}
+    assert codes(closed, inventory=pod("tidegate-system", **named)) == ["TG329"]
+    assert codes(closed, inventory=Inventory()) == ["TG327", "TG329"]
+
+
 def test_a_block_of_pod_addresses_is_told_with_an_inventory_only() -> None:
     here = policy("web", ingress=[{"fromCIDR": ["10.0.0.0/8"]}, {"fromCIDR": ["192.0.2.0/24"]}])
     pods = (Pod(namespace="shop", name="a", node="n", addresses=("10.1.2.3", "fd00::3")),)
