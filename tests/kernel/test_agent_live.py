@@ -5,19 +5,18 @@ stranger ── node-b ══ node-a ── frontend, api-gateway …      one a
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from demo.outcome import Outcome, Probe
 from demo.workload_commands import probe_command, serve_command, target
-from tests.support.world import PROJECT, World
+from tests.support.live_agents import Agents
+from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -25,58 +24,6 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 NODES = tuple(node.name for node in ECOMMERCE.nodes)
 GATEWAY, FRONTEND = ECOMMERCE.pod("api-gateway"), ECOMMERCE.pod("frontend")
 MAX_RESIDENT_KB = 120 * 1024
-
-
-class Agents:
-    """The agents of a world."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        for node in NODES:
-            self.config(node).write_text(yaml.safe_dump(self._document(node)))
-
-    def start(self, node: str) -> None:
-        ready = self.world.tail(node, 10_000).count("nodeagent ready")
-        command = [
-            sys.executable,
-            "-m",
-            "nodeagent.cli",
-            "run",
-            "--config",
-            str(self.config(node)),
-        ]
-        self.world.start(node, node, command)
-        self.world.wait_for(
-            f"{node} is ready",
-            lambda: self.world.tail(node, 10_000).count("nodeagent ready") > ready,
-            timeout=30,
-            program=node,
-        )
-
-    def ask(self, node: str, *words: str) -> Any:
-        command = [sys.executable, "-m", "nodeagent.cli", *words, "--config",
-                   str(self.config(node))]  # fmt: skip
-        return self.world.run(node, command).stdout
-
-    def ask_json(self, node: str, *words: str) -> Any:
-        return json.loads(self.ask(node, *words, "-o", "json"))
-
-    def drops(self, node: str) -> list[dict[str, Any]]:
-        lines = self.ask(node, "flows", "--verdict", "DROPPED", "-o", "json").splitlines()
-        return [json.loads(line) for line in lines]
-
-    def config(self, node: str) -> Path:
-        return self.world.directory / f"{node}.yaml"
-
-    def _document(self, node: str) -> dict[str, str]:
-        return {
-            "node": node,
-            "state_dir": str(self.world.directory / "state" / node),
-            "bpffs": str(self.world.bpffs / node),
-            "bpf_object": str(PROJECT / "build/bpf/tidegate.bpf.o"),
-            "inventory": str(self.world.inventory_path),
-            "socket": str(self.world.directory / f"{node}.sock"),
-        }
 
 
 @pytest.fixture(scope="module")
