@@ -31,7 +31,6 @@ from reconciler.objects.schema.value_fault import nearest, shown
 
 POLICY_FOLDER: Final = "policies/"
 POLICY_SUFFIXES: Final = (".yaml", ".yml")
-MAX_CACHED_FILES: Final = 50_000
 
 _CILIUM_CHECK: Final = SchemaCheck(CILIUM_POLICY)
 _CHECKS: Final = {
@@ -53,21 +52,19 @@ class PolicyReading:
 
 
 class ReadCache:
-    """What files held, by path and blob; forgets the oldest beyond `max_files`."""
+    """What the files of the last revision held, by path and blob."""
 
-    def __init__(self, max_files: int = MAX_CACHED_FILES) -> None:
-        self._max_files = max_files
+    def __init__(self) -> None:
         self._readings: dict[tuple[str, str], PolicyReading] = {}
 
     def get(self, file: SourceFile) -> PolicyReading | None:
-        """What this very file held, if it was read before."""
+        """What this very file held, if the last revision had it."""
         return self._readings.get((file.path, file.blob_id))
 
-    def put(self, file: SourceFile, reading: PolicyReading) -> None:
-        """Remember what a file holds."""
-        if len(self._readings) >= self._max_files:
-            self._readings.pop(next(iter(self._readings)))
-        self._readings[file.path, file.blob_id] = reading
+    def replace(self, files: Iterable[SourceFile], readings: Iterable[PolicyReading]) -> None:
+        """Remember what these files hold, and forget all others: no history piles up."""
+        keys = ((file.path, file.blob_id) for file in files)
+        self._readings = dict(zip(keys, readings, strict=True))
 
 
 def is_policy_path(path: str) -> bool:
@@ -78,23 +75,15 @@ def is_policy_path(path: str) -> bool:
 def read_policies(files: Iterable[SourceFile], *, cache: ReadCache | None = None) -> PolicyReading:
     """Read every policy file; the others are not ours to judge."""
     chosen = sorted((f for f in files if is_policy_path(f.path)), key=lambda file: file.path)
-    readings = [_read_cached(file, cache) for file in chosen]
+    cache = cache or ReadCache()
+    readings = [cache.get(file) or _read_file(file) for file in chosen]
+    cache.replace(chosen, readings)
     groups = tuple(group for reading in readings for group in reading.groups)
     objects, unlinked = link_groups(
         (policy for reading in readings for policy in reading.objects), groups
     )
     faults = [found for reading in readings for found in reading.diagnostics]
     return PolicyReading(objects=objects, diagnostics=(*faults, *unlinked), groups=groups)
-
-
-def _read_cached(file: SourceFile, cache: ReadCache | None) -> PolicyReading:
-    if cache is None:
-        return _read_file(file)
-    reading = cache.get(file)
-    if reading is None:
-        reading = _read_file(file)
-        cache.put(file, reading)
-    return reading
 
 
 def _read_file(file: SourceFile) -> PolicyReading:

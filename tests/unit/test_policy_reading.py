@@ -105,10 +105,12 @@ def test_a_cached_file_reads_the_same_and_is_not_read_again():
     assert codes(list(read_policies([changed], cache=cache).diagnostics)) == ["TG102"]
 
 
-def test_the_cache_forgets_the_oldest():
-    cache = ReadCache(max_files=2)
+def test_the_cache_forgets_what_the_last_revision_did_not_have():
+    cache = ReadCache()
     files = [source(f"policies/{n}.yaml", policy(n, **ALLOW)) for n in "abc"]
     read_policies(files, cache=cache)
+    assert all(cache.get(file) for file in files)
+    read_policies(files[1:], cache=cache)
     assert [cache.get(file) is None for file in files] == [True, False, False]
 
 
