@@ -241,9 +241,12 @@ def _holds_none(value: Any) -> bool:
 
 
 def has_two_kinds_of_requests(situation: Situation) -> bool:
-    """Rules of two protocols."""
-    kinds = {kind for group in situation.port_rules() for kind in group.get("rules") or {}}
-    return len(kinds) > 1
+    """Rules of two protocols on one port."""
+    kinds: dict[str, set[str]] = {}
+    for group in situation.port_rules():
+        for port in group.get("ports") or ():
+            kinds.setdefault(str(port.get("port")), set()).update(group.get("rules") or ())
+    return any(len(asked) > 1 for asked in kinds.values())
 
 
 def names_a_family_of_the_world(situation: Situation) -> bool:
