@@ -75,6 +75,15 @@ class Fields:
         value = self._typed(key, int)
         return default if value is None else int(value)
 
+    def port_text(self, key: str) -> str:
+        """A port as people write it: a number, or a text such as `udp/53`; required."""
+        self._asked.add(key)
+        value = self._values.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
+            self.fault((key,), BAD_VALUE, f'{key} must be a port, such as 80 or "udp/53"')
+            return ""
+        return str(value)
+
     def seconds(self, key: str, default: float, *, least: float) -> float:
         """A duration in seconds, fractions allowed."""
         self._asked.add(key)

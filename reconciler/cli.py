@@ -27,6 +27,7 @@ from reconciler.app import Reconciler
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
 from reconciler.explain.cli import explain
+from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
 from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
@@ -65,6 +66,7 @@ def main() -> None:
     Examples:
       tidegate validate .                    check the policies in this folder
       tidegate diff main HEAD                what a branch would change
+      tidegate test .                        do they do what tests/*.yaml says
       tidegate explain shop/web 10.0.0.1 443 --inventory inventory.yaml
                                              who lets it pass, or not, and why
       tidegate keys init keys --node node-a  make signing keys and certificates
@@ -75,6 +77,7 @@ def main() -> None:
 
 main.add_command(keys)
 main.add_command(explain)
+main.add_command(test)
 
 
 @main.command()

@@ -88,7 +88,7 @@ def explain(
       tidegate explain app=web,ns=shop app=api,ns=shop 80 --http "GET /orders"
     """
     try:
-        inventory = _inventory(inventory_path)
+        inventory = read_inventory(inventory_path)
         ends = resolve_ends(source, destination, inventory)
         protocol, number = parse_port(port)
         flow = Flow(
@@ -154,7 +154,8 @@ def _policies(
     return objects, [policy for unit in verdict.units for policy in unit.policies]
 
 
-def _inventory(path: Path | None) -> Inventory | None:
+def read_inventory(path: Path | None) -> Inventory | None:
+    """The inventory in a file; raises StalledError (the faults are shown) if it holds none."""
     if path is None:
         return None
     try:
