@@ -7,6 +7,7 @@ frontend ── node-a ══ node-b ── api-gateway      an agent in node-a 
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -48,7 +49,10 @@ def test_a_new_interface_of_the_same_name_is_under_policy(agents: Agents):
 
 def test_a_new_interface_of_the_same_name_and_index_is_under_policy(agents: Agents):
     before = _index(agents.world)
+    agent = agents.world.process(NODE)
+    agent.send_signal(signal.SIGSTOP)  # it sees one change, not two
     _make_anew(agents.world, index=before)
+    agent.send_signal(signal.SIGCONT)
     assert _index(agents.world) == before
     _wait_until_shut(agents.world)
 
