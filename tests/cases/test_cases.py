@@ -6,15 +6,8 @@ import pytest
 
 from netpolicy.rules import Direction
 from nodeagent.plan.model import identity_of, judge
-from tests.support.cases import (
-    REASONS,
-    Case,
-    Probe,
-    asked_of_both,
-    deciding_side,
-    load_cases,
-    load_planned_cases,
-)
+from tests.support.case_probes import REASONS, Probe, asked_of_both, deciding_side
+from tests.support.cases import Case, load_cases, load_planned_cases
 
 CASES = load_cases()
 

@@ -7,11 +7,7 @@ in short {name, namespace, …fields of spec}, by default a CiliumNetworkPolicy 
 A pod has `namespace`, `labels`, `account`, and `ports` by name ({web: tcp/80}). `names` are the DNS names
 of addresses of the world; `services` are {name: {namespace, labels, pods}}.
 
-A probe: {from, to, port: tcp/80 | icmp/8, expect: allow | deny}, and where it matters `family: 6`,
-`reason` (see REASONS) and `by`, the rules or policies that decide. Ends are pods, `host`, `remote-node`,
-or an address of the world. What the flow carries: `http: GET /path` with `host` and `headers`, `dns: name`,
-`kafka: {api_key, api_version, client_id, topics}`, `sni: name`. `redirected` says whether a proxy sees the
-flow, `auth` what both ends must prove first (`none`: nothing).
+Probes are in `tests.support.case_probes`.
 """
 
 from __future__ import annotations
@@ -27,21 +23,11 @@ import yaml
 from netpolicy.capabilities import needed
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import has_errors, render
-from netpolicy.evaluate import (
-    Decision,
-    End,
-    Flow,
-    NamedPort,
-    Outcome,
-    Service,
-    Side,
-    evaluate,
-)
+from netpolicy.evaluate import Decision, End, Flow, NamedPort, Service, evaluate
 from netpolicy.identity import number_identities, pod_labels
 from netpolicy.inventory import AddressEntry
-from netpolicy.l7 import DnsQuery, HttpRequest, KafkaRequest, Request
 from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
-from netpolicy.rules import AuthMode, Policy, Protocol
+from netpolicy.rules import Policy
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.enforceable import CAPABILITIES
@@ -50,6 +36,7 @@ from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies
 from reconciler.validate import validate
+from tests.support.case_probes import Probe, protocol_and_port, read_probe
 
 CASES = Path(__file__).parents[1] / "cases"
 NODES = {
@@ -57,44 +44,9 @@ NODES = {
     "remote-node": ("192.0.2.2", "2001:db8:ffff::2"),
 }
 NODE_IDENTITIES = {"host": ReservedIdentity.HOST, "remote-node": ReservedIdentity.REMOTE_NODE}
-REASONS = {
-    Outcome.NOT_AN_ENDPOINT: "unselected",
-    Outcome.UNSELECTED: "unselected",
-    Outcome.ALLOWED: "allowed",
-    Outcome.LOCAL_HOST: "local-host",
-    Outcome.DENIED_BY_RULE: "denied-by-rule",
-    Outcome.DENIED_BY_DEFAULT: "no-rule",
-    Outcome.DENIED_BY_REQUEST: "denied-by-request",
-}
 _CASE_FIELDS = {
     "why", "pods", "namespaces", "policies", "field", "probes", "host_admitted", "names", "services",
 }  # fmt: skip
-_PROBE_FIELDS = {
-    "from", "to", "port", "family", "expect", "reason", "by",
-    "http", "host", "headers", "dns", "kafka", "sni", "redirected", "auth",
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Probe:
-    """One new flow and what must become of it."""
-
-    source: str
-    destination: str
-    protocol: Protocol
-    port: int
-    family: int
-    allowed: bool
-    reason: str | None
-    by: tuple[str, ...] | None
-    request: Request | None = None
-    server_name: str | None = None
-    redirected: bool | None = None
-    auth: str | None = None
-
-    def __str__(self) -> str:
-        carried = f" {self.request}" if self.request else ""
-        return f"{self.source} → {self.destination} {self.protocol.word}/{self.port}{carried}"
 
 
 @dataclass(frozen=True)
@@ -120,7 +72,7 @@ class Case:
         self.host_admitted: bool = data.get("host_admitted", True)
         self.pods = _pods(data)
         self._names: dict[str, list[str]] = data.get("names", {})
-        self.probes = tuple(map(_probe, data["probes"]))
+        self.probes = tuple(map(read_probe, data["probes"]))
         self._data = data
 
     @cached_property
@@ -261,18 +213,6 @@ def load_planned_cases() -> list[Case]:
     return [case for case in load_cases() if case.is_planned]
 
 
-def deciding_side(decision: Decision) -> Side:
-    """The side that refuses; of two that pass, the one with something to say."""
-    for side in (decision.egress, decision.ingress):
-        if not side.passes:
-            return side
-    said = (Outcome.ALLOWED, Outcome.LOCAL_HOST)
-    return next(
-        (side for side in (decision.ingress, decision.egress) if side.outcome in said),
-        decision.ingress,
-    )
-
-
 def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
     namespaces = data.get("namespaces", {})
     return tuple(
@@ -287,7 +227,7 @@ def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
                 ports=(
                     NamedPort(name=port, protocol=protocol, port=number)
                     for port, text in pod.get("ports", {}).items()
-                    for protocol, number in [_protocol_and_port(text)]
+                    for protocol, number in [protocol_and_port(text)]
                 ),
             ),
             namespace=pod["namespace"],
@@ -305,54 +245,6 @@ def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
 def _service_labels(service: dict[str, Any]) -> Labels:
     labels = service.get("labels", {})
     return Labels(Label(KUBERNETES_SOURCE, key, value) for key, value in labels.items())
-
-
-def _protocol_and_port(text: str) -> tuple[Protocol, int]:
-    protocol, _, port = text.partition("/")
-    return Protocol[protocol.upper()], int(port)
-
-
-def _request(data: dict[str, Any]) -> Request | None:
-    if "http" in data:
-        method, _, path = data["http"].partition(" ")
-        headers = tuple(data.get("headers", {}).items())
-        return HttpRequest(method=method, path=path, host=data.get("host", ""), headers=headers)
-    if "dns" in data:
-        return DnsQuery(name=data["dns"])
-    if "kafka" in data:
-        fields = data["kafka"]
-        return KafkaRequest(**{**fields, "topics": tuple(fields.get("topics", ()))})
-    return None
-
-
-def _probe(data: dict[str, Any]) -> Probe:
-    if unknown := set(data) - _PROBE_FIELDS:
-        raise ValueError(f"not fields of a probe: {unknown}")
-    protocol, port = _protocol_and_port(data["port"])
-    is_v6 = data.get("family") == 6 or protocol is Protocol.ICMPV6
-    is_v6 = is_v6 or any(":" in data[end] for end in ("from", "to"))
-    by = data.get("by")
-    return Probe(
-        source=data["from"],
-        destination=data["to"],
-        protocol=protocol,
-        port=port,
-        family=6 if is_v6 else 4,
-        allowed={"allow": True, "deny": False}[data["expect"]],
-        reason=data.get("reason"),
-        by=None if by is None else tuple([by] if isinstance(by, str) else by),
-        request=_request(data),
-        server_name=data.get("sni"),
-        redirected=data.get("redirected"),
-        auth=data.get("auth"),
-    )
-
-
-def asked_of_both(decision: Decision) -> str:
-    """The authentication that the flow needs, on either side; `none` if it needs none."""
-    modes = {decision.egress.authentication, decision.ingress.authentication}
-    asked = sorted(mode.value for mode in modes - {None, AuthMode.DISABLED} if mode)
-    return asked[0] if asked else "none"
 
 
 def _whole(policy: dict[str, Any]) -> dict[str, Any]:
