@@ -15,7 +15,7 @@ DEBIAN_PACKAGES := $(shell cat requirements/debian.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf proto lock format check test test-fast test-kernel demo corpus clean
+.PHONY: help setup bpf proto lock format check test test-fast test-kernel demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ test: check ## All tests: check, then the slow and the kernel ones
 
 demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
+
+fuzz: setup ## Feed hostile inputs to every reader: make fuzz [FUZZ_SECONDS=600]
+	@$(BIN)/python -m tests.fuzz.run --seconds $(or $(FUZZ_SECONDS),600)
 
 corpus: setup ## Judge the policy language by a folder of cases: make corpus CORPUS=DIR
 	@test -n "$(CORPUS)" || { echo "say which folder: make corpus CORPUS=DIR" >&2; exit 2; }
