@@ -190,6 +190,7 @@ class Planned:
     generation: Generation
     addresses: AddressPlan
     identities: dict[int, Labels]
+    endpoints: tuple[LocalEndpoint, ...] = ()
 
 
 _declared_ports = st.lists(
