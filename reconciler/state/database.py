@@ -19,10 +19,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
+
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.status import Reason
 
+log = structlog.get_logger()
+
+PATIENCE_SECONDS: Final = 10.0
+STATE_IS_NEW: Final = "state_is_new"
 SCHEMA_VERSION: Final = 2
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _SCHEMA: Final = """
 CREATE TABLE publication (
@@ -116,7 +124,9 @@ class Database:
 
 
 def _connect(uri: str) -> sqlite3.Connection:
-    db = sqlite3.connect(uri, uri=True, timeout=10, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(
+        uri, uri=True, timeout=PATIENCE_SECONDS, isolation_level=None, check_same_thread=False
+    )
     db.execute("PRAGMA foreign_keys = ON")
     db.execute("PRAGMA synchronous = FULL")
     return db
@@ -127,9 +137,13 @@ def _storage_faults(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        # A disk that is full or not writable leaves the file as good as it was.
-        is_damaged = not isinstance(error, sqlite3.OperationalError)
-        raise _storage_stalled(path, str(error), is_damaged=is_damaged) from error
+        raise _storage_stalled(path, str(error), is_damaged=_is_damage(error)) from error
+
+
+def _is_damage(error: sqlite3.DatabaseError) -> bool:
+    """False for what leaves the file as good as it was: a disk that is full, locked, not writable."""
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or (code & 0xFF) in _DAMAGE
 
 
 def _storage_stalled(path: Path, why: str, *, is_damaged: bool = True) -> StalledError:
@@ -160,4 +174,6 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
     if db.execute("PRAGMA user_version").fetchone()[0] != 0:
         _check_version(db, path)
         return
+    # After a loss this is the one trace of it: what was published before is not known any more.
+    log.warning(STATE_IS_NEW, path=str(path))
     db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")

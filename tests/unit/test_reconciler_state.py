@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from netpolicy.errors import Diagnostic, Place, Severity, StalledError, TransientError
 from reconciler.publication import Publication
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state import fleet, judgements, publications
-from reconciler.state.database import Database
+from reconciler.state.database import STATE_IS_NEW, Database
 
 
 def a_publication(sequence: int) -> Publication:
@@ -87,6 +90,27 @@ def test_a_truncated_database_is_refused_with_a_way_out(tmp_path: Path, keep: fl
     os.truncate(path, int(path.stat().st_size * keep) + 100)
     with pytest.raises(StalledError, match="Move the file aside"):
         Database.open(tmp_path)
+
+
+def test_a_state_that_begins_anew_is_said_once(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        Database.open(tmp_path).close()
+        assert [log["event"] for log in logs] == [STATE_IS_NEW]
+        Database.open(tmp_path).close()
+        os.truncate(tmp_path / "state.db", 0)
+        Database.open(tmp_path).close()
+        assert [log["event"] for log in logs] == [STATE_IS_NEW] * 2
+
+
+def test_a_locked_database_is_not_called_damaged(tmp_path: Path, monkeypatch) -> None:
+    Database.open(tmp_path).close()
+    with closing(sqlite3.connect(tmp_path / "state.db", isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("PRAGMA user_version = 2")
+        monkeypatch.setattr("reconciler.state.database.PATIENCE_SECONDS", 0.1)
+        with pytest.raises(StalledError, match="need not be touched"):
+            Database.open(tmp_path)
 
 
 def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
@@ -167,7 +191,7 @@ def test_a_kill_at_any_moment_leaves_the_last_publication_whole(tmp_path: Path) 
         writer.send_signal(signal.SIGKILL)
         lines += writer.stdout.readlines()
         writer.wait()
-        said = [int(line) for line in lines if line.endswith("\n") and line.strip()]
+        said = [int(line) for line in lines if line.strip().isdigit()]
         database = Database.open(tmp_path)
         last = publications.last_publication(database)
         database.close()
