@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 2
+#define TG_ABI_VERSION 3
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -32,6 +32,7 @@
 #define TG_LIFETIME_TCP_OPENING 60
 #define TG_LIFETIME_TCP_CLOSED 10
 #define TG_LIFETIME_DATAGRAM 60
+#define TG_LIFETIME_FRAGMENTS 30        /* as long as a receiver waits for the rest, by default */
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -63,9 +64,10 @@ enum tg_reason {
 	TG_DROP_UNKNOWN_L4 = 142,
 	TG_DROP_CONNTRACK_INSERT = 155,
 	TG_DROP_INVALID_IPV6_EXTENSION = 156,
-	TG_DROP_FRAGMENT = 157,
+	TG_DROP_FRAGMENT = 157,              /* malformed, overlapping, or of what is never cut */
 	TG_DROP_UNSUPPORTED_L2 = 166,
 	TG_DROP_INVALID_IDENTITY = 171,      /* the peer's address has no identity, or no class */
+	TG_DROP_NO_FIRST_FRAGMENT = 175,     /* none passed, or not yet, or too long ago */
 	TG_DROP_NO_PROXY = 180,
 	TG_DROP_POLICY_DENY = 181,           /* a rule denies it */
 	TG_DROP_VLAN = 182,
@@ -206,6 +208,34 @@ struct tg_conntrack_entry {
 	__u8 reply_tcp_flags;
 };
 _Static_assert(sizeof(struct tg_conntrack_entry) == 56, "no hidden padding");
+
+/* One datagram that travels in fragments. */
+struct tg_fragment_key {
+	struct tg_address source;
+	struct tg_address destination;
+	__u32 endpoint_id;
+	__be32 identification;
+	__u8 protocol;                       /* zero in IPv6, where later fragments may lie about it */
+	__u8 direction;
+	__u8 padding[2];
+};
+_Static_assert(sizeof(struct tg_fragment_key) == 44, "no hidden padding");
+
+/* What only the first fragment says. */
+struct tg_first_fragment {
+	__u64 seen_ns;
+	__u32 payload_bytes;                 /* no other fragment may begin before */
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 kind;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 streams;
+	__u8 echo_reply;
+	__u8 padding[2];
+};
+_Static_assert(sizeof(struct tg_first_fragment) == 24, "no hidden padding");
 
 struct tg_counter {
 	__u64 packets;

@@ -59,6 +59,14 @@ struct {
 	__type(value, struct tg_conntrack_entry);
 } half_open SEC(".maps");
 
+/* Datagrams whose first fragment passed. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct tg_fragment_key);
+	__type(value, struct tg_first_fragment);
+} fragments SEC(".maps");
+
 /* One generation a slot. The inner maps declared here are templates: the agent creates each at the
  * size it needs. Templates of libbpf 1.1 want sizes in place of types. */
 struct {

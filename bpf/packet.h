@@ -22,7 +22,11 @@
 #include "abi.h"
 
 #define IP_FRAGMENTED 0x3fff             /* more-fragments bit and offset */
-#define IP_OFFSET 0x1fff
+#define IP_MORE 0x2000
+#define IP_OFFSET 0x1fff                 /* in units of 8 bytes */
+#define IPV6_MORE 0x0001
+#define IPV6_OFFSET 0xfff8               /* in bytes, as it stands */
+#define IP_DATAGRAM_BYTES 0xffff
 #define IPV6_EXTENSIONS 6                /* more than any honest packet carries */
 #define SCTP_CHUNK_INIT 1
 #define ICMP_ECHO_REPLY 0
@@ -53,6 +57,13 @@ enum packet_kind {
 	PACKET_NEIGHBOUR,                /* IPv6 neighbour discovery */
 };
 
+/* A later fragment has neither ports nor flags: `recall_first` tells what the first one said. */
+enum packet_fragment {
+	FRAGMENT_NONE,
+	FRAGMENT_FIRST,
+	FRAGMENT_LATER,
+};
+
 /* `opens`: the packet can only be the first of a connection. `streams`: it belongs to a protocol
  * that has such packets. For echo messages both ports are the identifier. */
 struct packet {
@@ -60,6 +71,11 @@ struct packet {
 	struct tg_address destination;
 	__u32 l4_offset;
 	__u32 end;                       /* offset behind the last byte, by the IP header */
+	__be32 identification;           /* of a fragment's datagram, as the next three */
+	__u32 fragment_offset;
+	__u32 fragment_bytes;
+	__u8 fragment_protocol;
+	__u8 fragment;
 	__u16 source_port;
 	__u16 destination_port;
 	__u8 kind;
@@ -71,6 +87,13 @@ struct packet {
 	__u8 opens;
 	__u8 streams;
 	__u8 echo_reply;
+};
+
+struct ipv6_fragment {
+	__u8 following;
+	__u8 reserved;
+	__be16 offset_and_more;
+	__be32 identification;
 };
 
 struct sctp_start {
@@ -253,7 +276,22 @@ static __always_inline __u8 parse_icmp(struct __sk_buff *skb, struct packet *pac
 	return TG_FORWARDED;
 }
 
-static __always_inline __u8 parse_l4(struct __sk_buff *skb, struct packet *packet)
+/* Note where in its datagram a fragment lies; `l4_offset` is that of its payload. Refused is what no
+ * honest sender cuts, and what would end beyond the longest datagram. */
+static __always_inline __u8 note_fragment(struct packet *packet, __u32 offset, bool more)
+{
+	if (packet->l4_offset >= packet->end)
+		return TG_DROP_TRUNCATED;
+	packet->fragment = offset ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	packet->fragment_offset = offset;
+	packet->fragment_bytes = packet->end - packet->l4_offset;
+	if ((more && packet->fragment_bytes % 8) ||
+	    offset + packet->fragment_bytes > IP_DATAGRAM_BYTES)
+		return TG_DROP_FRAGMENT;
+	return TG_FORWARDED;
+}
+
+static __always_inline __u8 parse_transport(struct __sk_buff *skb, struct packet *packet)
 {
 	switch (packet->protocol) {
 	case IPPROTO_TCP:
@@ -267,6 +305,21 @@ static __always_inline __u8 parse_l4(struct __sk_buff *skb, struct packet *packe
 	}
 }
 
+/* The transport header, if the packet has one. Neighbour discovery is never cut (RFC 6980), and errors
+ * are too short to be. */
+static __always_inline __u8 parse_l4(struct __sk_buff *skb, struct packet *packet)
+{
+	__u8 reason;
+
+	if (packet->fragment == FRAGMENT_LATER)
+		return TG_FORWARDED;
+	reason = parse_transport(skb, packet);
+	if (!reason && packet->fragment == FRAGMENT_FIRST && packet->kind != PACKET_FLOW &&
+	    packet->kind != PACKET_ICMP)
+		return TG_DROP_FRAGMENT;
+	return reason;
+}
+
 /* A length of zero is honest only where the kernel merged more than 64 KiB. */
 static __always_inline __u32 packet_end(struct __sk_buff *skb, __u32 length, bool is_zero)
 {
@@ -276,11 +329,14 @@ static __always_inline __u32 packet_end(struct __sk_buff *skb, __u32 length, boo
 static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
 	struct iphdr ip;
+	__u16 fragment;
+	__u8 reason = TG_FORWARDED;
 
 	if (load_header(skb, ETH_HLEN, &ip, sizeof(ip)))
 		return TG_DROP_TRUNCATED;
 	if (ip.version != 4 || ip.ihl < 5)
 		return TG_DROP_INVALID_PACKET;
+	fragment = bpf_ntohs(ip.frag_off);
 	map_ipv4(&packet->source, ip.saddr);
 	map_ipv4(&packet->destination, ip.daddr);
 	packet->protocol = ip.protocol;
@@ -289,12 +345,15 @@ static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	packet->end = packet_end(skb, bpf_ntohs(ip.tot_len), ip.tot_len == 0);
 	if (packet->end > skb->len)
 		return TG_DROP_TRUNCATED;
-	if (ip.frag_off & bpf_htons(IP_FRAGMENTED))
-		return TG_DROP_FRAGMENT;
 	if (ip.protocol != IPPROTO_TCP && ip.protocol != IPPROTO_UDP &&
 	    ip.protocol != IPPROTO_SCTP && ip.protocol != IPPROTO_ICMP)
 		return TG_DROP_UNKNOWN_L4;
-	return parse_l4(skb, packet);
+	if (fragment & IP_FRAGMENTED) {
+		packet->identification = ip.id;
+		packet->fragment_protocol = ip.protocol;
+		reason = note_fragment(packet, (fragment & IP_OFFSET) * 8, fragment & IP_MORE);
+	}
+	return reason ? reason : parse_l4(skb, packet);
 }
 
 static __always_inline bool is_extension(__u8 header)
@@ -314,6 +373,29 @@ static __always_inline __u8 skip_extensions(struct __sk_buff *skb, struct packet
 		packet->l4_offset += (extension.hdrlen + 1) * 8;
 	}
 	return is_extension(packet->protocol) ? TG_DROP_INVALID_IPV6_EXTENSION : TG_FORWARDED;
+}
+
+/* Walk past a fragment header, too; what follows it in a first fragment are extensions again. One that
+ * is the whole datagram (RFC 6946) is a packet like any other. */
+static __always_inline __u8 skip_fragment(struct __sk_buff *skb, struct packet *packet)
+{
+	struct ipv6_fragment fragment;
+	__u16 where;
+	__u8 reason;
+
+	if (!LOAD_L4(skb, packet, fragment))
+		return TG_DROP_TRUNCATED;
+	where = bpf_ntohs(fragment.offset_and_more);
+	packet->identification = fragment.identification;
+	packet->protocol = fragment.following;
+	packet->l4_offset += sizeof(fragment);
+	if (where & (IPV6_OFFSET | IPV6_MORE)) {
+		reason = note_fragment(packet, where & IPV6_OFFSET, where & IPV6_MORE);
+		if (reason || packet->fragment == FRAGMENT_LATER)
+			return reason;
+	}
+	reason = skip_extensions(skb, packet);
+	return !reason && packet->protocol == IPPROTO_FRAGMENT ? TG_DROP_FRAGMENT : reason;
 }
 
 /* IPv4-mapped addresses never travel in IPv6: here they would pass for the IPv4 ones. */
@@ -339,18 +421,24 @@ static __always_inline __u8 parse_ipv6(struct __sk_buff *skb, struct packet *pac
 	if (reason)
 		return reason;
 	if (packet->protocol == IPPROTO_FRAGMENT)
-		return TG_DROP_FRAGMENT;
+		reason = skip_fragment(skb, packet);
+	if (reason || packet->fragment == FRAGMENT_LATER)
+		return reason;
 	if (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP &&
 	    packet->protocol != IPPROTO_SCTP && packet->protocol != IPPROTO_ICMPV6)
 		return TG_DROP_UNKNOWN_L4;
 	return parse_l4(skb, packet);
 }
 
-/* Fill `packet`, or say why it cannot be judged. */
-static __always_inline __u8 parse_packet(struct __sk_buff *skb, struct packet *packet)
+/* Fill `packet`, which is zeroed, or say why it cannot be judged. A global function, so that the
+ * verifier walks it once: from each of its ends it would else walk the rest of the program anew, and
+ * loading took a hundred times as long. */
+__noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 {
 	struct ethhdr ethernet;
 
+	if (!packet)
+		return TG_DROP_INVALID_PACKET;
 	if (load_header(skb, 0, &ethernet, sizeof(ethernet)))
 		return TG_DROP_TRUNCATED;
 	/* A device may have moved the tag out of the bytes. */

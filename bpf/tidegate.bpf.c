@@ -13,6 +13,7 @@
 #include "abi.h"
 #include "conntrack.h"
 #include "events.h"
+#include "fragments.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
@@ -234,10 +235,19 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 	__builtin_memcpy(&passage->control, &now_in_force, sizeof(passage->control));
 	if (passage->control.active == TG_NO_SLOT)
 		return TG_DROP_NOT_READY;
+	if (packet->fragment == FRAGMENT_LATER) {
+		reason = recall_first(&passage->packet, passage->endpoint_id, passage->now,
+				      passage->direction);
+		if (reason)
+			return reason;
+	}
 	if (packet->kind == PACKET_FLOW)
 		judge_flow(passage, skb->len);
 	else
 		judge_icmp(skb, passage, endpoint);
+	if (packet->fragment == FRAGMENT_FIRST && passage->ruling.verdict == TG_ALLOW &&
+	    remember_first(packet, passage->endpoint_id, passage->now, passage->direction))
+		return TG_DROP_CONNTRACK_INSERT;
 	return TG_FORWARDED;
 }
 

@@ -37,6 +37,11 @@ _REASONS: Final = (
     DropReason(166, "Unsupported L2 protocol", "UNSUPPORTED_L2_PROTOCOL"),
     DropReason(171, "Invalid identity", "INVALID_IDENTITY"),
     DropReason(
+        175,
+        "First logical datagram fragment not found",
+        "FIRST_LOGICAL_DATAGRAM_FRAGMENT_NOT_FOUND",
+    ),
+    DropReason(
         180,
         "Proxy redirection not supported for protocol",
         "PROXY_REDIRECTION_NOT_SUPPORTED_FOR_PROTOCOL",

@@ -13,7 +13,7 @@ from enum import IntEnum, IntFlag
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
-ABI_VERSION: Final = 2
+ABI_VERSION: Final = 3
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 ENDPOINT_ADDRESSES: Final = 8
@@ -46,6 +46,7 @@ class Reason(IntEnum):
     FRAGMENT = 157
     UNSUPPORTED_L2 = 166
     INVALID_IDENTITY = 171
+    NO_FIRST_FRAGMENT = 175
     NO_PROXY = 180
     POLICY_DENY = 181
     VLAN = 182
@@ -205,6 +206,38 @@ class ConntrackEntry(Structure):
         ("flags", c_uint8),
         ("forward_tcp_flags", c_uint8),
         ("reply_tcp_flags", c_uint8),
+    )
+
+
+class FragmentKey(Structure):
+    """`struct tg_fragment_key`."""
+
+    _fields_ = (
+        ("source", Address),
+        ("destination", Address),
+        ("endpoint_id", c_uint32),
+        ("identification", c_uint32),
+        ("protocol", c_uint8),
+        ("direction", c_uint8),
+        ("padding", c_uint8 * 2),
+    )
+
+
+class FirstFragment(Structure):
+    """`struct tg_first_fragment`."""
+
+    _fields_ = (
+        ("seen_ns", c_uint64),
+        ("payload_bytes", c_uint32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("kind", c_uint8),
+        ("protocol", c_uint8),
+        ("icmp_type", c_uint8),
+        ("icmp_code", c_uint8),
+        ("streams", c_uint8),
+        ("echo_reply", c_uint8),
+        ("padding", c_uint8 * 2),
     )
 
 

@@ -187,14 +187,31 @@ def test_before_the_first_generation_everything_is_dropped() -> None:
 GOOD = packets.tcp(4000, 80)
 HOP, ROUTING, FRAGMENT, DESTINATION, AUTHENTICATION = 0, 43, 44, 60, 51
 REFUSED = {
-    "fragment that more follow": (
-        ip(WEB4, FAR4, TCP, GOOD, fragment=0x2000), Reason.FRAGMENT),
-    "later fragment": (
-        ip(WEB4, FAR4, TCP, GOOD, fragment=0x0010), Reason.FRAGMENT),
-    "IPv6 fragment": (
-        ip(WEB6, FAR6, FRAGMENT, packets.extension(TCP) + GOOD), Reason.FRAGMENT),
-    "IPv6 fragment behind an extension": (
-        ip(WEB6, FAR6, HOP, packets.extension(FRAGMENT) + packets.extension(TCP) + GOOD),
+    "later fragment without a first one": (
+        packets.fragment(WEB4, FAR4, TCP, GOOD, offset=128), Reason.NO_FIRST_FRAGMENT),
+    "later IPv6 fragment without a first one": (
+        packets.fragment(WEB6, FAR6, TCP, GOOD, offset=128), Reason.NO_FIRST_FRAGMENT),
+    "later IPv6 fragment behind an extension": (
+        ip(WEB6, FAR6, HOP, packets.extension(FRAGMENT)
+           + packets.fragment_header(TCP, offset=128) + GOOD), Reason.NO_FIRST_FRAGMENT),
+    "fragment header in a fragment": (
+        packets.fragment(WEB6, FAR6, FRAGMENT, packets.fragment_header(TCP, more=True) + bytes(40),
+                         more=True), Reason.FRAGMENT),
+    "fragment that more follow, of an odd length": (
+        packets.fragment(WEB4, FAR4, TCP, GOOD + bytes(1), more=True), Reason.FRAGMENT),
+    "fragment beyond the longest datagram": (
+        packets.fragment(WEB4, FAR4, UDP, bytes(64), offset=65_504), Reason.FRAGMENT),
+    "IPv6 fragment beyond the longest datagram": (
+        packets.fragment(WEB6, FAR6, UDP, bytes(64), offset=65_504), Reason.FRAGMENT),
+    "first fragment that ends before its header does": (
+        packets.fragment(WEB4, FAR4, TCP, GOOD[:16], more=True), Reason.TRUNCATED),
+    "first IPv6 fragment that ends before its header does": (
+        packets.fragment(WEB6, FAR6, TCP, GOOD[:16], more=True), Reason.TRUNCATED),
+    "empty fragment": (
+        packets.fragment(WEB4, FAR4, TCP, b"", offset=64), Reason.TRUNCATED),
+    "neighbour discovery in fragments": (
+        ip(WEB6, "ff02::1", FRAGMENT,
+           packets.fragment_header(ICMPV6, more=True) + packets.icmp(135), hop_limit=255),
         Reason.FRAGMENT),
     "too many IPv6 extensions": (
         ip(WEB6, FAR6, DESTINATION, packets.extension(DESTINATION) * 7 + GOOD),

@@ -122,25 +122,42 @@ class KernelEngine:
             pass
 
     def forget_flows(self) -> None:
-        """Empty the conntrack map."""
+        """Empty the maps of flows and fragments."""
         self.datapath.clear_conntrack()
+        with self._opened("fragments") as fragments:
+            for key, _ in list(libbpf.entries_of(fragments)):
+                libbpf.delete(fragments, key)
 
     def age_flows(self, seconds: float) -> None:
         """Make every flow look idle for some more seconds."""
         for name in self._config.flow_maps:
-            path = map_path(self._config.bpffs, version_of(self._config), name)
-            flows = libbpf.open_map(path)
-            for key, value in list(libbpf.entries_of(flows)):
-                entry = abi.ConntrackEntry.from_buffer_copy(value)
-                entry.last_seen_ns -= int(seconds * 1e9)
-                libbpf.update(flows, key, bytes(entry))
-            flows.close()
+            with self._opened(name) as flows:
+                for key, value in list(libbpf.entries_of(flows)):
+                    entry = abi.ConntrackEntry.from_buffer_copy(value)
+                    entry.last_seen_ns -= int(seconds * 1e9)
+                    libbpf.update(flows, key, bytes(entry))
+
+    def age_fragments(self, seconds: float) -> None:
+        """Make every first fragment look seen some seconds earlier."""
+        with self._opened("fragments") as fragments:
+            for key, value in list(libbpf.entries_of(fragments)):
+                first = abi.FirstFragment.from_buffer_copy(value)
+                first.seen_ns -= int(seconds * 1e9)
+                libbpf.update(fragments, key, bytes(first))
 
     def close(self) -> None:
         """Unpin everything."""
         self._events.close()
         self.datapath.remove_all()
         self.datapath.close()
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[libbpf.Map]:
+        opened = libbpf.open_map(map_path(self._config.bpffs, version_of(self._config), name))
+        try:
+            yield opened
+        finally:
+            opened.close()
 
     def _side(self, address: str, direction: Direction, packet: bytes) -> KernelSide | None:
         endpoint = self._endpoints.get(address)

@@ -13,6 +13,8 @@ from netpolicy.rules import Protocol
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 _MACS: Final = bytes.fromhex("020000000001020000000002")
+MORE_FRAGMENTS: Final = 0x2000
+FRAGMENT: Final = 44
 IPV4, IPV6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
 
 
@@ -36,14 +38,23 @@ def ipv4(
     *,
     options: bytes = b"",
     fragment: int = 0,
+    identification: int = 1,
     total_length: int | None = None,
     hop_limit: int = 64,
 ) -> bytes:
-    """An IPv4 packet; `fragment` is the raw field of flags and offset."""
+    """An IPv4 packet; `fragment` is the raw field of flags and offset in units of 8 bytes."""
     header_words = 5 + len(options) // 4
     length = header_words * 4 + len(payload) if total_length is None else total_length
     head = struct.pack(
-        "!BBHHHBBH", 0x40 | header_words, 0, length, 1, fragment, hop_limit, protocol, 0
+        "!BBHHHBBH",
+        0x40 | header_words,
+        0,
+        length,
+        identification,
+        fragment,
+        hop_limit,
+        protocol,
+        0,
     )
     ends = ip_address(source).packed + ip_address(destination).packed
     return head + ends + options + payload
@@ -67,6 +78,34 @@ def ipv6(
 def extension(following: int, words: int = 0) -> bytes:
     """An IPv6 extension header of 8 bytes and some more words of 8."""
     return bytes([following, words]) + bytes(6 + 8 * words)
+
+
+def fragment_header(
+    following: int, *, offset: int = 0, more: bool = False, identification: int = 1
+) -> bytes:
+    """An IPv6 fragment header; `offset` in bytes."""
+    return struct.pack("!BBHI", following, 0, offset | more, identification)
+
+
+def fragment(
+    source: str,
+    destination: str,
+    protocol: int,
+    payload: bytes,
+    *,
+    offset: int = 0,
+    more: bool = False,
+    identification: int = 1,
+) -> bytes:
+    """A frame with a fragment of either family; `offset` in bytes."""
+    if isinstance(ip_address(source), IPv4Address):
+        field = offset // 8 | (MORE_FRAGMENTS if more else 0)
+        packet = ipv4(
+            source, destination, protocol, payload, fragment=field, identification=identification
+        )
+        return ethernet(packet, IPV4)
+    head = fragment_header(protocol, offset=offset, more=more, identification=identification)
+    return ethernet(ipv6(source, destination, FRAGMENT, head + payload), IPV6)
 
 
 def tcp(source_port: int, destination_port: int, flags: int = SYN) -> bytes:

@@ -28,6 +28,8 @@ STRUCTURES = {
     "tg_conntrack_key": abi.ConntrackKey,
     "tg_judgement": abi.Judgement,
     "tg_conntrack_entry": abi.ConntrackEntry,
+    "tg_fragment_key": abi.FragmentKey,
+    "tg_first_fragment": abi.FirstFragment,
     "tg_counter": abi.Counter,
     "tg_event": abi.Event,
 }
