@@ -202,15 +202,6 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         applies=shapes.has_header_without_blank,
     ),
     Difference(
-        name="classes of Unicode characters",
-        judge=Judge.CILIUM_ACCEPTS,
-        theirs="RE2 knows classes such as `\\p{L}`",
-        ours="refused",
-        reason="the reference evaluator does not know them, and paths are bytes",
-        codes=("TG122",),
-        applies=shapes.has_expression_beyond_the_subset,
-    ),
-    Difference(
         name="host that is no expression",
         judge=Judge.CILIUM_ACCEPTS,
         theirs="the expression of a host is not checked; the proxy refuses it later",

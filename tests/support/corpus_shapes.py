@@ -118,16 +118,6 @@ def has_header_without_blank(situation: Situation) -> bool:
     )
 
 
-def has_expression_beyond_the_subset(situation: Situation) -> bool:
-    """A class of Unicode characters in an expression."""
-    return any(
-        token in str(rule.get(field, ""))
-        for rule in situation.request_rules("http")
-        for field in ("method", "path", "host")
-        for token in ("\\p", "\\P", "\\C")
-    )
-
-
 def has_host_expression(situation: Situation) -> bool:
     """An HTTP rule with a host."""
     return any(rule.get("host") for rule in situation.request_rules("http"))

@@ -39,7 +39,7 @@ def test_no_text_does_more_than_be_refused(text):
     [
         "(GET", "GET)", "a**", "a{3,2}", "*a", "(?=x)", "(?!x)", "(?<=x)", r"(a)\1", "[a-", "[z-a]",
         "x{1001}", "((a{100}){100}){100}", r"[a-\d]", r"\x{110000}", "(?#x)", r"\q", "[[:foo:]]",
-        "(" * 101 + ")" * 101, "(?P<a", "(?P=a)", r"\Z", "x" * 5000,
+        "(?P<a", "(?P=a)", r"\Z", "x" * 5000,
     ],
 )  # fmt: skip
 def test_what_re2_refuses_is_refused(expression):
