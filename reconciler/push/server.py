@@ -12,7 +12,11 @@ Holds always:
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from pathlib import Path
+
 import grpc
+from cryptography import x509
 
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
@@ -74,8 +78,23 @@ class PushServer:
 
 
 def _credentials(config: PushConfig) -> grpc.ServerCredentials:
+    certificate = config.certificate.read_bytes()
+    _check_still_valid(config.certificate, certificate)
     return grpc.ssl_server_credentials(
-        [(config.key.read_bytes(), config.certificate.read_bytes())],
+        [(config.key.read_bytes(), certificate)],
         root_certificates=config.client_ca.read_bytes(),
         require_client_auth=True,
     )
+
+
+def _check_still_valid(path: Path, pem: bytes) -> None:
+    """Say it here: agents would only see a handshake that fails."""
+    try:
+        expires = x509.load_pem_x509_certificate(pem).not_valid_after_utc
+    except ValueError as error:
+        raise StalledError(f"{path}: not a certificate: {error}") from error
+    if expires <= datetime.now(UTC):
+        raise StalledError(
+            f"{path}: the reconciler's certificate expired at {expires:%Y-%m-%d %H:%M} UTC;"
+            " run: tidegate keys renew --server"
+        )

@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
@@ -125,6 +126,17 @@ def test_a_renewed_server_keeps_its_names(keys: Path, tmp_path: Path) -> None:
             running(config_of(keys, tmp_path / "a", port)),
         ):
             await until(lambda: heard.connected)
+
+    asyncio.run(scenario())
+
+
+def test_a_server_whose_certificate_expired_says_so_at_its_start(keys: Path) -> None:
+    renew_server(keys, now=datetime.now(UTC) - timedelta(days=800))
+
+    async def scenario() -> None:
+        with pytest.raises(StalledError, match="expired at .* keys renew --server"):
+            async with serving(keys):
+                pass
 
     asyncio.run(scenario())
 
