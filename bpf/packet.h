@@ -28,6 +28,7 @@
 #define IPV6_OFFSET 0xfff8               /* in bytes, as it stands */
 #define IP_DATAGRAM_BYTES 0xffff
 #define IPV6_EXTENSIONS 6                /* more than any honest packet carries */
+#define ARP_HARDWARE_ETHERNET 1
 #define SCTP_CHUNK_INIT 1
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
@@ -190,7 +191,8 @@ static __always_inline __u8 parse_arp(struct __sk_buff *skb, struct packet *pack
 
 	if (load_header(skb, ETH_HLEN, &arp, sizeof(arp)))
 		return TG_DROP_TRUNCATED;
-	if (arp.protocol != bpf_htons(ETH_P_IP) || arp.protocol_bytes != sizeof(arp.sender) ||
+	if (arp.hardware != bpf_htons(ARP_HARDWARE_ETHERNET) ||
+	    arp.protocol != bpf_htons(ETH_P_IP) || arp.protocol_bytes != sizeof(arp.sender) ||
 	    arp.hardware_bytes != ETH_ALEN)
 		return TG_DROP_INVALID_PACKET;
 	map_ipv4(&packet->source, arp.sender);

@@ -49,7 +49,8 @@ static __always_inline bool neighbour_is_honest(struct __sk_buff *skb,
 		return false;
 	if (packet->icmp_type != ND_NEIGHBOUR_ADVERTISEMENT)
 		return true;
-	if (load_header(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
+	if (packet->l4_offset + ND_TARGET_OFFSET + sizeof(target) > packet->end ||
+	    load_header(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
 		return false;
 	return is_link_local(&target) || is_own_address(endpoint, &target);
 }

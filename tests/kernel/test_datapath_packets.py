@@ -256,6 +256,13 @@ REFUSED = {
         ip(WEB6, FAR6, AUTHENTICATION, packets.extension(TCP) + GOOD), Reason.UNKNOWN_L4),
     "another pod's source": (ip(PEER4, FAR4, TCP, GOOD), Reason.INVALID_SOURCE_IP),
     "another pod's source in IPv6": (ip(PEER6, FAR6, TCP, GOOD), Reason.INVALID_SOURCE_IP),
+    "neighbour's advertisement whose target is only padding": (
+        packets.ethernet(packets.ipv6(WEB6, "ff02::1", ICMPV6, packets.icmp(136, data=b""),
+                                      hop_limit=255) + bytes.fromhex("fe80" + "00" * 14),
+                         packets.IPV6), Reason.INVALID_SOURCE_IP),
+    "ARP of other hardware than Ethernet": (
+        packets.arp(WEB4, PEER4).replace(b"\0\x01\x08\0", b"\0\x06\x08\0"),
+        Reason.INVALID_PACKET),
     "claim of another's address by ARP": (packets.arp(PEER4, WEB4, 2), Reason.INVALID_SOURCE_IP),
 }  # fmt: skip
 
