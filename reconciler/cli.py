@@ -26,7 +26,7 @@ from reconciler import output, workspace
 from reconciler.app import Reconciler
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
-from reconciler.explain.cli import explain
+from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
 from reconciler.sarif import sarif_log
@@ -123,17 +123,26 @@ async def _serve(reconciler: Reconciler) -> None:
     show_default=True,
     help="For people, for machines, or for a code host to annotate with.",
 )
-def validate(where: str, repository: Path, cluster: str, form: str) -> None:
+@click.option(
+    "--inventory",
+    "inventory_path",
+    type=click.Path(path_type=Path),
+    help="Who is in the cluster: also finds selectors, blocks and port names that match nobody.",
+)
+def validate(
+    where: str, repository: Path, cluster: str, form: str, inventory_path: Path | None
+) -> None:
     """Check the policies of a folder or of a revision: every fault at once.
 
     \b
     Examples:
       tidegate validate .               the working tree
       tidegate validate HEAD            the last commit
+      tidegate validate --inventory inventory.yaml .
       tidegate validate -o json main    for a program to read
       tidegate validate -o sarif .      for a code host to show beside the lines
     """
-    verdict = _judge(where, repository, cluster)
+    verdict = _judge(where, repository, cluster, inventory_path)
     if form == "json":
         _print_json(
             {
@@ -229,12 +238,15 @@ def acknowledge(commit: str, state_dir: Path) -> None:
     click.echo(f"{commit} is followed at the next poll")
 
 
-def _judge(where: str, repository: Path, cluster: str) -> Verdict:
+def _judge(
+    where: str, repository: Path, cluster: str, inventory_path: Path | None = None
+) -> Verdict:
     try:
         files = workspace.load(where, repository)
+        inventory = read_inventory(inventory_path)
     except (StalledError, TransientError) as error:
         _fail(str(error))
-    return judge(files.files, cluster=cluster, found=files.diagnostics)
+    return judge(files.files, cluster=cluster, inventory=inventory, found=files.diagnostics)
 
 
 def _report_crashes(dsn_file: Path | None) -> None:

@@ -67,6 +67,17 @@ def test_what_is_no_policy_repository_exits_2(tmp_path: Path, where: str, says: 
     assert says in result.output
 
 
+def test_with_an_inventory_selectors_that_match_nobody_are_told(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory.yaml"
+    inventory.write_text(
+        "nodes: [{name: one, addresses: [10.0.0.1]}]\n"
+        "pods: [{namespace: shop, name: other, node: one, addresses: [10.1.0.1], interface: veth}]\n"
+    )
+    result = tidegate("validate", folder(tmp_path, GOOD), "--inventory", inventory)
+    assert result.exit_code == 0
+    assert "TG308" in result.output
+
+
 def test_a_link_in_the_folder_is_refused(tmp_path: Path) -> None:
     root = folder(tmp_path, GOOD)
     (root / "policies" / "passwords.yaml").symlink_to("/etc/passwd")
