@@ -20,13 +20,14 @@ from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import (
     Datapath,
     DatapathConfig,
+    DatapathError,
     FlowEvent,
     GenerationLabel,
     abi,
     ensure_loaded,
     libbpf,
 )
-from nodeagent.datapath.pins import map_path, version_of
+from nodeagent.datapath.pins import map_path, remove_all_pins, version_of
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from tests.support import kernel_packets as packets
 
@@ -180,7 +181,11 @@ def private_config(*, conntrack_entries: int = CONNTRACK_ENTRIES) -> DatapathCon
 def kernel_engine() -> Iterator[KernelEngine]:
     """An engine on a datapath of its own, which is removed behind it."""
     config = private_config()
-    ensure_loaded(config)
+    try:
+        ensure_loaded(config)
+    except DatapathError:
+        remove_all_pins(config.bpffs)
+        raise
     engine = KernelEngine(Datapath.open(config), config)
     try:
         yield engine
