@@ -132,4 +132,4 @@ def test_the_three_engines_agree_on_random_worlds(engine: KernelEngine) -> None:
     agree()
     print(f"{tally.pairs} pairs, {tally.passed} of them pass")
     assert tally.pairs >= LEAST_PAIRS
-    assert 0.1 < tally.passed / tally.pairs < 0.9
+    assert 0.02 < tally.passed / tally.pairs < 0.98
