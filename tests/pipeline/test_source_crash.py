@@ -18,6 +18,8 @@ from reconciler.source import Relation
 from reconciler.source.clone import MAX_PACKS
 from tests.support.git_server_sources import ServedRepository, serve_repository
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FETCH = """
 import sys

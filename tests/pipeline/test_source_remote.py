@@ -27,6 +27,8 @@ from tests.support.git_server_sources import (
 from tests.support.git_server_ssh import SshGitServer
 from tests.support.git_server_tls import make_tls_files
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[ServedRepository]:

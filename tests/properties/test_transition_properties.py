@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product
 
+import pytest
 from hypothesis import example, given, settings
 
 from netpolicy.rules import Direction, Policy, Protocol
@@ -21,6 +22,8 @@ from tests.support.plan_strategies import (
     policies,
     policy,
 )
+
+pytestmark = pytest.mark.slow
 
 PROBES = ((Protocol.TCP, 80), (Protocol.UDP, 53), (Protocol.ICMP, 8))
 
