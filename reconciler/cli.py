@@ -87,7 +87,12 @@ def run(path: Path, verbose: bool) -> None:
     """Run the reconciler until it is told to stop.
 
     SIGHUP fetches at once; SIGTERM and Ctrl-C stop it. Agents go on enforcing without it.
+
+    \b
+    Example:
+      tidegate run --config /etc/tidegate/reconciler.yaml
     """
+    os.umask(0o077)
     configure_logs(verbose=verbose)
     try:
         config = load_config(path)
@@ -196,6 +201,11 @@ def status(state_dir: Path, form: str) -> None:
     """What is published, what was refused and why, and what every agent enforces.
 
     Works beside a running reconciler and after it died. Exits 0 if Ready, else 1.
+
+    \b
+    Examples:
+      tidegate status
+      tidegate status -o json --state-dir /var/lib/tidegate
     """
     try:
         database = Database.open_read_only(state_dir)
@@ -227,6 +237,10 @@ def acknowledge(commit: str, state_dir: Path) -> None:
     """Accept a rewritten history that ends at COMMIT (all of its hexadecimal digits).
 
     A commit that does not descend from the enforced one is never followed by itself.
+
+    \b
+    Example:
+      tidegate acknowledge 1f0c2a6d7b1e4f5a8c9d0e1f2a3b4c5d6e7f8091
     """
     if len(commit) not in (40, 64) or not all(c in "0123456789abcdef" for c in commit):
         _fail(f"{commit}: give the commit's whole hash, so that no other can be meant")
