@@ -12,12 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from netpolicy.document import read_documents
+from reconciler.files import SourceFile
+from reconciler.objects import read_policies
 from reconciler.objects.schema.check import Schema, SchemaCheck
 from reconciler.objects.schema.cilium import CILIUM_POLICY
 from reconciler.objects.schema.kubernetes import NETWORK_POLICY
 from reconciler.objects.schema.quick import KNOWN_RULES, quick_check
 from tests.support.schema_documents import mappings
 
+ICMP_FAMILY_LIST = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: a, namespace: a}
+spec:
+  endpointSelector: {}
+  ingress: [{icmps: [{fields: [{family: [], type: 8}]}]}]
+"""
 SCHEMAS = {"cilium": CILIUM_POLICY, "kubernetes": NETWORK_POLICY}
 DOCUMENTS = {name: mappings(schema) for name, schema in SCHEMAS.items()}
 WHOLE = {name: SchemaCheck(schema)._validator for name, schema in SCHEMAS.items()}
@@ -36,6 +46,12 @@ def test_the_quick_check_passes_what_the_whole_one_passes(name: str, data: st.Da
     for document in documents:
         has_form = WHOLE[name].validate(document.value, normalize=False)
         assert QUICK[name](document.value) == has_form
+
+
+def test_an_icmp_family_of_another_type_is_a_diagnostic():
+    text = ICMP_FAMILY_LIST.encode()
+    reading = read_policies([SourceFile(path="policies/a.yaml", blob_id="a", data=text)])
+    assert [str(found.place) for found in reading.diagnostics] == ["policies/a.yaml:6:41"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -150,7 +150,12 @@ def _end_port(value: int) -> Iterator[ValueFault]:
 
 def _icmp_field(value: Mapping[str, Any]) -> Iterator[ValueFault]:
     family, written = value.get("family", DEFAULT_FAMILY), value.get("type")
-    if family not in FAMILIES or isinstance(written, bool) or not isinstance(written, str | int):
+    if (
+        not isinstance(family, str)
+        or family not in FAMILIES
+        or isinstance(written, bool)
+        or not isinstance(written, str | int)
+    ):
         return  # the schema says so already
     if icmp_type(family, written) is None:
         meant = nearest(str(written), ICMP_TYPES[FAMILIES[family]])
