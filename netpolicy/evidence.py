@@ -1,0 +1,85 @@
+"""What a node saw of a candidate beside what it enforces: the evidence a rollout is judged by.
+
+In:   counted by the agents, carried by the push channel
+Out:  summed and judged by the rollout's gates
+Pure.
+
+Holds always:
+1. Counts grow only, from the moment the node loaded the candidate: the latest report of a node
+   replaces its earlier ones, and a lost report loses nothing.
+2. A count names the generation it was made by, so that what is promoted is what was observed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from netpolicy.labels import Labels
+from netpolicy.rules import Direction, RuleId
+
+MAX_DIFFERENCES: Final = 1_000
+"""Differences in one report, the most frequent first; the rest is counted in `omitted`."""
+
+
+class Role(StrEnum):
+    """What a node does with the candidate."""
+
+    NONE = "none"
+    SHADOW = "shadow"
+    ENFORCING = "enforcing"
+    REVERTED = "reverted"
+    """It enforced the candidate, lost its reconciler, and went back by itself."""
+
+
+class Cause(StrEnum):
+    """How the candidate judges otherwise."""
+
+    WOULD_DENY = "would-deny"
+    WOULD_ALLOW = "would-allow"
+    WOULD_REDIRECT = "would-redirect"
+    WOULD_NOT_REDIRECT = "would-not-redirect"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class FlowSide:
+    """One end of a difference. Empty `namespace` and `pod`: no pod (its labels say what)."""
+
+    namespace: str = ""
+    pod: str = ""
+    labels: Labels = field(default_factory=Labels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Flows that two generations judge differently. `protocol` is IANA's number; `port` the
+    destination's, or the ICMP type. `rules` are the candidate's, or the isolating policies."""
+
+    source: FlowSide
+    destination: FlowSide
+    protocol: int
+    port: int
+    direction: Direction
+    cause: Cause
+    rules: tuple[RuleId, ...] = ()
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeEvidence:
+    """One node's report on one candidate.
+
+    `flows`: flows judged under the candidate too; `pods`: local pods they belong to. `omitted`:
+    differing flows that are counted but not listed. `error`: why the candidate is not loaded.
+    """
+
+    node: str
+    candidate_digest: str
+    generation_digest: str
+    role: Role
+    flows: int = 0
+    pods: int = 0
+    differences: tuple[Difference, ...] = ()
+    omitted: int = 0
+    error: str = ""
