@@ -39,6 +39,7 @@ from nodeagent.enforcer import Enforcer
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
+from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import ReconcilerChannel, load_last_good
@@ -99,8 +100,10 @@ class Agent:
         self._config = config
         self._enforcer = Enforcer(datapath)
         self._adopted = self._enforcer.active_label is not None
+        self._placement = Placement(datapath)
         self._planner = Planner(
             self._enforcer,
+            self._placement,
             node=config.node,
             state_dir=config.state_dir,
             admit_local_host=config.admit_local_host,
@@ -117,6 +120,7 @@ class Agent:
             started_at=time.time(),
             datapath=datapath,
             enforcer=self._enforcer,
+            placement=self._placement,
             planner=self._planner,
             ring=ring,
             channel=self._channel,

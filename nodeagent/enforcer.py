@@ -1,29 +1,25 @@
 """Bring the kernel from one plan to the next, and know what each of its revisions meant.
 
-In:   NodePlan values, the interfaces of this node
-Out:  maps filled, one store, filters attached; RevisionMeaning for each datapath revision
-Shell over the datapath. Decides nothing: `nodeagent.plan.transition` gives the steps.
+In:   NodePlan values
+Out:  maps filled, one store; RevisionMeaning for each datapath revision
+Shell over the datapath's maps. Decides nothing: `nodeagent.plan.transition` gives the steps.
 
 Holds always:
-1. A step that fails leaves the active generation, and what is attached, as they were.
-2. An interface is attached only while a generation is active, and once attached it stays so: a pod that
-   is no longer listed is refused everything rather than left alone.
-3. A revision's meaning is known before any event of it is read.
+1. A step that fails leaves the active generation as it was.
+2. A revision's meaning is known before any event of it is read.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import structlog
-
-from nodeagent.datapath import Datapath, DatapathError, GenerationLabel
+from nodeagent.datapath import Datapath, GenerationLabel
 from nodeagent.flows.records import RevisionMeaning
-from nodeagent.plan.generation import Generation, LocalEndpoint
+from nodeagent.plan.generation import Generation
 from nodeagent.plan.node_plan import NodePlan
 from nodeagent.plan.transition import (
     Activate,
@@ -34,12 +30,6 @@ from nodeagent.plan.transition import (
     transition,
 )
 
-log = structlog.get_logger()
-
-ENDPOINT_ATTACHED: Final = "endpoint_attached"
-ENDPOINT_REATTACHED: Final = "endpoint_reattached"
-ENDPOINT_FAILED: Final = "endpoint_failed"
-ENDPOINT_GONE: Final = "endpoint_gone"
 KEPT_MEANINGS: Final = 64
 NO_BUNDLE_DIGEST: Final = "0" * 64
 
@@ -67,8 +57,6 @@ class Enforcer:
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
         self._meanings: OrderedDict[int, RevisionMeaning] = OrderedDict()
-        self._placed: dict[int, LocalEndpoint] = {}
-        self._distrusted: set[int] = set()
         self.installed: Installed | None = None
         self.is_torn = False
         """A way to some plan broke off: the kernel holds one generation whole, but maybe other addresses."""
@@ -161,62 +149,6 @@ class Enforcer:
         while len(self._meanings) > KEPT_MEANINGS:
             self._meanings.popitem(last=False)
 
-    # Endpoints -----------------------------------------------------------------------------
-
-    def place_endpoints(self, interfaces: Mapping[str, int]) -> tuple[str, ...]:
-        """Attach every endpoint whose interface is there; return the interfaces still awaited.
-
-        One that fails (its interface may just have gone) is logged and awaited; the others go on.
-        """
-        if self.installed is None:
-            return ()
-        endpoints = self.installed.plan.endpoints
-        wanted = {
-            interfaces[endpoint.interface]: endpoint
-            for endpoint in endpoints
-            if endpoint.interface in interfaces
-        }
-        for ifindex in sorted(self._placed.keys() - wanted.keys()):
-            self._datapath.remove_endpoint(ifindex)
-            gone = self._placed.pop(ifindex)
-            self._distrusted.discard(ifindex)
-            log.info(ENDPOINT_GONE, namespace=gone.namespace, pod=gone.name, ifindex=ifindex)
-        for ifindex, endpoint in wanted.items():
-            try:
-                self._place(ifindex, endpoint)
-            except DatapathError as error:
-                log.error(
-                    ENDPOINT_FAILED,
-                    namespace=endpoint.namespace,
-                    pod=endpoint.name,
-                    interface=endpoint.interface,
-                    error=str(error),
-                )
-        placed = {e for index, e in self._placed.items() if index not in self._distrusted}
-        return tuple(sorted(e.interface for e in endpoints if e not in placed))
-
-    def distrust(self, ifindexes: Set[int]) -> None:
-        """Attach to these again: somebody took filters off them, or they are other interfaces."""
-        self._distrusted |= self._placed.keys() & ifindexes
-
-    def guard(self, ifindexes: Iterable[int]) -> None:
-        """Attach to interfaces of pods that cannot be planned yet: unknown ones are refused everything.
-
-        Does nothing until some generation is active; endpoints the kernel knows go on as they were.
-        """
-        if self._datapath.control().active is not None:
-            for ifindex in sorted(ifindexes):
-                self._datapath.attach(ifindex)
-
-    def forget_strangers(self, interfaces: Mapping[str, int]) -> None:
-        """After a restart: remove endpoints of interfaces that no listed pod has any more."""
-        if self.installed is None:
-            return
-        listed = {endpoint.interface for endpoint in self.installed.plan.endpoints}
-        kept = {index for name, index in interfaces.items() if name in listed}
-        for ifindex in sorted(set(self._datapath.read_endpoints()) - kept):
-            self._datapath.remove_endpoint(ifindex)
-
     def kernel_agrees(self) -> bool:
         """True if the active maps are the plan's, entry by entry."""
         active = self._datapath.control().active
@@ -229,29 +161,3 @@ class Enforcer:
             wanted.class_of,
             wanted.endpoint_tables,
         ) and port_class_of == wanted.port_class_of
-
-    def is_placed(self, endpoint_id: int) -> bool:
-        """True if the endpoint's interface is under policy."""
-        return any(
-            endpoint.endpoint_id == endpoint_id
-            for ifindex, endpoint in self._placed.items()
-            if ifindex not in self._distrusted
-        )
-
-    def _place(self, ifindex: int, endpoint: LocalEndpoint) -> None:
-        before = self._placed.get(ifindex)
-        is_lost = ifindex in self._distrusted
-        if before == endpoint and not is_lost:
-            return
-        self._datapath.set_endpoint(endpoint, ifindex)
-        if before is None or is_lost:
-            self._datapath.attach(ifindex)
-            self._distrusted.discard(ifindex)
-            log.info(
-                ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,
-                namespace=endpoint.namespace,
-                pod=endpoint.name,
-                interface=endpoint.interface,
-                ifindex=ifindex,
-            )
-        self._placed[ifindex] = endpoint

@@ -25,6 +25,7 @@ from nodeagent.datapath import Datapath
 from nodeagent.enforcer import Enforcer, Installed
 from nodeagent.flows.ring import FlowRing, Lost
 from nodeagent.local_api_messages import filter_of, flow_message, rule_message
+from nodeagent.placement import Placement
 from nodeagent.plan.generation import LocalEndpoint, TableFlag
 from nodeagent.planner import Planner
 from nodeagent.policy_rows import PolicyRow, policy_rows
@@ -50,6 +51,7 @@ class AgentParts:
     started_at: float
     datapath: Datapath
     enforcer: Enforcer
+    placement: Placement
     planner: Planner
     ring: FlowRing
     channel: Channel
@@ -177,7 +179,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             labels=map(str, labels),
             addresses=endpoint.addresses,
             interface=endpoint.interface,
-            attached=self._parts.enforcer.is_placed(endpoint.endpoint_id),
+            attached=self._parts.placement.is_placed(endpoint.endpoint_id),
             ingress_default_deny=TableFlag.DENY_INGRESS in table.flags,
             egress_default_deny=TableFlag.DENY_EGRESS in table.flags,
             table=table.table,

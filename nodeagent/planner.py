@@ -28,6 +28,7 @@ from netpolicy.inventory import AddressEntry
 from nodeagent.datapath import DatapathError, GenerationLabel
 from nodeagent.endpoints.local_pods import LocalView
 from nodeagent.enforcer import Enforcer, PolicyOrigin
+from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
 from nodeagent.saved_feed import load_feed, save_feed
@@ -68,6 +69,7 @@ class Planner:
     def __init__(
         self,
         enforcer: Enforcer,
+        placement: Placement,
         *,
         node: str,
         state_dir: Path,
@@ -75,6 +77,7 @@ class Planner:
         bundle: Bundle | None,
     ) -> None:
         self._enforcer = enforcer
+        self._placement = placement
         self._node = node
         self._admit_local_host = admit_local_host
         self._feed_path = state_dir / FEED_FILE
@@ -155,13 +158,15 @@ class Planner:
     ) -> None:
         """Attach pods whose interface appeared, and again those that may have `lost` their filters."""
         self._interfaces = interfaces
-        async with self._lock:
-            self._enforcer.distrust(lost)
-            try:
+        try:
+            # Not behind a plan that is being made: what may speak already is refused at once.
+            self._guard(lost)
+            async with self._lock:
+                self._placement.distrust(lost)
                 self._place()
-            except DatapathError as error:
-                self._note_failure(error)
-                self._changed.set()
+        except DatapathError as error:
+            self._note_failure(error)
+            self._changed.set()
 
     async def _await_view(self) -> None:
         try:
@@ -173,6 +178,7 @@ class Planner:
 
     async def _replan(self, known: Known) -> NodePlan | None:
         """Plan and enforce; take `known` as known only if that worked. None: too little is known."""
+        self._guard()
         inputs = self._inputs(known)
         if inputs is None:
             self._place()
@@ -214,21 +220,24 @@ class Planner:
 
     def _place(self) -> None:
         """Put this node's pods under policy, as far as their interfaces are there."""
-        if not self._interfaces:
+        if not self._interfaces or self._enforcer.installed is None:
             return
-        if self._enforcer.installed is None:
-            pods = self._known.view.pods if self._known.view else ()
-            self._enforcer.guard(
-                self._interfaces[pod.interface] for pod in pods if pod.interface in self._interfaces
-            )
-            return
+        endpoints = self._enforcer.installed.plan.endpoints
         if not self.first_plan.is_set():
-            self._enforcer.forget_strangers(self._interfaces)
-        awaited = self._enforcer.place_endpoints(self._interfaces)
+            self._placement.forget_unlisted(endpoints, self._interfaces)
+        awaited = self._placement.place(endpoints, self._interfaces)
+        if not self.first_plan.is_set():
+            self._placement.renew()
         if any(name in self._interfaces for name in awaited):
             asyncio.get_running_loop().call_later(RETRY_SECONDS[0], self._changed.set)
         self.status = replace(self.status, awaited_interfaces=awaited)
         self.first_plan.set()
+
+    def _guard(self, lost: Set[int] = frozenset()) -> None:
+        """Refuse everything on interfaces of pods that are not judged yet."""
+        pods = self._known.view.pods if self._known.view else ()
+        named = {self._interfaces[p.interface] for p in pods if p.interface in self._interfaces}
+        self._placement.guard(named, lost=lost)
 
     def _note_success(
         self, plan: NodePlan, origin: PolicyOrigin, *, flips: int, seconds: float

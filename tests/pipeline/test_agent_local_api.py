@@ -19,6 +19,7 @@ from nodeagent.cli import main
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
+from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle
 from tests.support.datapath_model import ModelDatapath
@@ -59,8 +60,14 @@ def _running(directory: Path) -> Iterator[Served]:
     async def run() -> None:
         kernel, ring = ModelDatapath(), FlowRing()
         enforcer = Enforcer(kernel)
+        placement = Placement(kernel)
         planner = Planner(
-            enforcer, node="here", state_dir=directory, admit_local_host=True, bundle=None
+            enforcer,
+            placement,
+            node="here",
+            state_dir=directory,
+            admit_local_host=True,
+            bundle=None,
         )
         await planner.take_interfaces(INTERFACES)
         planner.take_view(VIEW)
@@ -71,6 +78,7 @@ def _running(directory: Path) -> Iterator[Served]:
             started_at=1.0,
             datapath=kernel,
             enforcer=enforcer,
+            placement=placement,
             planner=planner,
             ring=ring,
             channel=_Offline(),

@@ -15,6 +15,7 @@ from netpolicy.evaluate import Outcome
 from netpolicy.rules import Direction
 from nodeagent.datapath import DatapathError
 from nodeagent.enforcer import Enforcer
+from nodeagent.placement import Placement
 from nodeagent.plan.model import identity_of
 from nodeagent.planner import Planner
 from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_bundle
@@ -30,8 +31,14 @@ class Agent:
     def __init__(self, kernel: ModelDatapath, state: Path, bundle: Bundle | None = None) -> None:
         self.kernel = kernel
         self.enforcer = Enforcer(kernel)
+        self.placement = Placement(kernel)
         self.planner = Planner(
-            self.enforcer, node="here", state_dir=state, admit_local_host=True, bundle=bundle
+            self.enforcer,
+            self.placement,
+            node="here",
+            state_dir=state,
+            admit_local_host=True,
+            bundle=bundle,
         )
 
     async def settle(self) -> None:
@@ -72,10 +79,11 @@ def test_without_a_bundle_the_bootstrap_policy_is_in_force(tmp_path: Path):
     assert _ingress(kernel, "192.0.2.1") is Outcome.ALLOWED
 
 
-def test_nothing_is_attached_before_a_generation_is_active(tmp_path: Path):
+def test_an_interface_refuses_everything_until_a_generation_is_active(tmp_path: Path):
     kernel = _scene(Agent(ModelDatapath(), tmp_path), _see_node).kernel
-    assert kernel.history.index("activate") < kernel.history.index("attach")
-    assert kernel.history.index("set_endpoint") < kernel.history.index("attach")
+    order = [kernel.history.index(call) for call in ("attach", "activate", "set_endpoint")]
+    assert order == sorted(order)
+    assert kernel.history.count("attach") == 1
 
 
 def test_a_bundle_is_enforced_before_it_is_acknowledged(tmp_path: Path):

@@ -10,11 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import Control, DatapathError, GenerationLabel
+from nodeagent.datapath import Attachment, Control, DatapathError, GenerationLabel
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.model import Judgement, identity_of, judge
 
 SLOTS = 8
+PROGRAMS = {Direction.INGRESS: 1, Direction.EGRESS: 2}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,16 @@ class ModelDatapath:
     def attach(self, ifindex: int) -> None:
         self._call("attach")
         self.attached_to.add(ifindex)
+
+    def attached(self) -> tuple[Attachment, ...]:
+        return tuple(
+            Attachment(ifindex=ifindex, direction=way, program_id=PROGRAMS[way], tag="")
+            for ifindex in sorted(self.attached_to)
+            for way in Direction
+        )
+
+    def program_ids(self) -> dict[Direction, int]:
+        return PROGRAMS
 
     def read_generation(self, slot: int) -> tuple[object, object, object, object]:
         held = self.slots[slot][0]

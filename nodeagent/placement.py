@@ -1,0 +1,151 @@
+"""Put interfaces under policy: the programs on them, and who is behind each.
+
+In:   interfaces of this node, the endpoints of the plan in force
+Out:  filters attached, the endpoints map; which interfaces are still awaited
+Shell over the datapath's interfaces. Knows no policy.
+
+Holds always:
+1. Attaching never opens: an interface whose endpoint the kernel does not know is refused everything.
+2. Programs that already stand on an interface are replaced only under a plan in force: older ones go on
+   enforcing what they did until then.
+3. What is attached stays so: a pod that is no longer listed is refused everything, not left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Final
+
+import structlog
+
+from nodeagent.datapath import Datapath, DatapathError
+from nodeagent.plan.generation import LocalEndpoint
+
+log = structlog.get_logger()
+
+ENDPOINT_ATTACHED: Final = "endpoint_attached"
+ENDPOINT_REATTACHED: Final = "endpoint_reattached"
+ENDPOINT_FAILED: Final = "endpoint_failed"
+ENDPOINT_GONE: Final = "endpoint_gone"
+INTERFACE_GUARDED: Final = "interface_guarded"
+
+
+class Placement:
+    """Owns what is attached. One caller at a time."""
+
+    def __init__(self, datapath: Datapath) -> None:
+        self._datapath = datapath
+        self._placed: dict[int, LocalEndpoint] = {}
+        self._distrusted: set[int] = set()
+        self._found: set[int] | None = None
+        self._attached: set[int] = set()
+
+    @property
+    def placed(self) -> Mapping[int, LocalEndpoint]:
+        """Interface index → the endpoint put behind it, where nothing is in doubt."""
+        return {i: e for i, e in self._placed.items() if i not in self._distrusted}
+
+    @property
+    def attached(self) -> frozenset[int]:
+        """Where this process attached: somebody known is behind it, or nobody passes."""
+        return frozenset(self._attached)
+
+    def place(
+        self, endpoints: Iterable[LocalEndpoint], interfaces: Mapping[str, int]
+    ) -> tuple[str, ...]:
+        """Attach every endpoint whose interface is there; return the interfaces still awaited.
+
+        One that fails (its interface may just have gone) is logged and awaited; the others go on.
+        """
+        listed = tuple(endpoints)
+        self._attached &= set(interfaces.values())
+        wanted = {interfaces[e.interface]: e for e in listed if e.interface in interfaces}
+        for ifindex in sorted(self._placed.keys() - wanted.keys()):
+            self._remove(ifindex)
+        for ifindex, endpoint in wanted.items():
+            try:
+                self._place(ifindex, endpoint)
+            except DatapathError as error:
+                log.error(
+                    ENDPOINT_FAILED,
+                    namespace=endpoint.namespace,
+                    pod=endpoint.name,
+                    interface=endpoint.interface,
+                    error=str(error),
+                )
+        placed = set(self.placed.values())
+        return tuple(sorted(e.interface for e in listed if e not in placed))
+
+    def guard(self, ifindexes: Iterable[int], *, lost: Set[int] = frozenset()) -> None:
+        """Attach at once where no program of ours stands: nobody passes there until judged.
+
+        `lost` are interfaces that may have lost their filters, or be other interfaces than before.
+        """
+        if self._found is None:
+            self._found = {found.ifindex for found in self._datapath.attached()}
+        self._found -= lost
+        self._attached -= lost
+        for ifindex in sorted(set(ifindexes) - self._found - self._attached):
+            try:
+                self._attach(ifindex)
+            except DatapathError as error:
+                log.error(ENDPOINT_FAILED, ifindex=ifindex, error=str(error))
+            else:
+                log.info(INTERFACE_GUARDED, ifindex=ifindex)
+
+    def renew(self) -> None:
+        """After a start, under a plan in force: the programs of today wherever some of ours stand.
+
+        Else an interface whose pod went while the agent was dead would keep its policy of then.
+        """
+        current = set(self._datapath.program_ids().values())
+        for found in self._datapath.attached():
+            if found.program_id not in current and found.ifindex not in self._attached:
+                self._attach(found.ifindex)
+
+    def distrust(self, ifindexes: Set[int]) -> None:
+        """Attach to these again: somebody took filters off them, or they are other interfaces."""
+        self._attached -= ifindexes
+        self._distrusted |= self._placed.keys() & ifindexes
+
+    def forget_unlisted(
+        self, endpoints: Iterable[LocalEndpoint], interfaces: Mapping[str, int]
+    ) -> None:
+        """After a restart: remove endpoints of interfaces that no listed pod has any more."""
+        listed = {endpoint.interface for endpoint in endpoints}
+        kept = {index for name, index in interfaces.items() if name in listed}
+        for ifindex in sorted(set(self._datapath.read_endpoints()) - kept):
+            self._datapath.remove_endpoint(ifindex)
+
+    def is_placed(self, endpoint_id: int) -> bool:
+        """True if the endpoint's interface is under policy."""
+        return any(endpoint.endpoint_id == endpoint_id for endpoint in self.placed.values())
+
+    def _remove(self, ifindex: int) -> None:
+        self._datapath.remove_endpoint(ifindex)
+        gone = self._placed.pop(ifindex)
+        self._distrusted.discard(ifindex)
+        log.info(ENDPOINT_GONE, namespace=gone.namespace, pod=gone.name, ifindex=ifindex)
+
+    def _place(self, ifindex: int, endpoint: LocalEndpoint) -> None:
+        before = self._placed.get(ifindex)
+        is_lost = ifindex in self._distrusted
+        if before == endpoint and not is_lost:
+            return
+        self._datapath.set_endpoint(endpoint, ifindex)
+        if before is None or is_lost:
+            if ifindex not in self._attached:
+                self._attach(ifindex)
+            self._distrusted.discard(ifindex)
+            log.info(
+                ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,
+                namespace=endpoint.namespace,
+                pod=endpoint.name,
+                interface=endpoint.interface,
+                ifindex=ifindex,
+            )
+        self._placed[ifindex] = endpoint
+
+    def _attach(self, ifindex: int) -> None:
+        self._datapath.attach(ifindex)
+        self._attached.add(ifindex)
