@@ -9,11 +9,12 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 3
+#define TG_ABI_VERSION 4
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
 #define TG_ENDPOINT_ADDRESSES 8
+#define TG_SHADOWS 2                 /* generations that are asked beside the active one */
 #define TG_ANY 0                    /* peer class, protocol or port class of a wildcard entry */
 
 /* Ports are packed four to a value: element protocol_index * 16384 + port / 4. */
@@ -77,11 +78,29 @@ enum tg_reason {
 	TG_DROP_NO_TABLE = 221,              /* the generation does not know the endpoint */
 };
 
-/* What made an event: a new flow's verdict, a changed verdict, or one refused packet. */
+/* What made an event: a new flow's verdict, a changed verdict, one refused packet, or a shadow's
+ * other opinion. */
 enum tg_occasion {
 	TG_OCCASION_NEW = 1,
 	TG_OCCASION_REJUDGED = 2,
 	TG_OCCASION_PACKET = 3,
+	TG_OCCASION_AUDIT = 4,               /* verdict, reason and cookie are the shadow's */
+};
+
+/* Why a generation is asked that is not in force: a rollout will enforce it, or nobody will yet. */
+enum tg_shadow {
+	TG_SHADOW_NONE = 0,
+	TG_SHADOW_CANDIDATE = 1,
+	TG_SHADOW_PREVIEW = 2,
+};
+
+/* How a shadow judges otherwise than the active generation. */
+enum tg_cause {
+	TG_CAUSE_NONE = 0,
+	TG_CAUSE_WOULD_DENY = 1,
+	TG_CAUSE_WOULD_ALLOW = 2,
+	TG_CAUSE_WOULD_REDIRECT = 3,
+	TG_CAUSE_WOULD_NOT_REDIRECT = 4,
 };
 
 enum tg_reply {
@@ -237,6 +256,37 @@ struct tg_first_fragment {
 };
 _Static_assert(sizeof(struct tg_first_fragment) == 24, "no hidden padding");
 
+/* Flows that a shadow judges otherwise. `direction`, `reason` and `cookie` are the judging side's;
+ * the slot tells counts of one shadow from those of the shadow before. */
+struct tg_difference_key {
+	__u32 source_identity;
+	__u32 destination_identity;
+	__u32 cookie;
+	__u16 port;                          /* the destination's, or the ICMP type */
+	__u8 protocol;
+	__u8 direction;
+	__u8 shadow;
+	__u8 slot;
+	__u8 cause;
+	__u8 reason;
+};
+_Static_assert(sizeof(struct tg_difference_key) == 20, "no hidden padding");
+
+struct tg_difference {
+	__u64 count;
+	__u64 last_seen_ns;
+};
+_Static_assert(sizeof(struct tg_difference) == 16, "no hidden padding");
+
+/* Whose flows were judged under a shadow. */
+struct tg_coverage_key {
+	__u32 endpoint_id;
+	__u8 shadow;
+	__u8 slot;
+	__u8 padding[2];
+};
+_Static_assert(sizeof(struct tg_coverage_key) == 8, "no hidden padding");
+
 struct tg_counter {
 	__u64 packets;
 	__u64 bytes;
@@ -265,7 +315,9 @@ struct tg_event {
 	__u8 reason;
 	__u8 occasion;
 	__u8 reply;
-	__u8 padding[7];
+	__u8 shadow;                         /* of an audit: who judges otherwise, and how */
+	__u8 cause;
+	__u8 padding[5];
 };
 _Static_assert(sizeof(struct tg_event) == 88, "no hidden padding");
 

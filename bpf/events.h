@@ -10,6 +10,7 @@
 
 /* What is known of a packet on its way through the program. */
 struct passage {
+	struct __sk_buff *skb;
 	struct packet packet;
 	struct ruling ruling;
 	__u64 now;                           /* to a tick; a precise clock costs twice as much */
@@ -31,25 +32,22 @@ static __always_inline void count(__u32 index, __u32 bytes)
 	counter->bytes += bytes;
 }
 
-static __always_inline void emit(struct __sk_buff *skb, const struct passage *passage)
+/* All but what the event is told for. */
+static __always_inline void describe(struct tg_event *event, const struct passage *passage,
+				     const struct ruling *ruling)
 {
 	const struct packet *packet = &passage->packet;
-	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
-	if (!event) {
-		count(TG_COUNTER_LOST_EVENTS, 0);
-		return;
-	}
 	event->time_ns = bpf_ktime_get_ns();
 	event->source = packet->source;
 	event->destination = packet->destination;
 	event->endpoint_id = passage->endpoint_id;
-	event->interface_index = skb->ifindex;
+	event->interface_index = passage->skb->ifindex;
 	event->local_identity = passage->local_identity;
-	event->remote_identity = passage->ruling.remote_identity;
-	event->cookie = passage->ruling.cookie;
+	event->remote_identity = ruling->remote_identity;
+	event->cookie = ruling->cookie;
 	event->revision = passage->control.revision;
-	event->packet_bytes = skb->len;
+	event->packet_bytes = passage->skb->len;
 	event->source_port = packet->source_port;
 	event->destination_port = packet->destination_port;
 	event->protocol = packet->protocol;
@@ -57,11 +55,24 @@ static __always_inline void emit(struct __sk_buff *skb, const struct passage *pa
 	event->icmp_code = packet->icmp_code;
 	event->tcp_flags = packet->tcp_flags;
 	event->direction = passage->direction;
-	event->verdict = passage->ruling.verdict;
-	event->reason = passage->ruling.reason;
-	event->occasion = passage->occasion;
+	event->verdict = ruling->verdict;
+	event->reason = ruling->reason;
 	event->reply = passage->reply;
 	__builtin_memset(event->padding, 0, sizeof(event->padding));
+}
+
+static __always_inline void emit(const struct passage *passage)
+{
+	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+
+	if (!event) {
+		count(TG_COUNTER_LOST_EVENTS, 0);
+		return;
+	}
+	describe(event, passage, &passage->ruling);
+	event->occasion = passage->occasion;
+	event->shadow = TG_SHADOW_NONE;
+	event->cause = TG_CAUSE_NONE;
 	bpf_ringbuf_submit(event, 0);
 }
 

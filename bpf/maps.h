@@ -129,6 +129,32 @@ struct {
 	__type(value, struct tg_generation_label);
 } generation_labels SEC(".maps");
 
+/* What shadows judge otherwise. Room is taken when it is used. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct tg_difference_key);
+	__type(value, struct tg_difference);
+} differences SEC(".maps");
+
+/* How many flows were judged under a shadow; every new flow counts, so each processor by itself. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 16);
+	__type(key, struct tg_coverage_key);
+	__type(value, __u64);
+} coverage SEC(".maps");
+
+/* Differences that `differences` had no room for: element (shadow - 1) * TG_SLOTS + slot. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TG_SHADOWS * TG_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} lost_differences SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 21);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the generation in force says of one flow, seen from one endpoint.
+/* What one generation says of one flow, seen from one endpoint.
  *
  * Everything that is missing (a map, a table, an identity, a class) denies.
  */
@@ -129,7 +129,7 @@ static __always_inline void refuse(struct ruling *ruling, __u8 reason)
 	ruling->reason = reason;
 }
 
-/* Judge a flow by the generation in `ask->slot`. */
+/* Judge a flow by the generation in `ask->slot`; who the remote is, `ruling` says already. */
 static __noinline int judge(const struct question *ask, struct ruling *ruling)
 {
 	void *entries, *classes, *ports, *tables;
@@ -140,7 +140,6 @@ static __noinline int judge(const struct question *ask, struct ruling *ruling)
 
 	ruling->verdict = TG_NO_VERDICT;
 	ruling->cookie = 0;
-	ruling->remote_identity = identity_of(&ask->remote);
 	entries = bpf_map_lookup_elem(&policy, &slot);
 	classes = bpf_map_lookup_elem(&class_of, &slot);
 	ports = bpf_map_lookup_elem(&port_class, &slot);

@@ -17,6 +17,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
+#include "shadow.h"
 
 static __always_inline bool is_own_address(const struct tg_endpoint *endpoint,
 					   const struct tg_address *address)
@@ -67,7 +68,10 @@ static __always_inline void ask_judge(struct passage *passage, const struct tg_a
 		.direction = direction,
 	};
 
+	passage->ruling.remote_identity = identity_of(remote);
 	judge(&ask, &passage->ruling);
+	if (has_shadows(&passage->control))
+		ask_shadows(passage, &ask);
 }
 
 /* The packet itself, for what has no flow or must not be taken for a reply. */
@@ -254,7 +258,7 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 
 static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 {
-	struct passage passage = { .direction = direction, .now = bpf_ktime_get_coarse_ns() };
+	struct passage passage = { .skb = skb, .direction = direction, .now = bpf_ktime_get_coarse_ns() };
 	__u8 reason = judge_packet(skb, &passage);
 
 	if (reason)
@@ -271,7 +275,7 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 								     &passage.packet.source);
 	}
 	if (passage.occasion)
-		emit(skb, &passage);
+		emit(&passage);
 	return passage.ruling.verdict == TG_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 

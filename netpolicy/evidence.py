@@ -13,7 +13,7 @@ Holds always:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
 from netpolicy.labels import Labels
@@ -31,6 +31,20 @@ class Role(StrEnum):
     ENFORCING = "enforcing"
     REVERTED = "reverted"
     """It enforced the candidate, lost its reconciler, and went back by itself."""
+
+
+class Shadow(IntEnum):
+    """A generation that is asked beside the enforced one. The numbers are the datapath's."""
+
+    CANDIDATE = 1
+    """Exactly what a rollout will enforce."""
+    PREVIEW = 2
+    """What is enforced, and the policies that are not yet."""
+
+    @property
+    def word(self) -> str:
+        """For people."""
+        return self.name.lower()
 
 
 class Cause(StrEnum):

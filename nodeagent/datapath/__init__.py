@@ -11,6 +11,7 @@ from nodeagent.datapath.generations import GenerationLabel
 from nodeagent.datapath.loading import LoadOutcome, ensure_loaded
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig
+from nodeagent.datapath.shadows import KernelDifference
 
 __all__ = [
     "Attachment",
@@ -23,6 +24,7 @@ __all__ = [
     "EventReader",
     "FlowEvent",
     "GenerationLabel",
+    "KernelDifference",
     "KernelEndpoint",
     "LoadOutcome",
     "Occasion",

@@ -13,9 +13,12 @@ from enum import IntEnum, IntFlag
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
-ABI_VERSION: Final = 3
+from netpolicy.evidence import Cause
+
+ABI_VERSION: Final = 4
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
+SHADOWS: Final = 2
 ENDPOINT_ADDRESSES: Final = 8
 PORTS_PER_ELEMENT: Final = 4
 ELEMENTS_PER_PROTOCOL: Final = 16384
@@ -62,6 +65,17 @@ class Occasion(IntEnum):
     NEW = 1
     REJUDGED = 2
     PACKET = 3
+    AUDIT = 4
+
+
+class CauseNumber(IntEnum):
+    """How a shadow judges otherwise (`enum tg_cause`); 0: it does not."""
+
+    NONE = 0
+    WOULD_DENY = 1
+    WOULD_ALLOW = 2
+    WOULD_REDIRECT = 3
+    WOULD_NOT_REDIRECT = 4
 
 
 class Reply(IntEnum):
@@ -241,6 +255,40 @@ class FirstFragment(Structure):
     )
 
 
+class DifferenceKey(Structure):
+    """`struct tg_difference_key`."""
+
+    _fields_ = (
+        ("source_identity", c_uint32),
+        ("destination_identity", c_uint32),
+        ("cookie", c_uint32),
+        ("port", c_uint16),
+        ("protocol", c_uint8),
+        ("direction", c_uint8),
+        ("shadow", c_uint8),
+        ("slot", c_uint8),
+        ("cause", c_uint8),
+        ("reason", c_uint8),
+    )
+
+
+class Difference(Structure):
+    """`struct tg_difference`."""
+
+    _fields_ = (("count", c_uint64), ("last_seen_ns", c_uint64))
+
+
+class CoverageKey(Structure):
+    """`struct tg_coverage_key`."""
+
+    _fields_ = (
+        ("endpoint_id", c_uint32),
+        ("shadow", c_uint8),
+        ("slot", c_uint8),
+        ("padding", c_uint8 * 2),
+    )
+
+
 class Counter(Structure):
     """`struct tg_counter`."""
 
@@ -272,8 +320,15 @@ class Event(Structure):
         ("reason", c_uint8),
         ("occasion", c_uint8),
         ("reply", c_uint8),
-        ("padding", c_uint8 * 7),
+        ("shadow", c_uint8),
+        ("cause", c_uint8),
+        ("padding", c_uint8 * 5),
     )
+
+
+def cause_of(number: int) -> Cause:
+    """The cause that a non-zero number stands for."""
+    return Cause[CauseNumber(number).name]
 
 
 def pack_address(text: str) -> bytes:

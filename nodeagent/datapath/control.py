@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+from collections.abc import Set
 from dataclasses import dataclass, replace
 
+from netpolicy.evidence import Shadow
 from nodeagent.datapath import abi
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
@@ -29,21 +31,34 @@ class Control:
     previous: int | None = None
 
     def activated(self, slot: int) -> Control:
-        """The word that puts a slot in force."""
+        """The word that puts a slot in force. What is in force is nobody's shadow any more."""
         return replace(
             self.bumped(),
             active=slot,
+            candidate=self.candidate if self.candidate != slot else None,
+            preview=self.preview if self.preview != slot else None,
             previous=self.active if self.active != slot else self.previous,
         )
+
+    def shadowed(self, *, candidate: int | None, preview: int | None) -> Control:
+        """The word that has every flow judged under these slots too, from its next packet on."""
+        return replace(self.bumped(), candidate=candidate, preview=preview)
+
+    def slot_of(self, shadow: Shadow) -> int | None:
+        """The slot of a shadow, if it is set."""
+        return self.candidate if shadow is Shadow.CANDIDATE else self.preview
 
     def bumped(self) -> Control:
         """The word that has every flow judged again."""
         return replace(self, revision=(self.revision + 1) % _REVISION_LIMIT)
 
-    def spare_slot(self) -> int:
-        """A slot that no packet and no rollback reads."""
-        taken = {self.active, self.candidate, self.preview, self.previous}
-        return next(slot for slot in range(abi.SLOTS) if slot not in taken)
+    def spare_slot(self, *, keep: Set[int] = frozenset()) -> int:
+        """A slot that no packet and no rollback reads, and that is not to be kept."""
+        taken = {self.active, self.candidate, self.preview, self.previous, *keep}
+        spare = next((slot for slot in range(abi.SLOTS) if slot not in taken), None)
+        if spare is None:
+            raise DatapathError("every slot for a generation is taken")
+        return spare
 
 
 class ControlWord:

@@ -13,11 +13,12 @@ Holds always:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
+from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
-from nodeagent.datapath import attach, flow_table, generations, libbpf, peers, pins
+from nodeagent.datapath import attach, flow_table, generations, libbpf, peers, pins, shadows
 from nodeagent.datapath.attach import Attachment
 from nodeagent.datapath.control import Control, ControlWord
 from nodeagent.datapath.errors import DatapathError
@@ -27,6 +28,7 @@ from nodeagent.datapath.generations import GenerationLabel, GenerationMaps, Kern
 from nodeagent.datapath.libbpf import Map
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
+from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 
 PROGRAM_OF = {Direction.EGRESS: "from_pod", Direction.INGRESS: "to_pod"}
@@ -60,6 +62,11 @@ class Datapath:
             endpoint_tables=opened.maps["endpoint_tables"],
             labels=opened.maps["generation_labels"],
         )
+        self._shadows = ShadowMaps(
+            differences=opened.maps["differences"],
+            coverage=opened.maps["coverage"],
+            lost=opened.maps["lost_differences"],
+        )
         self._word = ControlWord(opened.maps["control"])
 
     @classmethod
@@ -81,9 +88,14 @@ class Datapath:
         """The revision and the slots in force."""
         return self._word.load()
 
-    def fill(self, generation: Generation, *, label: GenerationLabel) -> int:
-        """Write a generation into a spare slot; return the slot."""
-        slot = self.control().spare_slot()
+    def fill(
+        self, generation: Generation, *, label: GenerationLabel, keep: Set[int] = frozenset()
+    ) -> int:
+        """Write a generation into a spare slot; return the slot.
+
+        `keep`: slots that were filled, but that the control word does not name yet.
+        """
+        slot = self.control().spare_slot(keep=keep)
         generations.write_generation(self._generations, slot, generation, label)
         return slot
 
@@ -96,6 +108,24 @@ class Datapath:
     def bump_revision(self) -> int:
         """Have every flow judged again under the same generation; return the new revision."""
         return self._store(self.control().bumped())
+
+    def set_shadows(self, *, candidate: int | None, preview: int | None) -> int:
+        """Judge every flow under these slots too, and count what differs; return the revision.
+
+        Counts of a shadow whose slot stays go on; those of another begin anew.
+        """
+        before = self.control()
+        after = before.shadowed(candidate=candidate, preview=preview)
+        for shadow in Shadow:
+            slot = after.slot_of(shadow)
+            if slot is not None and not generations.is_whole(self._generations, slot):
+                raise DatapathError(f"slot {slot} holds no whole generation")
+        changed = [one for one in Shadow if before.slot_of(one) != after.slot_of(one)]
+        if not changed:
+            return before.revision
+        for shadow in changed:
+            shadows.forget(self._shadows, shadow)
+        return self._store(after)
 
     def slot_label(self, slot: int) -> GenerationLabel | None:
         """What a slot holds; None if nothing whole."""
@@ -162,6 +192,21 @@ class Datapath:
     def clear_conntrack(self) -> None:
         """Forget every flow: the next packet of each is judged as found mid-stream."""
         flow_table.clear_conntrack(self._maps["conntrack"], self._maps["half_open"])
+
+    def read_differences(self, shadow: Shadow) -> tuple[KernelDifference, ...]:
+        """What a shadow judges otherwise, since it was set; nothing if it is not."""
+        slot = self.control().slot_of(shadow)
+        return () if slot is None else shadows.read_differences(self._shadows, shadow, slot)
+
+    def read_coverage(self, shadow: Shadow) -> dict[int, int]:
+        """Endpoint id → flows that were judged under a shadow too, since it was set."""
+        slot = self.control().slot_of(shadow)
+        return {} if slot is None else shadows.read_coverage(self._shadows, shadow, slot)
+
+    def lost_differences(self, shadow: Shadow) -> int:
+        """How many judgements differed that `read_differences` had no room for."""
+        slot = self.control().slot_of(shadow)
+        return 0 if slot is None else shadows.read_lost(self._shadows, shadow, slot)
 
     def counters(self) -> Counters:
         """Forwarded and dropped packets, lost events."""

@@ -11,6 +11,7 @@ import ctypes
 from dataclasses import dataclass
 from typing import Final
 
+from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi, libbpf
 from nodeagent.datapath.errors import DatapathError
@@ -30,6 +31,7 @@ class FlowEvent:
 
     `direction` is the packet's, seen from the endpoint. `reason` 0: it passes. `cookie` belongs to the
     generation that `revision` enforced. `is_reply` is False where the kernel could not know.
+    Of an AUDIT, verdict, reason and cookie are the `shadow`'s; `cause` says how it judges otherwise.
     """
 
     ktime_ns: int
@@ -53,6 +55,8 @@ class FlowEvent:
     revision: int
     is_reply: bool
     packet_bytes: int
+    shadow: Shadow | None
+    cause: Cause | None
 
 
 class EventReader:
@@ -116,4 +120,6 @@ def decode_event(data: bytes) -> FlowEvent:
         revision=event.revision,
         is_reply=event.reply == abi.Reply.YES,
         packet_bytes=event.packet_bytes,
+        shadow=Shadow(event.shadow) if event.shadow else None,
+        cause=abi.cause_of(event.cause) if event.cause else None,
     )

@@ -292,14 +292,15 @@ def delete_batch(target: Map, keys: list[bytes]) -> None:
         check(result, f"deleting {len(keys)} entries from map {target.name}")
 
 
-def entries_of(source: Map) -> Iterator[tuple[bytes, bytes]]:
-    """All entries; one that is written meanwhile may be missing."""
+def entries_of(source: Map, *, value_bytes: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """All entries; one that is written meanwhile may be missing. `value_bytes` as in `lookup`."""
+    wide, deep = source.key_bytes, value_bytes or source.value_bytes
     room = BATCH
     position = ctypes.create_string_buffer(max(8, source.key_bytes))
     started = False
     while True:
-        keys = ctypes.create_string_buffer(room * source.key_bytes)
-        values = ctypes.create_string_buffer(room * source.value_bytes)
+        keys = ctypes.create_string_buffer(room * wide)
+        values = ctypes.create_string_buffer(room * deep)
         count = c_uint32(room)
         following = ctypes.create_string_buffer(len(position))
         result = library().bpf_map_lookup_batch(
@@ -311,14 +312,15 @@ def entries_of(source: Map) -> Iterator[tuple[bytes, bytes]]:
             continue
         if error not in (0, ENOENT, EINTR):
             raise DatapathError(f"reading map {source.name}", errno=error)
-        yield from _split(keys.raw, values.raw, count.value, source)
+        yield from _split(keys.raw, values.raw, count.value, wide, deep)
         if error == ENOENT:
             return
         position, started = following, True
 
 
-def _split(keys: bytes, values: bytes, count: int, source: Map) -> Iterator[tuple[bytes, bytes]]:
-    wide, deep = source.key_bytes, source.value_bytes
+def _split(
+    keys: bytes, values: bytes, count: int, wide: int, deep: int
+) -> Iterator[tuple[bytes, bytes]]:
     for i in range(count):
         yield keys[i * wide : (i + 1) * wide], values[i * deep : (i + 1) * deep]
 

@@ -29,8 +29,8 @@ NEXT: Final = "next"
 PROGRAMS: Final = ("from_pod", "to_pod")
 MAPS: Final = (
     "control", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
-    "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "events",
-    "counters",
+    "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
+    "coverage", "lost_differences", "events", "counters",
 )  # fmt: skip
 _DIGEST_LETTERS: Final = 16
 _HALF_OPEN_SHARE: Final = 4

@@ -1,20 +1,28 @@
 """A datapath in memory, with the production interface: what packets would meet after each call.
 
 In:   the calls of `nodeagent.datapath.Datapath`
-Out:  `judge`: the answer of the map model over what is held now; `history` of calls
+Out:  `judge`: the answer of the map model over what is held now; `history` of calls; what a test says
+      that shadows counted
 A call named in `failing` raises DatapathError, and changes nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Set
+from dataclasses import dataclass, field
 
+from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import Attachment, Control, DatapathError, GenerationLabel
+from nodeagent.datapath import (
+    Attachment,
+    Control,
+    DatapathError,
+    GenerationLabel,
+    KernelDifference,
+)
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.model import Judgement, identity_of, judge
 
-SLOTS = 8
 PROGRAMS = {Direction.INGRESS: 1, Direction.EGRESS: 2}
 
 
@@ -38,6 +46,8 @@ class ModelDatapath:
     attached_to: set[int] = field(default_factory=set)
     failing: set[str] = field(default_factory=set)
     history: list[str] = field(default_factory=list)
+    differences: dict[Shadow, tuple[KernelDifference, ...]] = field(default_factory=dict)
+    coverage: dict[Shadow, dict[int, int]] = field(default_factory=dict)
 
     def _call(self, name: str) -> None:
         if name in self.failing:
@@ -47,23 +57,40 @@ class ModelDatapath:
     def control(self) -> Control:
         return self.word
 
-    def fill(self, generation: Generation, *, label: GenerationLabel) -> int:
+    def fill(
+        self, generation: Generation, *, label: GenerationLabel, keep: Set[int] = frozenset()
+    ) -> int:
         self._call("fill")
-        taken = {self.word.active, self.word.candidate, self.word.preview, self.word.previous}
-        slot = next(number for number in range(SLOTS) if number not in taken)
+        slot = self.word.spare_slot(keep=keep)
         self.slots[slot] = (generation, label)
         return slot
 
     def activate(self, slot: int) -> int:
         self._call("activate")
-        self.word = replace(
-            self.word, revision=self.word.revision + 1, active=slot, previous=self.word.active
-        )
+        self.word = self.word.activated(slot)
         return self.word.revision
+
+    def set_shadows(self, *, candidate: int | None, preview: int | None) -> int:
+        self._call("set_shadows")
+        for slot in {candidate, preview} - {None}:
+            if slot not in self.slots:
+                raise DatapathError(f"slot {slot} holds no whole generation")
+        if (candidate, preview) != (self.word.candidate, self.word.preview):
+            self.word = self.word.shadowed(candidate=candidate, preview=preview)
+        return self.word.revision
+
+    def read_differences(self, shadow: Shadow) -> tuple[KernelDifference, ...]:
+        return self.differences.get(shadow, ())
+
+    def read_coverage(self, shadow: Shadow) -> dict[int, int]:
+        return self.coverage.get(shadow, {})
+
+    def lost_differences(self, shadow: Shadow) -> int:
+        return 0
 
     def bump_revision(self) -> int:
         self._call("bump_revision")
-        self.word = replace(self.word, revision=self.word.revision + 1)
+        self.word = self.word.bumped()
         return self.word.revision
 
     def slot_label(self, slot: int) -> GenerationLabel | None:

@@ -23,6 +23,7 @@ from nodeagent.datapath import (
     DatapathError,
     FlowEvent,
     GenerationLabel,
+    Occasion,
     abi,
     ensure_loaded,
     libbpf,
@@ -114,7 +115,8 @@ class KernelEngine:
         self.forget_events()
         result, _ = self.datapath.run_program(direction, packet)
         told = self._events.read()
-        reason, cookie = (told[-1].reason, told[-1].cookie) if told else (0, 0)
+        own = [event for event in told if event.occasion is not Occasion.AUDIT]
+        reason, cookie = (own[-1].reason, own[-1].cookie) if own else (0, 0)
         return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
 
     def forget_events(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi
 from nodeagent.plan import generation
@@ -30,6 +31,9 @@ STRUCTURES = {
     "tg_conntrack_entry": abi.ConntrackEntry,
     "tg_fragment_key": abi.FragmentKey,
     "tg_first_fragment": abi.FirstFragment,
+    "tg_difference_key": abi.DifferenceKey,
+    "tg_difference": abi.Difference,
+    "tg_coverage_key": abi.CoverageKey,
     "tg_counter": abi.Counter,
     "tg_event": abi.Event,
 }
@@ -38,6 +42,7 @@ CONSTANTS = {
     "TG_ABI_VERSION": abi.ABI_VERSION,
     "TG_SLOTS": abi.SLOTS,
     "TG_NO_SLOT": abi.NO_SLOT,
+    "TG_SHADOWS": abi.SHADOWS,
     "TG_ENDPOINT_ADDRESSES": abi.ENDPOINT_ADDRESSES,
     "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
     "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
@@ -55,6 +60,8 @@ ENUMS: dict[str, type[IntEnum]] = {
     "TG_DROP_": abi.Reason,
     "TG_OCCASION_": abi.Occasion,
     "TG_REPLY_": abi.Reply,
+    "TG_SHADOW_": Shadow,
+    "TG_CAUSE_": abi.CauseNumber,
     "TG_": Direction,
 }
 

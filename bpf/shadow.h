@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What generations that are not in force would have said of a flow that was just judged.
+ *
+ *     active ──▶ verdict ──▶ candidate: otherwise? ──▶ preview: otherwise?     each counted, and told
+ *
+ * Holds always:
+ * 1. Nothing here touches a packet's verdict. What a shadow lacks is what it would deny.
+ * 2. A difference is counted in `differences`, or if there is no room in `lost_differences`.
+ *    Events of it come on top: they may be lost, and leave half of the ring to enforcement.
+ */
+#ifndef TIDEGATE_SHADOW_H
+#define TIDEGATE_SHADOW_H
+
+#include "abi.h"
+#include "events.h"
+#include "maps.h"
+#include "policy.h"
+
+#define EEXIST 17
+
+static __always_inline bool has_shadows(const struct tg_control *control)
+{
+	return control->candidate != TG_NO_SLOT || control->preview != TG_NO_SLOT;
+}
+
+static __always_inline __u8 cause_of(__u8 enforced, __u8 shadowed)
+{
+	if (enforced == shadowed)
+		return TG_CAUSE_NONE;
+	if (shadowed == TG_DENY)
+		return TG_CAUSE_WOULD_DENY;
+	if (enforced == TG_DENY)
+		return TG_CAUSE_WOULD_ALLOW;
+	return shadowed == TG_REDIRECT ? TG_CAUSE_WOULD_REDIRECT : TG_CAUSE_WOULD_NOT_REDIRECT;
+}
+
+/* If there is no room, coverage looks smaller than it is: a gate then waits, and passes nothing. */
+static __always_inline void cover(__u32 endpoint_id, __u8 shadow, __u8 slot)
+{
+	struct tg_coverage_key key = { .endpoint_id = endpoint_id, .shadow = shadow, .slot = slot };
+	__u64 *flows = bpf_map_lookup_elem(&coverage, &key);
+	__u64 none = 0;
+
+	if (!flows) {
+		/* Another processor may have made it meanwhile; each adds to its own value. */
+		bpf_map_update_elem(&coverage, &key, &none, BPF_NOEXIST);
+		flows = bpf_map_lookup_elem(&coverage, &key);
+	}
+	if (flows)
+		(*flows)++;
+}
+
+static __always_inline void count_difference(const struct tg_difference_key *key, __u64 now)
+{
+	__u32 lost = (key->shadow - 1) * TG_SLOTS + key->slot;
+	struct tg_difference first = { .count = 1, .last_seen_ns = now };
+	struct tg_difference *known = bpf_map_lookup_elem(&differences, key);
+	__u64 *lost_count;
+	long failed;
+
+	if (!known) {
+		failed = bpf_map_update_elem(&differences, key, &first, BPF_NOEXIST);
+		if (!failed)
+			return;
+		if (failed == -EEXIST)
+			known = bpf_map_lookup_elem(&differences, key);
+	}
+	if (known) {
+		__sync_fetch_and_add(&known->count, 1);
+		known->last_seen_ns = now;
+		return;
+	}
+	lost_count = bpf_map_lookup_elem(&lost_differences, &lost);
+	if (lost_count)
+		(*lost_count)++;
+}
+
+static __always_inline void tell_difference(const struct passage *passage,
+					    const struct ruling *ruling, __u8 shadow, __u8 cause)
+{
+	struct tg_event *event = NULL;
+
+	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) <=
+	    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
+		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!event) {
+		count(TG_COUNTER_LOST_EVENTS, 0);
+		return;
+	}
+	describe(event, passage, ruling);
+	event->occasion = TG_OCCASION_AUDIT;
+	event->shadow = shadow;
+	event->cause = cause;
+	bpf_ringbuf_submit(event, 0);
+}
+
+/* One flow was judged under a shadow too. Not inline: its keys get a stack of their own. */
+static __noinline int compare(const struct passage *passage, const struct question *asked,
+			      const struct ruling *ruling, __u8 shadow)
+{
+	bool out = asked->direction == TG_EGRESS;
+	__u32 remote = ruling->remote_identity;
+	struct tg_difference_key key = {
+		.source_identity = out ? passage->local_identity : remote,
+		.destination_identity = out ? remote : passage->local_identity,
+		.cookie = ruling->cookie,
+		.port = asked->port,
+		.protocol = asked->protocol,
+		.direction = asked->direction,
+		.shadow = shadow,
+		.slot = asked->slot,
+		.cause = cause_of(passage->ruling.verdict, ruling->verdict),
+		.reason = ruling->reason,
+	};
+
+	cover(passage->endpoint_id, shadow, asked->slot);
+	if (key.cause == TG_CAUSE_NONE)
+		return 0;
+	count_difference(&key, passage->now);
+	tell_difference(passage, ruling, shadow, key.cause);
+	return 0;
+}
+
+static __always_inline void ask_shadow(const struct passage *passage, struct question *ask,
+				       __u8 shadow, __u8 slot)
+{
+	struct ruling ruling = { .remote_identity = passage->ruling.remote_identity };
+
+	if (slot == TG_NO_SLOT)
+		return;
+	ask->slot = slot;
+	judge(ask, &ruling);
+	compare(passage, ask, &ruling, shadow);
+}
+
+/* Ask every shadow what it says of a flow that `passage->ruling` is already made of. */
+static __always_inline void ask_shadows(const struct passage *passage, struct question *ask)
+{
+	ask_shadow(passage, ask, TG_SHADOW_CANDIDATE, passage->control.candidate);
+	ask_shadow(passage, ask, TG_SHADOW_PREVIEW, passage->control.preview);
+}
+
+#endif
