@@ -1,23 +1,24 @@
 """The signed form of a publication: what signer and verifier must both know of it.
 
-In:   signed metadata's custom fields and target paths
-Out:  Terms, unit names; and back
-Pure. Signatures, versions and expiry are TUF's; see docs/decisions for why.
+In:   target paths, indexes, units' custom fields
+Out:  unit names and the paths they are signed under; and back
+Pure. Signatures, versions and expiry are TUF's; see docs/decisions for why. The custom fields of a
+whole publication are `netpolicy.terms`.
 
 Holds always:
 1. Every field is required: a missing or ill-typed one is RejectedBundle, never a default.
-2. A target path names exactly one channel and one unit, and every unit has exactly one path.
+2. A target path names exactly one channel and one unit.
 3. Whatever has a size has a bound, known before the first byte arrives.
 
 A publication holds, for each channel, one index target (the names of its units) and one target a
-unit. Targets are spread over hash bins by their path, so that one changed unit renews one bin.
+unit. Targets are spread over hash bins by their path, so that one changed unit renews one bin. A
+candidate's unit that is the stable channel's own is signed once, as that: the index says so.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any, Final
 
 from netpolicy.errors import RejectedBundle
@@ -40,39 +41,22 @@ MAX_SEQUENCE: Final = (1 << 53) // VERSIONS_PER_SEQUENCE
 MAX_METADATA_BYTES: Final = 4 * 1024 * 1024
 MAX_PACKED_BYTES: Final = 16 * 1024 * 1024
 MAX_UNITS: Final = 20_000
-MAX_INDEX_BYTES: Final = MAX_UNITS * 64
+MAX_INDEX_BYTES: Final = MAX_UNITS * 65
 
 CLUSTER_UNIT: Final = "_cluster"
 """The unit of cluster-wide policies; no namespace may start with an underscore."""
 
 NODE_URI_PREFIX: Final = "spiffe://tidegate/node/"
 
+_AS_STABLE: Final = "="
+"""Before a unit's name in the candidate's index: its unit is the stable channel's."""
+
 _NAMESPACE: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HEX: Final = re.compile(r"[0-9a-f]{64}")
-_COMMIT: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 _VERSION: Final = re.compile(r"(\d{1,6})\.(\d{1,6})\.(\d{1,6})([-+.a-zA-Z0-9]*)")
 _METADATA_NAME: Final = re.compile(
     r"timestamp\.json|\d{1,20}\.(root|snapshot|targets|bin-[0-9a-f]{2})\.json"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChannelTerms:
-    """What is signed of one channel: `digest` is `bundle_digest` of its units."""
-
-    digest: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """The custom fields of the top-level targets metadata. `candidate` is None between rollouts."""
-
-    commit: str
-    sequence: int
-    stable: ChannelTerms
-    candidate: ChannelTerms | None
-    compiler_version: str
-    minimum_agent_version: str
 
 
 def node_uri(node: str) -> str:
@@ -103,66 +87,49 @@ def unit_path(channel: str, namespace: str) -> str:
     return f"{channel}/unit/{namespace or CLUSTER_UNIT}"
 
 
-def encode_index(namespaces: Iterable[str]) -> bytes:
-    """The index's bytes: one unit name a line, sorted."""
-    names = sorted(namespaces)
-    if len(names) > MAX_UNITS:
-        raise ValueError(f"{len(names)} units are over the limit of {MAX_UNITS}")
-    for name in names:
+def encode_index(own: Iterable[str], *, as_stable: Iterable[str] = ()) -> bytes:
+    """The index's bytes: one unit name a line, sorted.
+
+    `as_stable`: a candidate's units that are signed as the stable channel's.
+    """
+    lines = dict.fromkeys(own, "") | dict.fromkeys(as_stable, _AS_STABLE)
+    if len(lines) > MAX_UNITS:
+        raise ValueError(f"{len(lines)} units are over the limit of {MAX_UNITS}")
+    for name in lines:
         if name and not _NAMESPACE.fullmatch(name):
             raise ValueError(f"{name!r} is no namespace")
-    return "".join(f"{name or CLUSTER_UNIT}\n" for name in names).encode()
+    return "".join(
+        f"{mark}{name or CLUSTER_UNIT}\n" for name, mark in sorted(lines.items())
+    ).encode()
 
 
-def decode_index(data: bytes) -> tuple[str, ...]:
-    """The namespaces an index lists, in order; raises RejectedBundle if it is no index."""
+def decode_index(channel: str, data: bytes) -> dict[str, str]:
+    """Namespace → the path its unit is signed under, in order; raises RejectedBundle if it is no index."""
     if len(data) > MAX_INDEX_BYTES:
-        raise RejectedBundle("index is over the limit", reason="TooLarge")
-    names = data.decode("ascii", errors="replace").split("\n")
-    if names.pop() != "":
-        raise _malformed("index does not end in a line break")
-    namespaces = tuple("" if name == CLUSTER_UNIT else name for name in names)
-    if list(namespaces) != sorted(set(namespaces)) or len(namespaces) > MAX_UNITS:
-        raise _malformed("index is not sorted, repeats a unit, or lists too many")
-    if not all(name == CLUSTER_UNIT or _NAMESPACE.fullmatch(name) for name in names):
-        raise _malformed("index lists a name that is no namespace")
-    return namespaces
+        raise malformed("index is over the limit", reason="TooLarge")
+    lines = data.decode("ascii", errors="replace").split("\n")
+    if lines.pop() != "":
+        raise malformed("index does not end in a line break")
+    units = dict(_listed(channel, line) for line in lines)
+    if len(units) != len(lines) or list(units) != sorted(units) or len(units) > MAX_UNITS:
+        raise malformed("index is not sorted, repeats a unit, or lists too many")
+    return units
 
 
-def encode_terms(terms: Terms) -> dict[str, Any]:
-    """The custom fields as signed."""
-    candidate = {"digest": terms.candidate.digest} if terms.candidate else None
-    return {
-        "channels": {STABLE: {"digest": terms.stable.digest}, CANDIDATE: candidate},
-        "commit": terms.commit,
-        "compiler_version": terms.compiler_version,
-        "minimum_agent_version": terms.minimum_agent_version,
-        "sequence": terms.sequence,
-    }
-
-
-def decode_terms(custom: object) -> Terms:
-    """Read custom fields whose signature was verified; raises RejectedBundle."""
-    fields = _mapping(custom, "custom fields")
-    channels = _mapping(fields.get("channels"), "channels")
-    if CANDIDATE not in channels:
-        raise _malformed("channels do not say whether there is a candidate")
-    candidate = channels[CANDIDATE]
-    return Terms(
-        commit=_text(fields, "commit", _COMMIT),
-        sequence=_sequence(fields.get("sequence")),
-        stable=_channel(channels.get(STABLE), STABLE),
-        candidate=None if candidate is None else _channel(candidate, CANDIDATE),
-        compiler_version=_text(fields, "compiler_version", _VERSION),
-        minimum_agent_version=_text(fields, "minimum_agent_version", _VERSION),
-    )
+def _listed(channel: str, line: str) -> tuple[str, str]:
+    """One line of an index: the namespace, and its unit's path."""
+    name = line.removeprefix(_AS_STABLE) if channel == CANDIDATE else line
+    if name != CLUSTER_UNIT and not _NAMESPACE.fullmatch(name):
+        raise malformed("index lists a name that is no namespace")
+    namespace = "" if name == CLUSTER_UNIT else name
+    return namespace, unit_path(channel if name == line else STABLE, namespace)
 
 
 def decode_raw_bytes(custom: object) -> int:
     """The signed raw size in a unit's custom field; raises RejectedBundle."""
-    raw = _mapping(custom, "unit's custom field").get("raw_bytes")
+    raw = custom.get("raw_bytes") if isinstance(custom, dict) else None
     if type(raw) is not int or raw < 0:
-        raise _malformed("unit has no raw size")
+        raise malformed("unit has no raw size")
     return raw
 
 
@@ -186,35 +153,18 @@ def is_older(version: str, minimum: str) -> bool:
     return _numbers(version) < _numbers(minimum)
 
 
+def is_version(text: str) -> bool:
+    """True if a program's version may be written so."""
+    return _VERSION.fullmatch(text) is not None
+
+
+def malformed(message: str, *, reason: str = "Malformed") -> RejectedBundle:
+    """What to raise for signed bytes that are not what a signer of ours writes."""
+    return RejectedBundle(message, reason=reason)
+
+
 def _numbers(version: str) -> tuple[int, ...]:
     match = _VERSION.fullmatch(version)
     if match is None:
         raise ValueError(f"{version!r} is no version")
     return tuple(int(part) for part in match.groups()[:3])
-
-
-def _channel(value: object, name: str) -> ChannelTerms:
-    return ChannelTerms(digest=_text(_mapping(value, f"channel {name}"), "digest", _HEX))
-
-
-def _sequence(value: object) -> int:
-    if type(value) is not int or not 0 < value <= MAX_SEQUENCE:
-        raise _malformed("sequence is missing or out of range")
-    return value
-
-
-def _text(fields: Mapping[str, object], name: str, pattern: re.Pattern[str]) -> str:
-    value = fields.get(name)
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise _malformed(f"{name} is missing or ill-formed")
-    return value
-
-
-def _mapping(value: object, what: str) -> Mapping[str, object]:
-    if not isinstance(value, dict):
-        raise _malformed(f"{what} are missing")
-    return value
-
-
-def _malformed(message: str) -> RejectedBundle:
-    return RejectedBundle(message, reason="Malformed")

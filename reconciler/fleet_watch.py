@@ -15,6 +15,7 @@ import structlog
 
 from netpolicy.capabilities import BASELINE
 from netpolicy.errors import TransientError
+from netpolicy.evidence import NodeEvidence
 from reconciler.push import Ack, Hello
 from reconciler.state import fleet
 from reconciler.state.database import Database
@@ -28,6 +29,8 @@ class FleetWatch:
     def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
         self._database = database
         self._changed = changed
+        self.reports: dict[str, NodeEvidence] = {}
+        """The latest of each node, whatever candidate it is about."""
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
 
@@ -79,6 +82,10 @@ class FleetWatch:
                 generation_digest=ack.generation_digest,
             )
         )
+
+    def evidence(self, node: str, evidence: NodeEvidence) -> None:
+        """A node reports what it saw of a candidate."""
+        self.reports[node] = evidence
 
     def agent_refused(self, node: str, why: str) -> None:
         """A connection was turned away."""

@@ -6,14 +6,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from netpolicy.bundle import PackedUnit
+from netpolicy.node_choice import NodeChoice
+from netpolicy.terms import Terms, decode_terms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What is to be signed as the candidate: a commit's units by namespace, and who enforces them."""
+
+    revision: str
+    units: Mapping[str, PackedUnit]
+    nodes: NodeChoice
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
     """One signed state of policy.
 
     `metadata`: file name (`timestamp.json`, `7000000.snapshot.json`, `1.root.json`) → signed bytes.
-    `units`: SHA-256 hex → the bytes of every target (units and the channel's index).
-    `digest` names the stable units alone.
+    `units`: SHA-256 hex → the bytes of every target (units and the channels' indexes).
+    `revision` and `digest` name the stable channel alone; `terms` has the candidate's.
     """
 
     sequence: int
@@ -26,3 +39,9 @@ class Publication:
     def version(self) -> int:
         """The timestamp's version: grows with every publication and every refresh."""
         return int(json.loads(self.metadata["timestamp.json"])["signed"]["version"])
+
+    @property
+    def terms(self) -> Terms:
+        """What is signed of both channels, and of who enforces them."""
+        (name,) = (name for name in self.metadata if name.endswith(".targets.json"))
+        return decode_terms(json.loads(self.metadata[name])["signed"]["custom"])

@@ -145,8 +145,9 @@ class Receiver:
         await call.write(push_pb2.AgentMessage(hello=self._hello()))
         if SESSION_OPEN in dict(await call.initial_metadata() or ()):
             self._meet()
-        async for announcement in call:
-            latest.put(announcement)
+        async for message in call:
+            if message.WhichOneof("kind") == "announcement":
+                latest.put(message.announcement)
         await _raise_status(call)
 
     async def _answer_all(self, stub: Any, call: Any, latest: Latest) -> None:

@@ -92,8 +92,7 @@ def _refresh(
         updater.refresh()
         index = _target(updater, trust.index_path(STABLE))
         units = _fetch_units([index], known, fetch)
-        names = trust.decode_index(units[index.hashes["sha256"]])
-        paths = [trust.unit_path(STABLE, name) for name in names]
+        paths = list(trust.decode_index(STABLE, units[index.hashes["sha256"]]).values())
         units |= _fetch_units([_target(updater, path) for path in paths], known, fetch)
         return _read_back(folder, [index.path, *paths]), units
     except exceptions.DownloadLengthMismatchError as error:

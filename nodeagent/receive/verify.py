@@ -33,7 +33,8 @@ from tuf.api.metadata import (
 from netpolicy import trust
 from netpolicy.bundle import Bundle, bundle_digest, unpack_unit
 from netpolicy.errors import RejectedBundle
-from netpolicy.trust import BIN_PREFIX, STABLE, Terms
+from netpolicy.terms import Terms, decode_terms
+from netpolicy.trust import BIN_PREFIX, STABLE
 
 S = TypeVar("S", bound=Signed)
 
@@ -92,8 +93,7 @@ def read_bundle(signed: SignedSet, units: Mapping[str, bytes]) -> Bundle:
     index = _verified(signed, trust.index_path(STABLE), units)
     digests: dict[str, str] = {}
     decoded = []
-    for namespace in trust.decode_index(index):
-        path = trust.unit_path(STABLE, namespace)
+    for namespace, path in trust.decode_index(STABLE, index).items():
         data = _verified(signed, path, units)
         unit = unpack_unit(data, raw_bytes=trust.decode_raw_bytes(signed.target(path).custom))
         if unit.namespace != namespace:
@@ -104,7 +104,7 @@ def read_bundle(signed: SignedSet, units: Mapping[str, bytes]) -> Bundle:
     if digest != signed.terms.stable.digest:
         raise RejectedBundle("the units are not those that were signed", reason="MixAndMatch")
     return Bundle(
-        revision=signed.terms.commit,
+        revision=signed.terms.stable.commit,
         sequence=signed.terms.sequence,
         digest=digest,
         units=tuple(decoded),
@@ -143,7 +143,7 @@ def _verify(trusted_root: bytes, metadata: Mapping[str, bytes]) -> SignedSet:
     return SignedSet(
         version=timestamp.version,
         expires=min(role.expires for role in roles),
-        terms=trust.decode_terms(targets.unrecognized_fields.get("custom")),
+        terms=decode_terms(targets.unrecognized_fields.get("custom")),
         targets=files,
     )
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-MAX_REQUEST_BYTES: Final = 64 * 1024
+MAX_REQUEST_BYTES: Final = 256 * 1024
+"""Above the largest evidence (`netpolicy.wire.evidence`)."""
+
 MAX_REPLY_BYTES: Final = 8 * 1024 * 1024
 UNIT_CHUNK_BYTES: Final = 256 * 1024
 MAX_NAMES: Final = 64

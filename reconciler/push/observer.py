@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
+from netpolicy.evidence import NodeEvidence, Role
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
@@ -22,7 +24,8 @@ class Hello:
 class Ack:
     """An agent's answer: what it enforces now and since when (seconds since the epoch).
 
-    With an `error` (and its one-word `reason`) it did not take what was announced.
+    With an `error` (and its one-word `reason`) it did not take what was announced. `role`: what it does
+    with the candidate; `candidate_generation_digest`: of the generation it watches as a shadow.
     """
 
     sequence: int
@@ -31,6 +34,8 @@ class Ack:
     generation_digest: str
     error: str = ""
     reason: str = ""
+    role: Role = Role.NONE
+    candidate_generation_digest: str = ""
 
 
 class PushObserver(Protocol):
@@ -44,6 +49,9 @@ class PushObserver(Protocol):
 
     def agent_acked(self, node: str, ack: Ack) -> None:
         """An agent answered an announcement."""
+
+    def evidence(self, node: str, evidence: NodeEvidence) -> None:
+        """A node reports what it saw of a candidate: all of it, in place of what it reported before."""
 
     def agent_refused(self, node: str, why: str) -> None:
         """A connection was turned away."""

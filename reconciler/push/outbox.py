@@ -1,12 +1,14 @@
-"""What to announce to one agent, and when.
+"""What to say to one agent, and when: announcements, and confirmations of its answers.
 
 In:   publications, answers
-Out:  announcements
+Out:  announcements, confirmations
 Pure.
 
 Holds always:
-1. At most one announcement is unanswered: a stuck reader holds one small message, not a queue.
+1. At most one announcement is unanswered and one confirmation unsent: a stuck reader holds two small
+   messages, not a queue.
 2. When it is answered, the latest publication is announced, and only if it was not yet.
+3. An answer is confirmed before anything newer is announced.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ class Outbox:
         self._sent: Offer | None = None
         self._nonce = 0
         self._is_answered = True
+        self._unconfirmed = 0
 
     def offer(self, offer: Offer) -> None:
         """Make this the one to announce; whatever waited is dropped."""
@@ -53,4 +56,10 @@ class Outbox:
         if not 0 < nonce <= self._nonce:
             return False
         self._is_answered |= nonce == self._nonce
+        self._unconfirmed = nonce
         return True
+
+    def take_confirmation(self) -> int:
+        """The nonce of an answer to confirm now; 0 if there is none."""
+        nonce, self._unconfirmed = self._unconfirmed, 0
+        return nonce

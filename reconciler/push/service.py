@@ -16,7 +16,9 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 
+from netpolicy.evidence import Role
 from netpolicy.trust import MAX_SEQUENCE, is_digest, is_metadata_name, node_of
+from netpolicy.wire.evidence import decode_evidence
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from reconciler.push.config import (
     ANSWER_PAUSE_SECONDS,
@@ -160,31 +162,35 @@ class PushService(push_pb2_grpc.PushServicer):
         latest = self._shelf.latest
         if latest is not None:
             session.outbox.offer(latest)
-        while True:
-            taken = await session.next_announcement()
-            if taken is None:
-                return
-            nonce, offer = taken
-            await context.write(
-                push_pb2.Announcement(
-                    nonce=nonce,
-                    version=offer.version,
-                    sequence=offer.sequence,
-                    digest=offer.digest,
-                )
-            )
+        while (message := await session.next_message()) is not None:
+            await context.write(message)
 
     async def _hear(self, session: Session, messages: AgentMessages) -> None:
-        """Pass answers on; the stream is over when they end."""
+        """Pass on what the agent says; the stream is over when that ends, or makes no sense."""
         try:
             async for message in messages:
-                if message.WhichOneof("kind") != "ack" or not session.answered(message.ack.nonce):
+                if session.is_over or not self._take(session, message):
                     return
-                if not session.is_over:
-                    self._observer.agent_acked(session.node, _ack(message.ack))
                 await asyncio.sleep(ANSWER_PAUSE_SECONDS)
         finally:
             session.end()
+
+    def _take(self, session: Session, message: push_pb2.AgentMessage) -> bool:
+        match message.WhichOneof("kind"):
+            case "ack":
+                if not session.answered(message.ack.nonce):
+                    return False
+                # Before the confirmation goes out, which nothing here waits for.
+                self._observer.agent_acked(session.node, _ack(message.ack))
+                return True
+            case "evidence":
+                try:
+                    evidence = decode_evidence(session.node, message.evidence)
+                except ValueError:
+                    return False
+                self._observer.evidence(session.node, evidence)
+                return True
+        return False
 
 
 async def _first_hello(messages: AgentMessages, context: Context) -> Hello:
@@ -224,6 +230,8 @@ def _ack(message: push_pb2.Ack) -> Ack:
         generation_digest=_digest(message.generation_digest),
         error=_text(message.error),
         reason=_text(message.reason),
+        role=_role(message.role),
+        candidate_generation_digest=_digest(message.candidate_generation_digest),
     )
 
 
@@ -239,3 +247,8 @@ def _sequence(number: int) -> int:
 
 def _digest(text: str) -> str:
     return text if is_digest(text) else ""
+
+
+def _role(text: str) -> Role:
+    """An agent's role, or none: one that says another word does nothing that we know of."""
+    return Role(text) if text in list(Role) else Role.NONE

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 
+from netpolicy.wire.tidegate.v1 import push_pb2
 from reconciler.push.observer import Hello
 from reconciler.push.outbox import Offer, Outbox
 
@@ -39,13 +40,15 @@ class Session:
         self.is_over = True
         self._changed.set()
 
-    async def next_announcement(self) -> tuple[int, Offer] | None:
-        """Wait for something to announce; None when the stream is over."""
+    async def next_message(self) -> push_pb2.ReconcilerMessage | None:
+        """Wait for something to say; None when the stream is over."""
         while not self.is_over:
             self._changed.clear()
+            if (nonce := self.outbox.take_confirmation()) != 0:
+                return push_pb2.ReconcilerMessage(confirmation=push_pb2.Confirmation(nonce=nonce))
             taken = self.outbox.take()
             if taken is not None:
-                return taken
+                return push_pb2.ReconcilerMessage(announcement=_announcement(*taken))
             await self._changed.wait()
         return None
 
@@ -90,3 +93,9 @@ class Sessions:
         """Let every stream finish."""
         for session in tuple(self._by_node.values()):
             session.end()
+
+
+def _announcement(nonce: int, offer: Offer) -> push_pb2.Announcement:
+    return push_pb2.Announcement(
+        nonce=nonce, version=offer.version, sequence=offer.sequence, digest=offer.digest
+    )

@@ -1,10 +1,12 @@
 """Units in; TUF metadata and targets out."""
 
-from reconciler.publication import Publication
+from reconciler.publication import Candidate, Publication
 from reconciler.sign.keys import Signer, init_keys, rotate
 from reconciler.sign.publish import Lifetimes, is_ageing, refresh_timestamp, sign_publication
+from reconciler.sign.targets import units_of
 
 __all__ = [
+    "Candidate",
     "Lifetimes",
     "Publication",
     "Signer",
@@ -13,4 +15,5 @@ __all__ = [
     "refresh_timestamp",
     "rotate",
     "sign_publication",
+    "units_of",
 ]

@@ -1,6 +1,6 @@
 """Sign units into a publication: root → timestamp → snapshot → targets → hash bins.
 
-In:   the previous publication, packed units, online keys, `now`
+In:   the previous publication, packed units of one or two channels, online keys, `now`
 Out:  Publication
 Pure. Equal inputs give equal bytes (Ed25519 signatures are deterministic).
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha256
 from typing import Any, Final, TypeVar
 
 from tuf.api.exceptions import RepositoryError
@@ -31,11 +30,12 @@ from tuf.api.metadata import (
     Timestamp,
 )
 
-from netpolicy import trust
-from netpolicy.bundle import PackedUnit, bundle_digest
-from netpolicy.trust import BIN_BITS, BIN_PREFIX, BINS_ROLE, STABLE
-from reconciler.publication import Publication
+from netpolicy import terms, trust
+from netpolicy.bundle import PackedUnit
+from netpolicy.trust import BIN_BITS, BIN_PREFIX, BINS_ROLE
+from reconciler.publication import Candidate, Publication
 from reconciler.sign.keys import Signer
+from reconciler.sign.targets import ChannelTargets, candidate_targets, signed_files, stable_targets
 
 MINIMUM_AGENT_VERSION: Final = "0.1.0"
 
@@ -72,21 +72,25 @@ def sign_publication(
     sequence: int,
     signer: Signer,
     now: datetime,
+    candidate: Candidate | None = None,
+    canary_nodes: terms.LabelPairs = (),
+    confirm_seconds: int = 0,
     lifetimes: Lifetimes = Lifetimes(),
 ) -> Publication:
-    """Sign a new set of units (namespace → unit) as this sequence.
+    """Sign the stable units (namespace → unit) and perhaps a candidate as this sequence.
 
-    Raises ValueError for a sequence that is not above the previous one's, or a unit out of bounds.
+    Raises ValueError for a sequence that is not above the previous one's, or anything out of bounds.
     """
     if previous is not None and sequence <= previous.sequence:
         raise ValueError(f"sequence {sequence} is not above {previous.sequence}")
-    index = trust.encode_index(units)
-    digest = bundle_digest({name: unit.digest for name, unit in units.items()})
-    terms = trust.Terms(
-        commit=revision,
+    stable = stable_targets(units)
+    beside = candidate_targets(candidate, units) if candidate is not None else ChannelTargets()
+    signed_terms = terms.Terms(
         sequence=sequence,
-        stable=trust.ChannelTerms(digest=digest),
-        candidate=None,
+        stable=terms.ChannelTerms(digest=stable.digest, commit=revision),
+        candidate=_candidate_terms(candidate, digest=beside.digest),
+        canary_nodes=canary_nodes,
+        confirm_seconds=confirm_seconds,
         compiler_version=signer.compiler_version,
         minimum_agent_version=MINIMUM_AGENT_VERSION,
     )
@@ -97,12 +101,13 @@ def sign_publication(
         version=trust.first_version(sequence),
         now=now,
     )
+    files = {**stable.files, **beside.files}
     return Publication(
         sequence=sequence,
         revision=revision,
-        digest=digest,
-        metadata=_sign_all(signing, _target_files(units, index), trust.encode_terms(terms)),
-        units={unit.digest: unit.data for unit in units.values()} | {_digest(index): index},
+        digest=stable.digest,
+        metadata=_sign_all(signing, files, terms.encode_terms(signed_terms)),
+        units={**stable.data, **beside.data},
     )
 
 
@@ -131,7 +136,7 @@ def refresh_timestamp(
     if targets is None:
         raise ValueError(f"publication {publication.sequence} has no targets metadata")
     metadata = _sign_all(
-        signing, _signed_target_files(publication), targets.signed.unrecognized_fields["custom"]
+        signing, signed_files(publication), targets.signed.unrecognized_fields["custom"]
     )
     return Publication(
         sequence=publication.sequence,
@@ -148,6 +153,12 @@ def is_ageing(
     """True if less than half of the timestamp's life is left."""
     timestamp = Metadata[Timestamp].from_bytes(publication.metadata["timestamp.json"]).signed
     return timestamp.expires - now < lifetimes.timestamp / 2
+
+
+def _candidate_terms(candidate: Candidate | None, *, digest: str) -> terms.CandidateTerms | None:
+    if candidate is None:
+        return None
+    return terms.CandidateTerms(digest=digest, commit=candidate.revision, nodes=candidate.nodes)
 
 
 def _sign_all(
@@ -237,27 +248,6 @@ def _sign_timestamp(signing: _Signing, snapshot: bytes, snapshot_version: int) -
     return metadata.to_bytes()
 
 
-def _target_files(units: Mapping[str, PackedUnit], index: bytes) -> dict[str, TargetFile]:
-    files = {}
-    for namespace, unit in units.items():
-        if len(unit.data) > trust.MAX_PACKED_BYTES:
-            raise ValueError(f"unit {namespace!r} of {len(unit.data)} bytes is over the limit")
-        path = trust.unit_path(STABLE, namespace)
-        custom = trust.encode_raw_bytes(unit.raw_bytes)
-        files[path] = TargetFile(len(unit.data), {"sha256": unit.digest}, path, {"custom": custom})
-    path = trust.index_path(STABLE)
-    files[path] = TargetFile(len(index), {"sha256": _digest(index)}, path)
-    return files
-
-
-def _signed_target_files(publication: Publication) -> dict[str, TargetFile]:
-    files: dict[str, TargetFile] = {}
-    for name, data in publication.metadata.items():
-        if f".{BIN_PREFIX}-" in name:
-            files |= Metadata[Targets].from_bytes(data).signed.targets
-    return files
-
-
 def _latest(metadata: Mapping[str, bytes], role: str, kind: type[S]) -> Metadata[S] | None:
     """A publication holds one version of each role but root."""
     for name, data in metadata.items():
@@ -267,7 +257,3 @@ def _latest(metadata: Mapping[str, bytes], role: str, kind: type[S]) -> Metadata
                 raise ValueError(f"{name} is no {role} metadata")
             return found
     return None
-
-
-def _digest(data: bytes) -> str:
-    return sha256(data).hexdigest()

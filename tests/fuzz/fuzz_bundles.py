@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import zstandard
 
-from netpolicy import trust
+from netpolicy import terms, trust
 from netpolicy.bundle import pack_unit, unpack_unit
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Unit
@@ -61,17 +61,19 @@ def feed_terms(data: bytes) -> None:
         custom = json.loads(data)
     except (ValueError, RecursionError):
         custom = None
-    for read in (trust.decode_terms, trust.decode_raw_bytes):
+    for read in (terms.decode_terms, trust.decode_raw_bytes):
         try:
             read(custom)
         except RejectedBundle as rejected:
             _check_reason(rejected)
-    try:
-        names = trust.decode_index(data)
-    except RejectedBundle as rejected:
-        _check_reason(rejected)
-    else:
-        assert trust.encode_index(names) == data
+    for channel in (trust.STABLE, trust.CANDIDATE):
+        try:
+            units = trust.decode_index(channel, data)
+        except RejectedBundle as rejected:
+            _check_reason(rejected)
+        else:
+            shared = {n for n, path in units.items() if channel not in path.split("/")[0]}
+            assert trust.encode_index(units.keys() - shared, as_stable=shared) == data
 
 
 def feed_metadata(data: bytes) -> None:

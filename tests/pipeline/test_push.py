@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
+from netpolicy.wire.evidence import encode_evidence
+from netpolicy.wire.tidegate.v1 import push_pb2
+from nodeagent.receive.client import connect
 from tests.support.push_fleet import (
     FailingFiles,
     config_of,
@@ -239,5 +244,34 @@ def test_metadata_that_expires_is_an_alarm_and_the_policy_stays(keys: Path, tmp_
                 assert "expired" in alarm
                 assert node.receiver.status().sequence == 1
                 assert node.store.load_last_good() is not None
+
+    asyncio.run(scenario())
+
+
+def test_every_answer_is_confirmed_and_evidence_is_known_by_the_certificates_name(
+    keys: Path, tmp_path: Path
+) -> None:
+    report = NodeEvidence(
+        node="somebody-else",
+        candidate_digest="a" * 64,
+        generation_digest="b" * 64,
+        role=Role.SHADOW,
+        flows=3,
+    )
+
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            server.publish(publish(keys, 1, unit_of("shop", "one")))
+            async with connect(config_of(keys, tmp_path / "a", port)) as stub:
+                call = stub.Announce()
+                await call.write(push_pb2.AgentMessage(hello=push_pb2.Hello(instance="i")))
+                nonce = (await call.read()).announcement.nonce
+                await call.write(push_pb2.AgentMessage(evidence=encode_evidence(report)))
+                for _ in range(2):
+                    ack = push_pb2.Ack(nonce=nonce, sequence=1, role="shadow")
+                    await call.write(push_pb2.AgentMessage(ack=ack))
+                    assert (await call.read()).confirmation.nonce == nonce
+                assert heard.reports == [("node-a", replace(report, node="node-a"))]
+                assert [ack.role for _, ack in heard.acks] == [Role.SHADOW] * 2
 
     asyncio.run(scenario())

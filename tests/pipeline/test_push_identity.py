@@ -218,7 +218,7 @@ def test_a_flood_of_answers_is_heard_at_a_measured_pace_and_only_in_printable_wo
             async with connect(config_of(keys, tmp_path / "a", port)) as stub:
                 call = stub.Announce()
                 await call.write(push_pb2.AgentMessage(hello=push_pb2.Hello(instance="i")))
-                nonce = (await call.read()).nonce
+                nonce = (await call.read()).announcement.nonce
                 began = asyncio.get_running_loop().time()
                 for number in range(200):
                     ack = push_pb2.Ack(nonce=nonce, error=f"{number}\n\x1b[31m", reason="Flood")

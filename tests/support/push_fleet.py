@@ -14,14 +14,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from netpolicy.bundle import Bundle, PackedUnit, pack_unit
+from netpolicy.evidence import NodeEvidence
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Selector
+from netpolicy.node_choice import NodeChoice
 from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
+from netpolicy.terms import LabelPairs
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 from nodeagent.receive.storage import DiskFiles, Files
 from reconciler.publication import Publication
 from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
-from reconciler.sign import Signer, init_keys, sign_publication
+from reconciler.sign import Candidate, Signer, init_keys, sign_publication
 from reconciler.sign.certificates import add_node, init_certificates
 from reconciler.sign.keys import trusted_root
 
@@ -54,6 +57,9 @@ def publish(
     *units: PackedUnit,
     previous: Publication | None = None,
     age: timedelta = timedelta(),
+    candidate: Candidate | None = None,
+    canary_nodes: LabelPairs = (),
+    confirm_seconds: int = 0,
 ) -> Publication:
     """Sign these units as a publication, so long ago."""
     return sign_publication(
@@ -63,7 +69,18 @@ def publish(
         sequence=sequence,
         signer=Signer.load(keys),
         now=datetime.now(UTC) - age,
+        candidate=candidate,
+        canary_nodes=canary_nodes,
+        confirm_seconds=confirm_seconds,
     )
+
+
+def candidate_of(
+    *units: PackedUnit, nodes: NodeChoice | None = None, commit: str = "d" * 40
+) -> Candidate:
+    """These units as a candidate for these nodes."""
+    by_name = {unit.namespace: unit for unit in units}
+    return Candidate(revision=commit, units=by_name, nodes=nodes or NodeChoice())
 
 
 @dataclass
@@ -74,6 +91,7 @@ class Heard:
     gone: list[str] = field(default_factory=list)
     acks: list[tuple[str, Ack]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    reports: list[tuple[str, NodeEvidence]] = field(default_factory=list)
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         self.connected.append((node, hello))
@@ -83,6 +101,9 @@ class Heard:
 
     def agent_acked(self, node: str, ack: Ack) -> None:
         self.acks.append((node, ack))
+
+    def evidence(self, node: str, evidence: NodeEvidence) -> None:
+        self.reports.append((node, evidence))
 
     def agent_refused(self, node: str, why: str) -> None:
         self.refused.append((node, why))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
-from netpolicy import trust
+from netpolicy import terms, trust
 from netpolicy.bundle import PackedUnit
 from netpolicy.errors import RejectedBundle, StalledError
-from reconciler.sign import Signer, init_keys, refresh_timestamp, rotate, sign_publication
+from netpolicy.node_choice import NodeChoice
+from reconciler.sign import Signer, init_keys, refresh_timestamp, rotate, sign_publication, units_of
 from reconciler.sign.keys_cli import keys as keys_command
-from tests.support.push_fleet import COMMIT, make_keys, publish, unit_of
+from tests.support.push_fleet import COMMIT, candidate_of, make_keys, publish, unit_of
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -138,37 +144,119 @@ def test_the_command_line_makes_extends_rotates_and_shows(tmp_path: Path) -> Non
     assert run(keys_command, ["add-node", place, "--node", "../x"]).exit_code == 1
 
 
+TERMS = terms.Terms(
+    sequence=9,
+    stable=terms.ChannelTerms(digest="a" * 64, commit=COMMIT),
+    candidate=terms.CandidateTerms(
+        digest="b" * 64,
+        commit="d" * 40,
+        nodes=NodeChoice(labels=(("canary", "yes"), ("zone", "a")), percent=12.5, salt="d" * 40),
+    ),
+    canary_nodes=(("canary", "yes"),),
+    confirm_seconds=30,
+    compiler_version="0.1.0",
+    minimum_agent_version="0.1.0",
+)
+
+
+def paths_of(value: object, *above: str) -> Iterator[tuple[str, ...]]:
+    """Every field of a document, and every field of its fields."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield (*above, name)
+            yield from paths_of(inner, *above, name)
+
+
+def changed(document: Any, path: tuple[str, ...], *value: Any) -> Any:
+    """The document with a field replaced, or without it."""
+    copy = deepcopy(document)
+    inner = copy
+    for name in path[:-1]:
+        inner = inner[name]
+    if value:
+        inner[path[-1]] = value[0]
+    else:
+        del inner[path[-1]]
+    return copy
+
+
 def test_terms_survive_encoding_and_every_field_is_required() -> None:
-    terms = trust.Terms(
-        commit=COMMIT,
-        sequence=9,
-        stable=trust.ChannelTerms(digest="a" * 64),
-        candidate=None,
-        compiler_version="0.1.0",
-        minimum_agent_version="0.1.0",
-    )
-    encoded = trust.encode_terms(terms)
-    assert trust.decode_terms(encoded) == terms
-    for field in encoded:
-        without = {name: value for name, value in encoded.items() if name != field}
+    encoded = terms.encode_terms(TERMS)
+    assert terms.decode_terms(json.loads(json.dumps(encoded))) == TERMS
+    assert terms.decode_terms(terms.encode_terms(replace(TERMS, candidate=None))).candidate is None
+    for path in paths_of(encoded):
+        if path[-2:-1] in (("canary_nodes",), ("labels",)):
+            continue  # a label less is another choice, and one that was not signed
         with pytest.raises(RejectedBundle):
-            trust.decode_terms(without)
-    for channel in ("stable", "candidate"):
-        fewer = {name: value for name, value in encoded["channels"].items() if name != channel}
-        with pytest.raises(RejectedBundle):
-            trust.decode_terms({**encoded, "channels": fewer})
-    for wrong in (True, "9", 0, -1, 2.0, 1 << 60):
-        with pytest.raises(RejectedBundle):
-            trust.decode_terms({**encoded, "sequence": wrong})
+            terms.decode_terms(changed(encoded, path))
+
+
+def test_a_field_of_signed_terms_with_a_wrong_value_is_refused() -> None:
+    encoded = terms.encode_terms(TERMS)
+    for path in paths_of(encoded):
+        for wrong in (True, -1, 2.5, 1 << 60, [], "\n" * 400):
+            with pytest.raises(RejectedBundle):
+                terms.decode_terms(changed(encoded, path, wrong))
+
+
+def test_a_choice_that_cannot_be_signed_exactly_is_not_signed() -> None:
+    candidate = TERMS.candidate
+    assert candidate is not None
+    for choice in (
+        NodeChoice(percent=1 / 3),
+        NodeChoice(percent=100.001),
+        NodeChoice(percent=-1),
+        NodeChoice(labels=(("b", "1"), ("a", "1"))),
+        NodeChoice(labels=(("a", "1"), ("a", "2"))),
+        NodeChoice(salt="s" * 65),
+    ):
+        with pytest.raises(ValueError, match=r"choice|percent|salt"):
+            terms.encode_terms(replace(TERMS, candidate=replace(candidate, nodes=choice)))
 
 
 def test_an_index_survives_encoding_and_nothing_else_is_one() -> None:
     names = ("", "blog", "shop")
-    assert trust.decode_index(trust.encode_index(names)) == names
-    assert trust.decode_index(trust.encode_index(())) == ()
-    for wrong in (b"shop", b"shop\nblog\n", b"shop\nshop\n", b"../x\n", b"\xff\n", b"\n"):
+    assert tuple(trust.decode_index("stable", trust.encode_index(names))) == names
+    assert trust.decode_index("stable", trust.encode_index(())) == {}
+    for wrong in (b"shop", b"shop\nblog\n", b"shop\nshop\n", b"../x\n", b"\xff\n", b"\n", b"=x\n"):
         with pytest.raises(RejectedBundle):
-            trust.decode_index(wrong)
+            trust.decode_index("stable", wrong)
+
+
+def test_a_candidates_index_says_which_units_are_the_stable_ones() -> None:
+    index = trust.encode_index(("shop",), as_stable=("", "blog"))
+    assert trust.decode_index("candidate", index) == {
+        "": "stable/unit/_cluster",
+        "blog": "stable/unit/blog",
+        "shop": "candidate/unit/shop",
+    }
+    for wrong in (b"==x\n", b"=shop\nshop\n", b"=\n"):
+        with pytest.raises(RejectedBundle):
+            trust.decode_index("candidate", wrong)
+
+
+def test_a_candidate_is_signed_beside_the_stable_channel_and_shares_its_units(keys: Path) -> None:
+    first = publish(keys, 1, *many())
+    candidate = candidate_of(*many(changed="ns-7"), nodes=NodeChoice(percent=25))
+    second = publish(keys, 2, *many(), previous=first, candidate=candidate, confirm_seconds=20)
+    assert (second.digest, second.revision) == (first.digest, first.revision)
+    signed = second.terms.candidate
+    assert signed is not None
+    assert (signed.commit, signed.nodes) == (candidate.revision, candidate.nodes)
+    assert signed.digest == publish(keys, 3, *many(changed="ns-7")).digest
+    assert second.terms.confirm_seconds == 20
+    assert len(second.units) == len(first.units) + 2  # the changed unit and the candidate's index
+    renewed = [name for name in second.metadata if ".bin-" in name and name not in first.metadata]
+    assert 1 <= len(renewed) <= 2
+
+
+def test_units_are_read_back_as_they_were_signed(keys: Path) -> None:
+    stable = {unit.namespace: unit for unit in many()}
+    candidate = candidate_of(*many(changed="ns-7")[5:])
+    publication = publish(keys, 2, *stable.values(), candidate=candidate)
+    assert units_of(publication, trust.STABLE) == stable
+    assert units_of(publication, trust.CANDIDATE) == candidate.units
+    assert units_of(publish(keys, 2, *many()), trust.CANDIDATE) == {}
 
 
 def test_a_certificate_must_name_exactly_one_node() -> None:

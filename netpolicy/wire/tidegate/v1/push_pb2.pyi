@@ -7,12 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "ack")
+    __slots__ = ("hello", "ack", "evidence")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ack: Ack
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ...) -> None: ...
+    evidence: Evidence
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ...) -> None: ...
+
+class ReconcilerMessage(_message.Message):
+    __slots__ = ("announcement", "confirmation")
+    ANNOUNCEMENT_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMATION_FIELD_NUMBER: _ClassVar[int]
+    announcement: Announcement
+    confirmation: Confirmation
+    def __init__(self, announcement: _Optional[_Union[Announcement, _Mapping]] = ..., confirmation: _Optional[_Union[Confirmation, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("instance", "agent_version", "capabilities", "sequence", "digest", "version")
@@ -43,7 +53,7 @@ class Announcement(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason")
+    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason", "role", "candidate_generation_digest")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -52,6 +62,8 @@ class Ack(_message.Message):
     APPLIED_AT_US_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     version: int
     sequence: int
@@ -60,7 +72,81 @@ class Ack(_message.Message):
     applied_at_us: int
     error: str
     reason: str
-    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    role: str
+    candidate_generation_digest: str
+    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ...) -> None: ...
+
+class Confirmation(_message.Message):
+    __slots__ = ("nonce",)
+    NONCE_FIELD_NUMBER: _ClassVar[int]
+    nonce: int
+    def __init__(self, nonce: _Optional[int] = ...) -> None: ...
+
+class Evidence(_message.Message):
+    __slots__ = ("candidate_digest", "generation_digest", "role", "flows", "pods", "omitted", "error", "label_sets", "rules", "differences")
+    CANDIDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    OMITTED_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SETS_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    candidate_digest: str
+    generation_digest: str
+    role: str
+    flows: int
+    pods: int
+    omitted: int
+    error: str
+    label_sets: _containers.RepeatedCompositeFieldContainer[LabelSet]
+    rules: _containers.RepeatedCompositeFieldContainer[RuleName]
+    differences: _containers.RepeatedCompositeFieldContainer[Difference]
+    def __init__(self, candidate_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., role: _Optional[str] = ..., flows: _Optional[int] = ..., pods: _Optional[int] = ..., omitted: _Optional[int] = ..., error: _Optional[str] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RuleName, _Mapping]]] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ...) -> None: ...
+
+class RuleName(_message.Message):
+    __slots__ = ("kind", "namespace", "name", "origin")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    namespace: str
+    name: str
+    origin: str
+    def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
+
+class Difference(_message.Message):
+    __slots__ = ("source", "destination", "protocol", "port", "direction", "cause", "rules", "count")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    source: FlowSide
+    destination: FlowSide
+    protocol: int
+    port: int
+    direction: str
+    cause: str
+    rules: _containers.RepeatedScalarFieldContainer[int]
+    count: int
+    def __init__(self, source: _Optional[_Union[FlowSide, _Mapping]] = ..., destination: _Optional[_Union[FlowSide, _Mapping]] = ..., protocol: _Optional[int] = ..., port: _Optional[int] = ..., direction: _Optional[str] = ..., cause: _Optional[str] = ..., rules: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ...) -> None: ...
+
+class FlowSide(_message.Message):
+    __slots__ = ("namespace", "pod", "label_set")
+    NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    POD_FIELD_NUMBER: _ClassVar[int]
+    LABEL_SET_FIELD_NUMBER: _ClassVar[int]
+    namespace: str
+    pod: str
+    label_set: int
+    def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., label_set: _Optional[int] = ...) -> None: ...
 
 class FetchMetadataRequest(_message.Message):
     __slots__ = ("names",)

@@ -37,7 +37,7 @@ class PushStub:
         self.Announce = channel.stream_stream(
                 '/tidegate.v1.Push/Announce',
                 request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.AgentMessage.SerializeToString,
-                response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.Announcement.FromString,
+                response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.ReconcilerMessage.FromString,
                 _registered_method=True)
         self.FetchMetadata = channel.unary_unary(
                 '/tidegate.v1.Push/FetchMetadata',
@@ -61,7 +61,8 @@ class PushServicer:
 
     def Announce(self, request_iterator, context):
         """The agent says hello, then answers each announcement. At most one is unanswered; when several
-        publications pass meanwhile, only the latest is announced.
+        publications pass meanwhile, only the latest is announced. Each answer is confirmed at once.
+        Meanwhile the agent reports what it saw of the candidate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +95,7 @@ def add_PushServicer_to_server(servicer, server):
             'Announce': grpc.stream_stream_rpc_method_handler(
                     servicer.Announce,
                     request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.AgentMessage.FromString,
-                    response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.Announcement.SerializeToString,
+                    response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.ReconcilerMessage.SerializeToString,
             ),
             'FetchMetadata': grpc.unary_unary_rpc_method_handler(
                     servicer.FetchMetadata,
@@ -138,7 +139,7 @@ class Push:
             target,
             '/tidegate.v1.Push/Announce',
             netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.AgentMessage.SerializeToString,
-            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.Announcement.FromString,
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_push__pb2.ReconcilerMessage.FromString,
             options,
             channel_credentials,
             insecure,
