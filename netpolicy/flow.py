@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from netpolicy.drop_reasons import POLICY_DENIED, POLICY_DENY, drop_reason
 from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import WITH_PORTS, Direction, Protocol, RuleId
 
 NANOSECONDS: Final = 1_000_000_000
@@ -68,7 +69,8 @@ class FlowRecord:
 
     `policies` are the rules behind the verdict, or for a default denial the isolating policies.
     `revision` is the datapath's, `commit` the Git commit it enforced. `icmp_type` and `icmp_code`
-    mean something for the two ICMPs only.
+    mean something for the two ICMPs only. An AUDIT is what a `shadow` would have done with the packet,
+    and `cause` how that differs: reason, policies and commit are the shadow's.
     """
 
     time_ns: int
@@ -88,6 +90,8 @@ class FlowRecord:
     revision: int = 0
     commit: str = ""
     endpoint_id: int = 0
+    shadow: Shadow | None = None
+    cause: Cause | None = None
 
 
 def protocol_word(protocol: int) -> str:
@@ -124,8 +128,10 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
     if flow.drop_reason:
         found["drop_reason"] = flow.drop_reason
         found["drop_reason_desc"] = drop_reason(flow.drop_reason).name
+    if flow.shadow:
+        found["audit"] = {"generation": flow.shadow.word, "cause": flow.cause and str(flow.cause)}
     if flow.policies:
-        decided = "denied_by" if flow.verdict is FlowVerdict.DROPPED else "allowed_by"
+        decided = "denied_by" if flow.drop_reason else "allowed_by"
         found[f"{flow.direction.word}_{decided}"] = [_rule_json(rule) for rule in flow.policies]
     return found
 
@@ -149,12 +155,23 @@ def _decision_text(flow: FlowRecord) -> str:
     if flow.verdict is FlowVerdict.FORWARDED:
         by = by or (str(flow.outcome) if flow.outcome else "")
         return f"policy-verdict: ALLOWED {where}" + (f" by {by}" if by else "")
+    default = " (default deny)" if flow.outcome is Outcome.DENIED_BY_DEFAULT else ""
+    why = f" by {by}{default}" if by else default
+    if flow.shadow and flow.cause:
+        return f"policy-verdict: AUDIT {where}: {_audit_text(flow, flow.shadow, flow.cause)}{why}"
     if flow.verdict is FlowVerdict.DROPPED and flow.drop_reason in JUDGED_BY_POLICY:
-        default = " (default deny)" if flow.outcome is Outcome.DENIED_BY_DEFAULT else ""
-        return f"policy-verdict: DENIED {where}" + (f" by {by}{default}" if by else default)
+        return f"policy-verdict: DENIED {where}{why}"
     if flow.verdict is FlowVerdict.DROPPED:
         return f"dropped {where}: {drop_reason(flow.drop_reason).text}"
-    return f"policy-verdict: {flow.verdict} {where}" + (f" by {by}" if by else "")
+    return f"policy-verdict: {flow.verdict} {where}{why}"
+
+
+def _audit_text(flow: FlowRecord, shadow: Shadow, cause: Cause) -> str:
+    """`the candidate would deny it`, with the reason where that is no policy's."""
+    text = f"the {shadow.word} {cause.replace('-', ' ')} it"
+    if flow.drop_reason and flow.drop_reason not in JUDGED_BY_POLICY:
+        return f"{text} ({drop_reason(flow.drop_reason).text})"
+    return text
 
 
 def _end_text(end: FlowEnd) -> str:

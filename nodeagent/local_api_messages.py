@@ -13,6 +13,7 @@ from typing import Any
 from google.protobuf.message import Message
 
 from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
@@ -53,6 +54,8 @@ def flow_message(flow: FlowRecord) -> pb.Flow:
         revision=flow.revision,
         commit=flow.commit,
         endpoint_id=flow.endpoint_id,
+        shadow=flow.shadow.word if flow.shadow else "",
+        cause=flow.cause or "",
     )
 
 
@@ -76,6 +79,8 @@ def flow_of(message: pb.Flow) -> FlowRecord:
         revision=message.revision,
         commit=message.commit,
         endpoint_id=message.endpoint_id,
+        shadow=Shadow[message.shadow.upper()] if message.shadow else None,
+        cause=Cause(message.cause) if message.cause else None,
     )
 
 

@@ -5,8 +5,8 @@ Out:  FlowRecord
 Pure. The clock's offset arrives as an argument.
 
 Holds always:
-1. A cookie is read only with the attributions of the revision that wrote it; if they are gone the
-   record names no policy rather than a wrong one.
+1. A cookie is read only with the attributions of the revision that wrote it, and of the shadow if it
+   is a shadow's; if they are gone the record names no policy rather than a wrong one.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol as Shape
 
+from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
@@ -25,7 +26,8 @@ from nodeagent.plan.generation import Attribution
 class KernelEvent(Shape):
     """What the datapath reports of one judged packet. `direction` is the packet's at the endpoint.
 
-    `reason` 0: it passed. `ktime_ns` counts from the kernel's monotonic clock.
+    `reason` 0: it passed. `ktime_ns` counts from the kernel's monotonic clock. With a `shadow`, reason
+    and cookie are that generation's, and `cause` says how it judges otherwise.
     """
 
     @property
@@ -79,13 +81,23 @@ class KernelEvent(Shape):
     @property
     def is_reply(self) -> bool: ...
 
+    @property
+    def shadow(self) -> Shadow | None: ...
+
+    @property
+    def cause(self) -> Cause | None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionMeaning:
-    """What one datapath revision enforced: its cookies, and the commit they came from."""
+    """What one datapath revision enforced: its cookies, and the commit they came from.
+
+    `shadows`: the same of the generations that were asked beside the enforced one.
+    """
 
     attributions: Mapping[int, Attribution]
     commit: str = ""
+    shadows: Mapping[Shadow, RevisionMeaning] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,11 +120,13 @@ def flow_record(
     direction = Direction(event.direction)
     egress = direction is Direction.EGRESS
     ported = event.protocol in WITH_PORTS
+    if event.shadow and meaning:
+        meaning = meaning.shadows.get(event.shadow)
     because = meaning.attributions.get(event.cookie) if meaning else None
     return FlowRecord(
         time_ns=boot_time_ns + event.ktime_ns,
         node=names.node,
-        verdict=FlowVerdict.DROPPED if event.reason else FlowVerdict.FORWARDED,
+        verdict=_verdict(event),
         direction=direction,
         drop_reason=event.reason,
         source=_end(
@@ -137,7 +151,15 @@ def flow_record(
         revision=event.revision,
         commit=meaning.commit if meaning else "",
         endpoint_id=event.endpoint_id,
+        shadow=event.shadow,
+        cause=event.cause,
     )
+
+
+def _verdict(event: KernelEvent) -> FlowVerdict:
+    if event.shadow:
+        return FlowVerdict.AUDIT
+    return FlowVerdict.DROPPED if event.reason else FlowVerdict.FORWARDED
 
 
 def _end(names: NodeNames, *, address: str, identity: int, port: int) -> FlowEnd:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowRecord
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
@@ -29,8 +30,19 @@ NAMES = NodeNames(
 DEFAULT_DENY = RuleId(
     policy=PolicyId(kind=PolicyKind.CNP, namespace="e-commerce", name="default-deny")
 )
+CANDIDATES_DENY = RuleId(
+    policy=PolicyId(kind=PolicyKind.CNP, namespace="e-commerce", name="tighter"),
+    origin="ingressDeny[0]",
+)
 MEANING = RevisionMeaning(
-    attributions={7: Attribution(Outcome.DENIED_BY_DEFAULT, (DEFAULT_DENY,))}, commit="c0ffee"
+    attributions={7: Attribution(Outcome.DENIED_BY_DEFAULT, (DEFAULT_DENY,))},
+    commit="c0ffee",
+    shadows={
+        Shadow.CANDIDATE: RevisionMeaning(
+            attributions={7: Attribution(Outcome.DENIED_BY_RULE, (CANDIDATES_DENY,))},
+            commit="decaf0",
+        )
+    },
 )
 
 
@@ -55,6 +67,8 @@ class SampleEvent:
     revision: int = 3
     tcp_flags: int = 0x02
     is_reply: bool = False
+    shadow: Shadow | None = None
+    cause: Cause | None = None
 
 
 def sample_flow(meaning: RevisionMeaning | None = MEANING, **changes: object) -> FlowRecord:

@@ -7,12 +7,13 @@ import json
 
 import pytest
 
-from netpolicy.flow import FlowVerdict, flow_json, flow_text
+from netpolicy.evidence import Cause, Shadow
+from netpolicy.flow import FlowRecord, FlowVerdict, flow_json, flow_text
 from netpolicy.rules import Direction
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost
 from nodeagent.local_api_messages import flow_message, flow_of
-from tests.support.flow_samples import sample_flow
+from tests.support.flow_samples import CANDIDATES_DENY, sample_flow
 
 
 def test_a_denied_packet_names_both_pods_and_the_policy_that_isolates():
@@ -51,6 +52,37 @@ def test_a_cookie_of_a_forgotten_revision_names_nobody():
     flow = sample_flow(meaning=None)
     assert flow.policies == ()
     assert flow.verdict is FlowVerdict.DROPPED
+
+
+def audit(**changes: object) -> FlowRecord:
+    changed = {"shadow": Shadow.CANDIDATE, "cause": Cause.WOULD_DENY, "reason": 181} | changes
+    return sample_flow(**changed)
+
+
+def test_an_audit_names_the_shadows_policy_and_commit_for_the_same_cookie():
+    flow = audit()
+    assert (flow.verdict, flow.policies, flow.commit) == (
+        FlowVerdict.AUDIT, (CANDIDATES_DENY,), "decaf0",
+    )  # fmt: skip
+    assert flow_text(flow).endswith(
+        "policy-verdict: AUDIT ingress: the candidate would deny it by "
+        "e-commerce/tighter ingressDeny[0] (TCP Flags: SYN)"
+    )
+    found = flow_json(flow)
+    assert found["audit"] == {"generation": "candidate", "cause": "would-deny"}
+    assert found["ingress_denied_by"][0]["name"] == "tighter"
+
+
+def test_an_audit_of_a_shadow_whose_meaning_is_gone_names_nobody():
+    flow = audit(shadow=Shadow.PREVIEW, reason=221)
+    assert (flow.policies, flow.commit) == ((), "")
+    assert "AUDIT ingress: the preview would deny it (Endpoint unknown" in flow_text(flow)
+
+
+def test_an_audit_of_what_would_be_allowed_is_no_denial():
+    flow = audit(cause=Cause.WOULD_ALLOW, reason=0)
+    assert "ingress_allowed_by" in flow_json(flow)
+    assert "the candidate would allow it" in flow_text(flow)
 
 
 def test_a_drop_that_no_policy_made_says_the_reason():
@@ -115,5 +147,6 @@ def test_a_flow_survives_the_wire():
     for flow in (
         sample_flow(),
         sample_flow(meaning=None, protocol=58, icmp_type=128, is_reply=True),
+        audit(),
     ):
         assert flow_of(flow_message(flow)) == flow

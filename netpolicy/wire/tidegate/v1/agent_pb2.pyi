@@ -219,7 +219,7 @@ class FlowEnd(_message.Message):
     def __init__(self, identity: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ...) -> None: ...
 
 class Flow(_message.Message):
-    __slots__ = ("time_ns", "node", "verdict", "direction", "source", "destination", "protocol", "drop_reason", "is_reply", "tcp_flags", "icmp_type", "icmp_code", "policies", "outcome", "revision", "commit", "endpoint_id")
+    __slots__ = ("time_ns", "node", "verdict", "direction", "source", "destination", "protocol", "drop_reason", "is_reply", "tcp_flags", "icmp_type", "icmp_code", "policies", "outcome", "revision", "commit", "endpoint_id", "shadow", "cause")
     TIME_NS_FIELD_NUMBER: _ClassVar[int]
     NODE_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +237,8 @@ class Flow(_message.Message):
     REVISION_FIELD_NUMBER: _ClassVar[int]
     COMMIT_FIELD_NUMBER: _ClassVar[int]
     ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    SHADOW_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
     time_ns: int
     node: str
     verdict: str
@@ -254,7 +256,9 @@ class Flow(_message.Message):
     revision: int
     commit: str
     endpoint_id: int
-    def __init__(self, time_ns: _Optional[int] = ..., node: _Optional[str] = ..., verdict: _Optional[str] = ..., direction: _Optional[str] = ..., source: _Optional[_Union[FlowEnd, _Mapping]] = ..., destination: _Optional[_Union[FlowEnd, _Mapping]] = ..., protocol: _Optional[int] = ..., drop_reason: _Optional[int] = ..., is_reply: _Optional[bool] = ..., tcp_flags: _Optional[int] = ..., icmp_type: _Optional[int] = ..., icmp_code: _Optional[int] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ..., outcome: _Optional[str] = ..., revision: _Optional[int] = ..., commit: _Optional[str] = ..., endpoint_id: _Optional[int] = ...) -> None: ...
+    shadow: str
+    cause: str
+    def __init__(self, time_ns: _Optional[int] = ..., node: _Optional[str] = ..., verdict: _Optional[str] = ..., direction: _Optional[str] = ..., source: _Optional[_Union[FlowEnd, _Mapping]] = ..., destination: _Optional[_Union[FlowEnd, _Mapping]] = ..., protocol: _Optional[int] = ..., drop_reason: _Optional[int] = ..., is_reply: _Optional[bool] = ..., tcp_flags: _Optional[int] = ..., icmp_type: _Optional[int] = ..., icmp_code: _Optional[int] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ..., outcome: _Optional[str] = ..., revision: _Optional[int] = ..., commit: _Optional[str] = ..., endpoint_id: _Optional[int] = ..., shadow: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
 
 class FlowsResponse(_message.Message):
     __slots__ = ("flow", "lost")
