@@ -98,10 +98,13 @@ class Fields:
         value = self._typed(key, bool)
         return default if value is None else bool(value)
 
-    def texts(self, key: str) -> tuple[str, ...]:
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
         """A list of texts."""
+        value = self._typed(key, list)
+        if value is None:
+            return default
         found = []
-        for index, item in enumerate(self._typed(key, list) or ()):
+        for index, item in enumerate(value):
             if isinstance(item, str):
                 found.append(item)
             else:

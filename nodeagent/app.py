@@ -35,6 +35,7 @@ from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.inventory_watch import watch_local_view
+from nodeagent.endpoints.links import pod_like
 from nodeagent.enforcer import Enforcer
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
@@ -166,7 +167,11 @@ class Agent:
 
     async def _follow_interfaces(self) -> None:
         async for seen in watch_interfaces():
-            await self._planner.take_interfaces(seen.indices, lost=seen.lost)
+            await self._planner.take_interfaces(
+                seen.indices,
+                pod_like=pod_like(seen.links, self._config.pod_interfaces),
+                lost=seen.lost,
+            )
 
     async def _become_ready(self) -> None:
         patience = PATIENCE_IF_ADOPTED_SECONDS if self._adopted else None

@@ -49,6 +49,7 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Plan", _plan_text(status)),
         ("Reconciler", _channel_text(status)),
         ("Endpoints", _endpoints_text(status)),
+        ("Strangers", _strangers_text(status)),
         ("Entries", f"{status.policy_entries} policy, {status.addresses} addresses"),
         ("Flows", f"{status.flows_seen} seen, {status.flows_lost} lost"),
         ("Forwarded", f"{status.forwarded_packets} packets"),
@@ -122,6 +123,11 @@ def _channel_text(status: pb.StatusResponse) -> str:
 def _endpoints_text(status: pb.StatusResponse) -> str:
     awaited = ", ".join(status.awaited_interfaces)
     return f"{status.endpoints}" + (f" (awaiting interfaces {awaited})" if awaited else "")
+
+
+def _strangers_text(status: pb.StatusResponse) -> str:
+    names = ", ".join(status.strangers)
+    return f"{names} (no listed pod's: refused everything)" if names else "none"
 
 
 def _time_text(seconds: float) -> str:

@@ -21,6 +21,8 @@ DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
 DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
 DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"
 MAX_SOCKET_PATH_BYTES: Final = 107
+DEFAULT_POD_INTERFACES: Final = ("veth*", "lxc*", "cali*")
+"""What container runtimes and CNIs call the host's end of a pod's cable."""
 DEFAULT_CONNTRACK_ENTRIES: Final = 262_144
 
 
@@ -38,7 +40,10 @@ class ReconcilerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """Everything an agent is told. Relative paths count from the file's own folder."""
+    """Everything an agent is told. Relative paths count from the file's own folder.
+
+    `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
+    """
 
     node: str
     state_dir: Path
@@ -50,6 +55,7 @@ class AgentConfig:
     conntrack_entries: int = DEFAULT_CONNTRACK_ENTRIES
     kept_flows: int = DEFAULT_CAPACITY
     admit_local_host: bool = True
+    pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
 
 
 def decode_config(path: Path, data: bytes) -> tuple[AgentConfig | None, list[Diagnostic]]:
@@ -75,6 +81,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
         kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
         admit_local_host=fields.flag("admit_local_host", True),
+        pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
     )
     fields.finish()
     return config

@@ -80,6 +80,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             inventory_synced=parts.planner.knows_peers,
             plan_error_reason=plan_status.reason,
             awaited_interfaces=plan_status.awaited_interfaces,
+            strangers=parts.planner.strangers,
             flows_seen=parts.ring.seen,
             flows_lost=counters.lost_events,
             forwarded_packets=counters.forwarded,

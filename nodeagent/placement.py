@@ -47,8 +47,8 @@ class Placement:
 
     @property
     def attached(self) -> frozenset[int]:
-        """Where this process attached: somebody known is behind it, or nobody passes."""
-        return frozenset(self._attached)
+        """What bears our programs: somebody known is behind it, or nobody passes."""
+        return frozenset(self._attached | (self._found or set()))
 
     def place(
         self, endpoints: Iterable[LocalEndpoint], interfaces: Mapping[str, int]
@@ -76,7 +76,7 @@ class Placement:
         placed = set(self.placed.values())
         return tuple(sorted(e.interface for e in listed if e not in placed))
 
-    def guard(self, ifindexes: Iterable[int], *, lost: Set[int] = frozenset()) -> None:
+    def guard(self, interfaces: Mapping[str, int], *, lost: Set[int] = frozenset()) -> None:
         """Attach at once where no program of ours stands: nobody passes there until judged.
 
         `lost` are interfaces that may have lost their filters, or be other interfaces than before.
@@ -85,13 +85,15 @@ class Placement:
             self._found = {found.ifindex for found in self._datapath.attached()}
         self._found -= lost
         self._attached -= lost
-        for ifindex in sorted(set(ifindexes) - self._found - self._attached):
+        for name, ifindex in sorted(interfaces.items()):
+            if ifindex in self.attached:
+                continue
             try:
                 self._attach(ifindex)
             except DatapathError as error:
-                log.error(ENDPOINT_FAILED, ifindex=ifindex, error=str(error))
+                log.error(ENDPOINT_FAILED, interface=name, ifindex=ifindex, error=str(error))
             else:
-                log.info(INTERFACE_GUARDED, ifindex=ifindex)
+                log.info(INTERFACE_GUARDED, interface=name, ifindex=ifindex)
 
     def renew(self) -> None:
         """After a start, under a plan in force: the programs of today wherever some of ours stand.

@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import structlog
@@ -85,6 +86,7 @@ class Planner:
         self._changed = asyncio.Event()
         self._view_known = asyncio.Event()
         self._interfaces: Mapping[str, int] = {}
+        self._pod_like: Mapping[str, int] = {}
         self._found = enforcer.active_label
         self._known = Known(
             bundle=_unless_older(bundle, self._found), feed=load_feed(self._feed_path)
@@ -101,6 +103,12 @@ class Planner:
     def knows_peers(self) -> bool:
         """True if the reconciler's inventory feed, or the copy kept of it, says who is elsewhere."""
         return self._known.feed is not None
+
+    @property
+    def strangers(self) -> tuple[str, ...]:
+        """Interfaces that bear our programs and are no listed pod's: nothing passes there."""
+        nobodys = self._placement.attached - self._placement.placed.keys()
+        return tuple(sorted(name for name, i in self._interfaces.items() if i in nobodys))
 
     def retry_now(self) -> None:
         """Plan again without waiting for an input or for patience to run out."""
@@ -154,10 +162,17 @@ class Planner:
         self._changed.set()
 
     async def take_interfaces(
-        self, interfaces: Mapping[str, int], *, lost: Set[int] = frozenset()
+        self,
+        interfaces: Mapping[str, int],
+        *,
+        pod_like: Mapping[str, int] = MappingProxyType({}),
+        lost: Set[int] = frozenset(),
     ) -> None:
-        """Attach pods whose interface appeared, and again those that may have `lost` their filters."""
-        self._interfaces = interfaces
+        """Attach pods whose interface appeared, and again those that may have `lost` their filters.
+
+        On those that are `pod_like`, yet no listed pod's, nothing passes.
+        """
+        self._interfaces, self._pod_like = interfaces, pod_like
         try:
             # Not behind a plan that is being made: what may speak already is refused at once.
             self._guard(lost)
@@ -234,10 +249,14 @@ class Planner:
         self.first_plan.set()
 
     def _guard(self, lost: Set[int] = frozenset()) -> None:
-        """Refuse everything on interfaces of pods that are not judged yet."""
+        """Refuse everything on interfaces of pods that are not judged yet, or not even listed."""
         pods = self._known.view.pods if self._known.view else ()
-        named = {self._interfaces[p.interface] for p in pods if p.interface in self._interfaces}
-        self._placement.guard(named, lost=lost)
+        listed = {
+            pod.interface: self._interfaces[pod.interface]
+            for pod in pods
+            if pod.interface in self._interfaces
+        }
+        self._placement.guard({**self._pod_like, **listed}, lost=lost)
 
     def _note_success(
         self, plan: NodePlan, origin: PolicyOrigin, *, flips: int, seconds: float

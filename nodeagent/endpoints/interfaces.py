@@ -1,7 +1,7 @@
 """Watch the network interfaces of this node's namespace, and what is taken off them.
 
 In:   the kernel's notifications of links, queueing disciplines and filters (rtnetlink)
-Out:  Interfaces: name → index now, and what lost a filter; again after each change
+Out:  Interfaces: the links now, and what lost a filter; again after each change
 Shell over one netlink socket. A notification says where something went; the list is read anew.
 
 Holds always:
@@ -17,6 +17,8 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
+
+from nodeagent.endpoints.links import Link, read_links
 
 RTMGRP_LINK: Final = 1
 RTMGRP_TC: Final = 8
@@ -36,15 +38,20 @@ _INDEX_OFFSET: Final = _HEADER.size + 4
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interfaces:
-    """Name → index of every interface; `lost` are indices that may have lost filters since the last."""
+    """Every interface; `lost` are indices that may have lost filters since the last."""
 
-    indices: Mapping[str, int]
+    links: tuple[Link, ...]
     lost: frozenset[int] = frozenset()
+
+    @property
+    def indices(self) -> Mapping[str, int]:
+        """Name → index."""
+        return {link.name: link.index for link in self.links}
 
 
 async def watch_interfaces() -> AsyncIterator[Interfaces]:
     """Yield the interfaces whenever they differ from before, or something was taken off one."""
-    last: Mapping[str, int] | None = None
+    last: frozenset[Link] | None = None
     heard = _Heard()
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
@@ -55,12 +62,12 @@ async def watch_interfaces() -> AsyncIterator[Interfaces]:
         try:
             while True:
                 lost = heard.take()
-                current = {name: index for index, name in socket.if_nameindex()}
+                links = read_links()
                 if lost is None:
-                    lost = frozenset(current.values())
-                if current != last or lost:
-                    last = current
-                    yield Interfaces(indices=current, lost=lost)
+                    lost = frozenset(link.index for link in links)
+                if frozenset(links) != last or lost:
+                    last = frozenset(links)
+                    yield Interfaces(links=links, lost=lost)
                 try:
                     await asyncio.wait_for(heard.anything.wait(), RECHECK_SECONDS)
                 except TimeoutError:

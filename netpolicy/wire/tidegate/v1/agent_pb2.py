@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&netpolicy/wire/tidegate/v1/agent.proto\x12\x0btidegate.v1\"\x0f\n\rStatusRequest\"\xf7\x04\n\x0eStatusResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x12\n\nstarted_at\x18\x03 \x01(\x01\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x15\n\rbundle_digest\x18\x06 \x01(\t\x12\x19\n\x11generation_digest\x18\x07 \x01(\t\x12\x19\n\x11\x64\x61tapath_revision\x18\x08 \x01(\r\x12\x12\n\napplied_at\x18\t \x01(\x01\x12\x11\n\tendpoints\x18\n \x01(\r\x12\x16\n\x0epolicy_entries\x18\x0b \x01(\r\x12\x11\n\taddresses\x18\x0c \x01(\r\x12\x0f\n\x07in_sync\x18\r \x01(\x08\x12\x12\n\nplan_error\x18\x0e \x01(\t\x12\x19\n\x11plan_error_reason\x18\x0f \x01(\t\x12\x11\n\tconnected\x18\x10 \x01(\x08\x12\x15\n\rreceive_error\x18\x11 \x01(\t\x12\x18\n\x10metadata_expires\x18\x12 \x01(\t\x12\x0e\n\x06\x61larms\x18\x13 \x03(\t\x12\x18\n\x10inventory_synced\x18\x14 \x01(\x08\x12\x12\n\nflows_seen\x18\x15 \x01(\x04\x12\x12\n\nflows_lost\x18\x16 \x01(\x04\x12\x19\n\x11\x66orwarded_packets\x18\x17 \x01(\x04\x12%\n\x05\x64rops\x18\x18 \x03(\x0b\x32\x16.tidegate.v1.DropCount\x12\x1a\n\x12\x61waited_interfaces\x18\x19 \x03(\t\x12 \n\x18kernel_generation_digest\x18\x1a \x01(\t\x12\x15\n\rkernel_agrees\x18\x1b \x01(\x08\"?\n\tDropCount\x12\x0e\n\x06reason\x18\x01 \x01(\r\x12\x11\n\tdirection\x18\x02 \x01(\t\x12\x0f\n\x07packets\x18\x03 \x01(\x04\"\x12\n\x10\x45ndpointsRequest\"\xec\x01\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\r\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03pod\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\r\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x11\n\tinterface\x18\x07 \x01(\t\x12\x10\n\x08\x61ttached\x18\x08 \x01(\x08\x12\x1c\n\x14ingress_default_deny\x18\t \x01(\x08\x12\x1b\n\x13\x65gress_default_deny\x18\n \x01(\x08\x12\r\n\x05table\x18\x0b \x01(\r\x12\x10\n\x08policies\x18\x0c \x03(\t\"=\n\x11\x45ndpointsResponse\x12(\n\tendpoints\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.Endpoint\"!\n\rPolicyRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"H\n\x07RuleRef\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06origin\x18\x04 \x01(\t\"\x97\x01\n\tPolicyRow\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\r\n\x05peers\x18\x03 \x03(\t\x12\x12\n\npeer_count\x18\x04 \x01(\r\x12\r\n\x05ports\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12#\n\x05rules\x18\x07 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\"\xc4\x01\n\x0ePolicyResponse\x12\'\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x15.tidegate.v1.Endpoint\x12$\n\x04rows\x18\x02 \x03(\x0b\x32\x16.tidegate.v1.PolicyRow\x12\x31\n\x13ingress_isolated_by\x18\x03 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\x12\x30\n\x12\x65gress_isolated_by\x18\x04 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\"\x13\n\x11IdentitiesRequest\"Q\n\x08Identity\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x12\n\npeer_class\x18\x03 \x01(\r\x12\x11\n\taddresses\x18\x04 \x01(\r\"?\n\x12IdentitiesResponse\x12)\n\nidentities\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.Identity\"o\n\x0c\x46lowsRequest\x12\x0c\n\x04last\x18\x01 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x10\n\x08verdicts\x18\x03 \x03(\t\x12\x0c\n\x04pods\x18\x04 \x03(\t\x12\r\n\x05ports\x18\x05 \x03(\r\x12\x12\n\ndirections\x18\x06 \x03(\t\"j\n\x07\x46lowEnd\x12\x10\n\x08identity\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x11\n\tnamespace\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\"\x9b\x03\n\x04\x46low\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x11\n\tdirection\x18\x04 \x01(\t\x12$\n\x06source\x18\x05 \x01(\x0b\x32\x14.tidegate.v1.FlowEnd\x12)\n\x0b\x64\x65stination\x18\x06 \x01(\x0b\x32\x14.tidegate.v1.FlowEnd\x12\x10\n\x08protocol\x18\x07 \x01(\r\x12\x13\n\x0b\x64rop_reason\x18\x08 \x01(\r\x12\x10\n\x08is_reply\x18\t \x01(\x08\x12\x11\n\ttcp_flags\x18\n \x01(\r\x12\x11\n\ticmp_type\x18\x0b \x01(\r\x12\x11\n\ticmp_code\x18\x0c \x01(\r\x12&\n\x08policies\x18\r \x03(\x0b\x32\x14.tidegate.v1.RuleRef\x12\x0f\n\x07outcome\x18\x0e \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\r\x12\x0e\n\x06\x63ommit\x18\x10 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x11 \x01(\r\x12\x0e\n\x06shadow\x18\x12 \x01(\t\x12\r\n\x05\x63\x61use\x18\x13 \x01(\t\"K\n\rFlowsResponse\x12!\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.tidegate.v1.FlowH\x00\x12\x0e\n\x04lost\x18\x02 \x01(\x04H\x00\x42\x07\n\x05\x65vent2\xea\x02\n\x05\x41gent\x12\x41\n\x06Status\x12\x1a.tidegate.v1.StatusRequest\x1a\x1b.tidegate.v1.StatusResponse\x12J\n\tEndpoints\x12\x1d.tidegate.v1.EndpointsRequest\x1a\x1e.tidegate.v1.EndpointsResponse\x12\x41\n\x06Policy\x12\x1a.tidegate.v1.PolicyRequest\x1a\x1b.tidegate.v1.PolicyResponse\x12M\n\nIdentities\x12\x1e.tidegate.v1.IdentitiesRequest\x1a\x1f.tidegate.v1.IdentitiesResponse\x12@\n\x05\x46lows\x12\x19.tidegate.v1.FlowsRequest\x1a\x1a.tidegate.v1.FlowsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&netpolicy/wire/tidegate/v1/agent.proto\x12\x0btidegate.v1\"\x0f\n\rStatusRequest\"\xb3\x05\n\x0eStatusResponse\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x12\n\nstarted_at\x18\x03 \x01(\x01\x12\x0e\n\x06\x63ommit\x18\x04 \x01(\t\x12\x10\n\x08sequence\x18\x05 \x01(\x04\x12\x15\n\rbundle_digest\x18\x06 \x01(\t\x12\x19\n\x11generation_digest\x18\x07 \x01(\t\x12\x19\n\x11\x64\x61tapath_revision\x18\x08 \x01(\r\x12\x12\n\napplied_at\x18\t \x01(\x01\x12\x11\n\tendpoints\x18\n \x01(\r\x12\x16\n\x0epolicy_entries\x18\x0b \x01(\r\x12\x11\n\taddresses\x18\x0c \x01(\r\x12\x0f\n\x07in_sync\x18\r \x01(\x08\x12\x12\n\nplan_error\x18\x0e \x01(\t\x12\x19\n\x11plan_error_reason\x18\x0f \x01(\t\x12\x11\n\tconnected\x18\x10 \x01(\x08\x12\x15\n\rreceive_error\x18\x11 \x01(\t\x12\x18\n\x10metadata_expires\x18\x12 \x01(\t\x12\x0e\n\x06\x61larms\x18\x13 \x03(\t\x12\x18\n\x10inventory_synced\x18\x14 \x01(\x08\x12\x12\n\nflows_seen\x18\x15 \x01(\x04\x12\x12\n\nflows_lost\x18\x16 \x01(\x04\x12\x19\n\x11\x66orwarded_packets\x18\x17 \x01(\x04\x12%\n\x05\x64rops\x18\x18 \x03(\x0b\x32\x16.tidegate.v1.DropCount\x12\x1a\n\x12\x61waited_interfaces\x18\x19 \x03(\t\x12 \n\x18kernel_generation_digest\x18\x1a \x01(\t\x12\x15\n\rkernel_agrees\x18\x1b \x01(\x08\x12\x11\n\tstrangers\x18( \x03(\t\x12\'\n\x05\x64rift\x18) \x01(\x0b\x32\x18.tidegate.v1.DriftStatus\"\xaa\x01\n\x0b\x44riftStatus\x12\x12\n\nchecked_at\x18\x01 \x01(\x01\x12\x15\n\rcheck_seconds\x18\x02 \x01(\x01\x12\x0e\n\x06\x63hecks\x18\x03 \x01(\x04\x12\x10\n\x08\x66ound_at\x18\x04 \x01(\x01\x12\x13\n\x0brepaired_at\x18\x05 \x01(\x01\x12\'\n\x06\x63ounts\x18\x06 \x03(\x0b\x32\x17.tidegate.v1.DriftCount\x12\x10\n\x08standing\x18\x07 \x03(\t\";\n\nDriftCount\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05\x66ound\x18\x02 \x01(\x04\x12\x10\n\x08repaired\x18\x03 \x01(\x04\"?\n\tDropCount\x12\x0e\n\x06reason\x18\x01 \x01(\r\x12\x11\n\tdirection\x18\x02 \x01(\t\x12\x0f\n\x07packets\x18\x03 \x01(\x04\"\x12\n\x10\x45ndpointsRequest\"\xec\x01\n\x08\x45ndpoint\x12\n\n\x02id\x18\x01 \x01(\r\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03pod\x18\x03 \x01(\t\x12\x10\n\x08identity\x18\x04 \x01(\r\x12\x0e\n\x06labels\x18\x05 \x03(\t\x12\x11\n\taddresses\x18\x06 \x03(\t\x12\x11\n\tinterface\x18\x07 \x01(\t\x12\x10\n\x08\x61ttached\x18\x08 \x01(\x08\x12\x1c\n\x14ingress_default_deny\x18\t \x01(\x08\x12\x1b\n\x13\x65gress_default_deny\x18\n \x01(\x08\x12\r\n\x05table\x18\x0b \x01(\r\x12\x10\n\x08policies\x18\x0c \x03(\t\"=\n\x11\x45ndpointsResponse\x12(\n\tendpoints\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.Endpoint\"!\n\rPolicyRequest\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\"H\n\x07RuleRef\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06origin\x18\x04 \x01(\t\"\x97\x01\n\tPolicyRow\x12\x11\n\tdirection\x18\x01 \x01(\t\x12\x0f\n\x07verdict\x18\x02 \x01(\t\x12\r\n\x05peers\x18\x03 \x03(\t\x12\x12\n\npeer_count\x18\x04 \x01(\r\x12\r\n\x05ports\x18\x05 \x01(\t\x12\x0f\n\x07outcome\x18\x06 \x01(\t\x12#\n\x05rules\x18\x07 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\"\xc4\x01\n\x0ePolicyResponse\x12\'\n\x08\x65ndpoint\x18\x01 \x01(\x0b\x32\x15.tidegate.v1.Endpoint\x12$\n\x04rows\x18\x02 \x03(\x0b\x32\x16.tidegate.v1.PolicyRow\x12\x31\n\x13ingress_isolated_by\x18\x03 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\x12\x30\n\x12\x65gress_isolated_by\x18\x04 \x03(\x0b\x32\x14.tidegate.v1.RuleRef\"\x13\n\x11IdentitiesRequest\"Q\n\x08Identity\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0e\n\x06labels\x18\x02 \x03(\t\x12\x12\n\npeer_class\x18\x03 \x01(\r\x12\x11\n\taddresses\x18\x04 \x01(\r\"?\n\x12IdentitiesResponse\x12)\n\nidentities\x18\x01 \x03(\x0b\x32\x15.tidegate.v1.Identity\"o\n\x0c\x46lowsRequest\x12\x0c\n\x04last\x18\x01 \x01(\r\x12\x0e\n\x06\x66ollow\x18\x02 \x01(\x08\x12\x10\n\x08verdicts\x18\x03 \x03(\t\x12\x0c\n\x04pods\x18\x04 \x03(\t\x12\r\n\x05ports\x18\x05 \x03(\r\x12\x12\n\ndirections\x18\x06 \x03(\t\"j\n\x07\x46lowEnd\x12\x10\n\x08identity\x18\x01 \x01(\r\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x0e\n\x06labels\x18\x04 \x03(\t\x12\x11\n\tnamespace\x18\x05 \x01(\t\x12\x0b\n\x03pod\x18\x06 \x01(\t\"\x9b\x03\n\x04\x46low\x12\x0f\n\x07time_ns\x18\x01 \x01(\x03\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x0f\n\x07verdict\x18\x03 \x01(\t\x12\x11\n\tdirection\x18\x04 \x01(\t\x12$\n\x06source\x18\x05 \x01(\x0b\x32\x14.tidegate.v1.FlowEnd\x12)\n\x0b\x64\x65stination\x18\x06 \x01(\x0b\x32\x14.tidegate.v1.FlowEnd\x12\x10\n\x08protocol\x18\x07 \x01(\r\x12\x13\n\x0b\x64rop_reason\x18\x08 \x01(\r\x12\x10\n\x08is_reply\x18\t \x01(\x08\x12\x11\n\ttcp_flags\x18\n \x01(\r\x12\x11\n\ticmp_type\x18\x0b \x01(\r\x12\x11\n\ticmp_code\x18\x0c \x01(\r\x12&\n\x08policies\x18\r \x03(\x0b\x32\x14.tidegate.v1.RuleRef\x12\x0f\n\x07outcome\x18\x0e \x01(\t\x12\x10\n\x08revision\x18\x0f \x01(\r\x12\x0e\n\x06\x63ommit\x18\x10 \x01(\t\x12\x13\n\x0b\x65ndpoint_id\x18\x11 \x01(\r\x12\x0e\n\x06shadow\x18\x12 \x01(\t\x12\r\n\x05\x63\x61use\x18\x13 \x01(\t\"K\n\rFlowsResponse\x12!\n\x04\x66low\x18\x01 \x01(\x0b\x32\x11.tidegate.v1.FlowH\x00\x12\x0e\n\x04lost\x18\x02 \x01(\x04H\x00\x42\x07\n\x05\x65vent2\xea\x02\n\x05\x41gent\x12\x41\n\x06Status\x12\x1a.tidegate.v1.StatusRequest\x1a\x1b.tidegate.v1.StatusResponse\x12J\n\tEndpoints\x12\x1d.tidegate.v1.EndpointsRequest\x1a\x1e.tidegate.v1.EndpointsResponse\x12\x41\n\x06Policy\x12\x1a.tidegate.v1.PolicyRequest\x1a\x1b.tidegate.v1.PolicyResponse\x12M\n\nIdentities\x12\x1e.tidegate.v1.IdentitiesRequest\x1a\x1f.tidegate.v1.IdentitiesResponse\x12@\n\x05\x46lows\x12\x19.tidegate.v1.FlowsRequest\x1a\x1a.tidegate.v1.FlowsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,37 +34,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STATUSREQUEST']._serialized_start=55
   _globals['_STATUSREQUEST']._serialized_end=70
   _globals['_STATUSRESPONSE']._serialized_start=73
-  _globals['_STATUSRESPONSE']._serialized_end=704
-  _globals['_DROPCOUNT']._serialized_start=706
-  _globals['_DROPCOUNT']._serialized_end=769
-  _globals['_ENDPOINTSREQUEST']._serialized_start=771
-  _globals['_ENDPOINTSREQUEST']._serialized_end=789
-  _globals['_ENDPOINT']._serialized_start=792
-  _globals['_ENDPOINT']._serialized_end=1028
-  _globals['_ENDPOINTSRESPONSE']._serialized_start=1030
-  _globals['_ENDPOINTSRESPONSE']._serialized_end=1091
-  _globals['_POLICYREQUEST']._serialized_start=1093
-  _globals['_POLICYREQUEST']._serialized_end=1126
-  _globals['_RULEREF']._serialized_start=1128
-  _globals['_RULEREF']._serialized_end=1200
-  _globals['_POLICYROW']._serialized_start=1203
-  _globals['_POLICYROW']._serialized_end=1354
-  _globals['_POLICYRESPONSE']._serialized_start=1357
-  _globals['_POLICYRESPONSE']._serialized_end=1553
-  _globals['_IDENTITIESREQUEST']._serialized_start=1555
-  _globals['_IDENTITIESREQUEST']._serialized_end=1574
-  _globals['_IDENTITY']._serialized_start=1576
-  _globals['_IDENTITY']._serialized_end=1657
-  _globals['_IDENTITIESRESPONSE']._serialized_start=1659
-  _globals['_IDENTITIESRESPONSE']._serialized_end=1722
-  _globals['_FLOWSREQUEST']._serialized_start=1724
-  _globals['_FLOWSREQUEST']._serialized_end=1835
-  _globals['_FLOWEND']._serialized_start=1837
-  _globals['_FLOWEND']._serialized_end=1943
-  _globals['_FLOW']._serialized_start=1946
-  _globals['_FLOW']._serialized_end=2357
-  _globals['_FLOWSRESPONSE']._serialized_start=2359
-  _globals['_FLOWSRESPONSE']._serialized_end=2434
-  _globals['_AGENT']._serialized_start=2437
-  _globals['_AGENT']._serialized_end=2799
+  _globals['_STATUSRESPONSE']._serialized_end=764
+  _globals['_DRIFTSTATUS']._serialized_start=767
+  _globals['_DRIFTSTATUS']._serialized_end=937
+  _globals['_DRIFTCOUNT']._serialized_start=939
+  _globals['_DRIFTCOUNT']._serialized_end=998
+  _globals['_DROPCOUNT']._serialized_start=1000
+  _globals['_DROPCOUNT']._serialized_end=1063
+  _globals['_ENDPOINTSREQUEST']._serialized_start=1065
+  _globals['_ENDPOINTSREQUEST']._serialized_end=1083
+  _globals['_ENDPOINT']._serialized_start=1086
+  _globals['_ENDPOINT']._serialized_end=1322
+  _globals['_ENDPOINTSRESPONSE']._serialized_start=1324
+  _globals['_ENDPOINTSRESPONSE']._serialized_end=1385
+  _globals['_POLICYREQUEST']._serialized_start=1387
+  _globals['_POLICYREQUEST']._serialized_end=1420
+  _globals['_RULEREF']._serialized_start=1422
+  _globals['_RULEREF']._serialized_end=1494
+  _globals['_POLICYROW']._serialized_start=1497
+  _globals['_POLICYROW']._serialized_end=1648
+  _globals['_POLICYRESPONSE']._serialized_start=1651
+  _globals['_POLICYRESPONSE']._serialized_end=1847
+  _globals['_IDENTITIESREQUEST']._serialized_start=1849
+  _globals['_IDENTITIESREQUEST']._serialized_end=1868
+  _globals['_IDENTITY']._serialized_start=1870
+  _globals['_IDENTITY']._serialized_end=1951
+  _globals['_IDENTITIESRESPONSE']._serialized_start=1953
+  _globals['_IDENTITIESRESPONSE']._serialized_end=2016
+  _globals['_FLOWSREQUEST']._serialized_start=2018
+  _globals['_FLOWSREQUEST']._serialized_end=2129
+  _globals['_FLOWEND']._serialized_start=2131
+  _globals['_FLOWEND']._serialized_end=2237
+  _globals['_FLOW']._serialized_start=2240
+  _globals['_FLOW']._serialized_end=2651
+  _globals['_FLOWSRESPONSE']._serialized_start=2653
+  _globals['_FLOWSRESPONSE']._serialized_end=2728
+  _globals['_AGENT']._serialized_start=2731
+  _globals['_AGENT']._serialized_end=3093
 # @@protoc_insertion_point(module_scope)

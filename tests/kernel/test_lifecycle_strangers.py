@@ -1,0 +1,93 @@
+"""Interfaces of pods that nobody has listed: shut from the moment they lead to a pod.
+
+stranger ── node-a          an agent in node-a, whose inventory does not know the stranger
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import yaml
+
+from tests.support.live_agents import Agents
+from tests.support.world import World
+from tests.support.world_topology import ECOMMERCE
+
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+
+POD = ECOMMERCE.pod("frontend")
+NODE = POD.node.name
+
+
+@pytest.fixture(scope="module")
+def agents() -> Iterator[Agents]:
+    with World(ECOMMERCE) as world:
+        found = Agents(world)
+        document = yaml.safe_load(found.config(NODE).read_text())
+        found.config(NODE).write_text(yaml.safe_dump({**document, "pod_interfaces": ["new*"]}))
+        found.start(NODE)
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def fresh(agents: Agents) -> Iterator[None]:
+    yield
+    for interface in ("new1", "other1"):
+        agents.world.run(NODE, ["ip", "link", "del", interface], check=False)
+
+
+def test_an_interface_that_appears_before_its_pod_is_listed_is_shut(agents: Agents):
+    _make(agents.world, "new1")
+    _wait_until_shut(agents.world, "new1")
+    assert agents.ask_json(NODE, "status")["strangers"] == ["new1"]
+    assert agents.world.run(POD.name, ["ping", "-c1", "-W1", "10.9.9.1"], check=False).returncode
+    drops = agents.ask_json(NODE, "status")["drops"]
+    assert any(drop["reason"] == 203 for drop in drops), "no endpoint is behind it"
+
+
+def test_a_pair_whose_other_end_is_moved_to_a_pod_is_shut_then(agents: Agents):
+    world = agents.world
+    ip = ["ip", "link", "add", "new1", "type", "veth", "peer", "name", "other1"]
+    world.run(NODE, ip)
+    assert "tidegate" not in _filters(world, "new1")
+    world.run(NODE, ["ip", "link", "set", "other1", "netns", world.namespace(POD.name)])
+    _wait_until_shut(world, "new1")
+    world.run(POD.name, ["ip", "link", "del", "other1"])
+
+
+def test_interfaces_of_other_names_and_pairs_within_the_node_are_left_alone(agents: Agents):
+    _make(agents.world, "other1")
+    _make(agents.world, "new1")
+    _wait_until_shut(agents.world, "new1")
+    assert "tidegate" not in _filters(agents.world, "other1")
+
+
+def test_one_that_appeared_while_the_agent_was_dead_is_shut_at_its_start(agents: Agents):
+    agents.world.kill(NODE)
+    _make(agents.world, "new1")
+    assert "tidegate" not in _filters(agents.world, "new1")
+    agents.start(NODE)
+    _wait_until_shut(agents.world, "new1")
+    assert agents.ask_json(NODE, "status")["strangers"] == ["new1"]
+
+
+def _make(world: World, interface: str) -> None:
+    peer = ["type", "veth", "peer", "name", f"p-{interface}", "netns", world.namespace(POD.name)]
+    world.run(NODE, ["ip", "link", "add", interface, *peer])
+    world.run(NODE, ["ip", "address", "add", "10.9.9.1/24", "dev", interface])
+    world.run(NODE, ["ip", "link", "set", interface, "up"])
+    world.run(POD.name, ["ip", "address", "add", "10.9.9.2/24", "dev", f"p-{interface}"])
+    world.run(POD.name, ["ip", "link", "set", f"p-{interface}", "up"])
+
+
+def _wait_until_shut(world: World, interface: str) -> None:
+    world.wait_for(f"{interface} is shut", lambda: _filters(world, interface).count("bpf") >= 1)
+
+
+def _filters(world: World, interface: str) -> str:
+    shown = [
+        world.run(NODE, ["tc", "filter", "show", "dev", interface, way]).stdout
+        for way in ("ingress", "egress")
+    ]
+    return shown[0] + shown[1] if all(shown) else ""
