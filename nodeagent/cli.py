@@ -24,7 +24,7 @@ from nodeagent.cli_options import (
     read_config,
     socket_option,
 )
-from nodeagent.trace.cli import trace_command
+from nodeagent.cli_trace import trace
 
 _EXAMPLES: Final = """\b
 Examples:
@@ -32,7 +32,8 @@ Examples:
   nodeagent status
   nodeagent policy get e-commerce/frontend
   nodeagent flows --follow --verdict DROPPED
-  nodeagent trace --pod e-commerce/frontend
+  nodeagent trace e-commerce/frontend e-commerce/catalog 8080     (works without the agent)
+  nodeagent trace --drops --pod e-commerce/frontend
   nodeagent bpf policy get          (works without the agent)
 """
 
@@ -235,35 +236,8 @@ def detach(config_path: Path, yes: bool) -> None:
     click.echo("removed: this node enforces nothing")
 
 
-def _pod_addresses(name: str) -> tuple[str, ...]:
-    """The addresses of a pod of this node, by the agent's list; none for an unknown one."""
-    given = click.get_current_context().meta
-    with asking_agent(given["socket"], given["config_path"]) as agent:
-        return tuple(
-            address
-            for endpoint in agent.endpoints().endpoints
-            if f"{endpoint.namespace}/{endpoint.pod}" == name
-            for address in endpoint.addresses
-        )
-
-
-def _with_agent_options(command: click.Command) -> click.Command:
-    """Give a command `--config` and `--socket`, kept for `_pod_addresses` instead of passed on."""
-    own = len(command.params)
-    socket_option(command)
-    for param in command.params[own:]:
-        param.expose_value = False
-        param.is_eager = True
-        param.callback = _keep
-    return command
-
-
-def _keep(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
-    ctx.meta[str(param.name)] = value
-
-
 main.add_command(bpf)
-main.add_command(_with_agent_options(trace_command(_pod_addresses)))
+main.add_command(trace)
 
 
 if __name__ == "__main__":

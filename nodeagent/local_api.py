@@ -144,6 +144,21 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             ]
         )
 
+    async def Attributions(
+        self, _request: pb.AttributionsRequest, context: Context
+    ) -> pb.AttributionsResponse:
+        """What each cookie of the enforced generation stands for."""
+        generation = (await self._installed(context)).plan.generation
+        return pb.AttributionsResponse(
+            generation_digest=generation.digest,
+            attributions=[
+                pb.Attribution(
+                    cookie=cookie, outcome=cause.outcome, rules=map(rule_message, cause.rules)
+                )
+                for cookie, cause in sorted(generation.attributions.items())
+            ],
+        )
+
     async def Flows(
         self, request: pb.FlowsRequest, _context: Context
     ) -> AsyncIterator[pb.FlowsResponse]:

@@ -56,6 +56,11 @@ class AgentClient:
         answer = self._ask(self._stub.Identities, pb.IdentitiesRequest())
         return cast(pb.IdentitiesResponse, answer)
 
+    def attributions(self) -> pb.AttributionsResponse:
+        """What the enforced generation's cookies stand for."""
+        answer = self._ask(self._stub.Attributions, pb.AttributionsRequest())
+        return cast(pb.AttributionsResponse, answer)
+
     def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | int]:
         """Flows, and where this reader was too slow, how many it missed."""
         request = filter_message(wanted, last=last, follow=follow)

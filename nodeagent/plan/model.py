@@ -108,18 +108,23 @@ def _strongest(
     policy: Mapping[PolicyKey, PolicyEntry], most_specific: PolicyKey
 ) -> PolicyEntry | None:
     """The four lookups, most specific first: a later one must be stronger to win."""
-    any_port = replace(most_specific, protocol=ANY_PROTOCOL, port_class=ANY_PORT_CLASS)
     strongest: PolicyEntry | None = None
-    for key in (
-        most_specific,
-        any_port,
-        replace(most_specific, peer_class=ANY_CLASS),
-        replace(any_port, peer_class=ANY_CLASS),
-    ):
+    for key in lookup_keys(most_specific):
         entry = policy.get(key)
         if entry is not None and (strongest is None or entry.verdict > strongest.verdict):
             strongest = entry
     return strongest
+
+
+def lookup_keys(most_specific: PolicyKey) -> tuple[PolicyKey, ...]:
+    """The keys a verdict looks up, in order: class and port, class, port, neither."""
+    any_port = replace(most_specific, protocol=ANY_PROTOCOL, port_class=ANY_PORT_CLASS)
+    return (
+        most_specific,
+        any_port,
+        replace(most_specific, peer_class=ANY_CLASS),
+        replace(any_port, peer_class=ANY_CLASS),
+    )
 
 
 def _by_default(generation: Generation, table: EndpointTable, direction: Direction) -> Judgement:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 import click
 
@@ -27,52 +28,74 @@ ResolvePod = Callable[[str], tuple[str, ...]]
 """NAMESPACE/NAME → addresses; none for an unknown pod; raises click.ClickException if it cannot ask."""
 
 
+def drop_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that say which drops are meant, and when to end."""
+    for option in reversed((
+        click.option(
+            "--pod", metavar="NAMESPACE/NAME", help="One end: a pod, an address or a block."
+        ),
+        click.option(
+            "--peer", metavar="ADDRESS", help="The other end: an address, a block or a pod."
+        ),
+        click.option("--port", type=click.IntRange(0, LAST_PORT), help="Either port; ICMP: the type."),
+        click.option("--protocol", type=click.Choice([p.word for p in Protocol]), help="Only this one."),
+        click.option("--count", type=click.IntRange(0), default=0, help="End after so many lines."),
+        click.option(
+            "--duration", type=click.FloatRange(0), default=0.0, help="End after so many seconds."
+        ),
+        click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text"),
+        click.option(
+            "--prepare-headers", is_flag=True, help="Make the tree of kernel headers, and end."
+        ),
+    )):  # fmt: skip
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DropOptions:
+    """What `drop_options` were given."""
+
+    pod: str | None
+    peer: str | None
+    port: int | None
+    protocol: str | None
+    count: int
+    duration: float
+    output: str
+    prepare_headers: bool
+
+
 def trace_command(resolve_pod: ResolvePod) -> click.Command:
-    """The command, with pod names resolved by the caller's list of endpoints."""
+    """A command of its own, with pod names resolved by the caller's list of endpoints."""
 
-    @click.command("trace", short_help="Follow live kernel drops.")
-    @click.option("--pod", metavar="NAMESPACE/NAME", help="One end: a pod, an address or a block.")
-    @click.option("--peer", metavar="ADDRESS", help="The other end: an address, a block or a pod.")
-    @click.option("--port", type=click.IntRange(0, LAST_PORT), help="Either port; ICMP: the type.")
-    @click.option(
-        "--protocol", type=click.Choice([p.word for p in Protocol]), help="Only this one."
-    )
-    @click.option("--count", type=click.IntRange(0), default=0, help="End after so many drops.")
-    @click.option(
-        "--duration", type=click.FloatRange(0), default=0.0, help="End after so many seconds."
-    )
-    @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text")
-    @click.option(
-        "--prepare-headers", is_flag=True, help="Make the tree of kernel headers, and end."
-    )
-    def trace(
-        *,
-        pod: str | None,
-        peer: str | None,
-        port: int | None,
-        protocol: str | None,
-        count: int,
-        duration: float,
-        output: str,
-        prepare_headers: bool,
-    ) -> None:
-        """Follow live kernel drops, with reason and place, of the packets that were asked for.
-
-        Policy denials appear as TC_INGRESS (what a pod sent) and TC_EGRESS (what was sent to it):
-        `nodeagent flows` names their policy. Everything else is the kernel's own doing.
-        """
-        if prepare_headers:
-            _prepare()
-            return
-        wanted = DropFilter(
-            pod=_networks(pod, resolve_pod, "--pod"),
-            peer=_networks(peer, resolve_pod, "--peer"),
-            port=port,
-            protocol=Protocol[protocol.upper()] if protocol else None,
-        )
-        _follow(Question(wanted=wanted, drops=count, seconds=duration), as_json=output == "json")
+    @click.command("trace")
+    @drop_options
+    def trace(**given: Any) -> None:
+        """Follow live kernel drops, with reason and place, of the packets that were asked for."""
+        follow_drops(DropOptions(**given), resolve_pod)
 
     return trace
+
+
+def follow_drops(given: DropOptions, resolve_pod: ResolvePod) -> None:
+    """Show drops until there were enough, or the time is over."""
+    if given.prepare_headers:
+        _prepare()
+        return
+    wanted = drop_filter(given, resolve_pod)
+    question = Question(wanted=wanted, drops=given.count, seconds=given.duration)
+    _follow(question, as_json=given.output == "json")
+
+
+def drop_filter(given: DropOptions, resolve_pod: ResolvePod) -> DropFilter:
+    """What the options ask for."""
+    return DropFilter(
+        pod=_networks(given.pod, resolve_pod, "--pod"),
+        peer=_networks(given.peer, resolve_pod, "--peer"),
+        port=given.port,
+        protocol=Protocol[given.protocol.upper()] if given.protocol else None,
+    )
 
 
 def _networks(text: str | None, resolve_pod: ResolvePod, option: str) -> Networks | None:

@@ -18,11 +18,11 @@ from netpolicy.evaluate import Flow
 from netpolicy.inventory import Inventory
 from netpolicy.inventory_file import decode_inventory
 from netpolicy.l7 import Request
+from netpolicy.port_argument import parse_port
 from netpolicy.rules import Policy
 from reconciler import workspace
 from reconciler.explain.chain import Explanation, explain_flow
 from reconciler.explain.ends import NamedEnd, resolve_ends
-from reconciler.explain.ports import parse_port
 from reconciler.explain.requests import parse_dns, parse_http, parse_kafka
 from reconciler.explain.text import explanation_data, explanation_text
 from reconciler.judge import JudgeCache, judge

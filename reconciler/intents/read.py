@@ -25,8 +25,8 @@ from netpolicy.evaluate import Flow
 from netpolicy.fields import BAD_VALUE, Fields
 from netpolicy.inventory import Inventory
 from netpolicy.l7 import Request
+from netpolicy.port_argument import parse_port
 from reconciler.explain.ends import resolve_ends
-from reconciler.explain.ports import parse_port
 from reconciler.explain.requests import parse_dns, parse_http, parse_kafka
 from reconciler.files import SourceFile
 

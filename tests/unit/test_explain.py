@@ -14,10 +14,10 @@ from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
 from netpolicy.inventory import Inventory, Node, Pod
 from netpolicy.labels import Label
+from netpolicy.port_argument import parse_port
 from netpolicy.rules import Protocol
 from reconciler.explain import NamedEnd, explain_flow, resolve_ends
 from reconciler.explain.cli import explain
-from reconciler.explain.ports import parse_port
 from reconciler.explain.text import explanation_data, explanation_text
 from tests.support.cases import Case, load_cases
 

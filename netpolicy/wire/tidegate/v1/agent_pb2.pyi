@@ -218,6 +218,28 @@ class IdentitiesResponse(_message.Message):
     identities: _containers.RepeatedCompositeFieldContainer[Identity]
     def __init__(self, identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ...) -> None: ...
 
+class AttributionsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Attribution(_message.Message):
+    __slots__ = ("cookie", "outcome", "rules")
+    COOKIE_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    cookie: int
+    outcome: str
+    rules: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    def __init__(self, cookie: _Optional[int] = ..., outcome: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
+
+class AttributionsResponse(_message.Message):
+    __slots__ = ("generation_digest", "attributions")
+    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ATTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    generation_digest: str
+    attributions: _containers.RepeatedCompositeFieldContainer[Attribution]
+    def __init__(self, generation_digest: _Optional[str] = ..., attributions: _Optional[_Iterable[_Union[Attribution, _Mapping]]] = ...) -> None: ...
+
 class FlowsRequest(_message.Message):
     __slots__ = ("last", "follow", "verdicts", "pods", "ports", "directions")
     LAST_FIELD_NUMBER: _ClassVar[int]

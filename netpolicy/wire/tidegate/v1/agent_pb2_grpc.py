@@ -54,6 +54,11 @@ class AgentStub:
                 request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesRequest.SerializeToString,
                 response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesResponse.FromString,
                 _registered_method=True)
+        self.Attributions = channel.unary_unary(
+                '/tidegate.v1.Agent/Attributions',
+                request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsRequest.SerializeToString,
+                response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsResponse.FromString,
+                _registered_method=True)
         self.Flows = channel.unary_stream(
                 '/tidegate.v1.Agent/Flows',
                 request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsRequest.SerializeToString,
@@ -89,6 +94,13 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attributions(self, request, context):
+        """What the cookies in the maps of the enforced generation stand for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Flows(self, request, context):
         """The last flows that match, then (follow) each new one.
         """
@@ -118,6 +130,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Identities,
                     request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesRequest.FromString,
                     response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesResponse.SerializeToString,
+            ),
+            'Attributions': grpc.unary_unary_rpc_method_handler(
+                    servicer.Attributions,
+                    request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsRequest.FromString,
+                    response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsResponse.SerializeToString,
             ),
             'Flows': grpc.unary_stream_rpc_method_handler(
                     servicer.Flows,
@@ -233,6 +250,33 @@ class Agent:
             '/tidegate.v1.Agent/Identities',
             netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesRequest.SerializeToString,
             netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.IdentitiesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attributions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidegate.v1.Agent/Attributions',
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsRequest.SerializeToString,
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.AttributionsResponse.FromString,
             options,
             channel_credentials,
             insecure,
