@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 4
+#define TG_ABI_VERSION 5
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -216,6 +216,7 @@ _Static_assert(sizeof(struct tg_judgement) == 8, "one atomic word");
 struct tg_conntrack_entry {
 	struct tg_judgement judgement;
 	__u64 last_seen_ns;
+	__u64 last_seen_tick;                /* the kernel's jiffies at that time; zero: not noted */
 	__u64 forward_packets;
 	__u64 forward_bytes;
 	__u64 reply_packets;
@@ -226,7 +227,7 @@ struct tg_conntrack_entry {
 	__u8 forward_tcp_flags;
 	__u8 reply_tcp_flags;
 };
-_Static_assert(sizeof(struct tg_conntrack_entry) == 56, "no hidden padding");
+_Static_assert(sizeof(struct tg_conntrack_entry) == 64, "one cache line");
 
 /* One datagram that travels in fragments. */
 struct tg_fragment_key {

@@ -121,21 +121,30 @@ static __always_inline void promote_entry(const struct tg_conntrack_key *key,
 		bpf_map_delete_elem(&half_open, key);
 }
 
+static __always_inline void see_entry(struct tg_conntrack_entry *entry, __u64 now, __u64 tick)
+{
+	entry->last_seen_ns = now;
+	entry->last_seen_tick = tick;
+}
+
+static __always_inline void add_packet(struct tg_conntrack_entry *entry, __u32 bytes, bool is_reply)
+{
+	__sync_fetch_and_add(is_reply ? &entry->reply_packets : &entry->forward_packets, 1);
+	__sync_fetch_and_add(is_reply ? &entry->reply_bytes : &entry->forward_bytes, bytes);
+}
+
 /* Account a packet that passes. Refused ones do not keep an entry alive. */
 static __always_inline void touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
 					__u8 tcp_flags, bool is_reply)
 {
-	entry->last_seen_ns = now;
+	see_entry(entry, now, bpf_jiffies64());
+	add_packet(entry, bytes, is_reply);
 	if (is_reply) {
-		__sync_fetch_and_add(&entry->reply_packets, 1);
-		__sync_fetch_and_add(&entry->reply_bytes, bytes);
 		entry->reply_tcp_flags |= tcp_flags;
 		entry->flags |= TG_CONNTRACK_REPLIED;
-		return;
+	} else {
+		entry->forward_tcp_flags |= tcp_flags;
 	}
-	__sync_fetch_and_add(&entry->forward_packets, 1);
-	__sync_fetch_and_add(&entry->forward_bytes, bytes);
-	entry->forward_tcp_flags |= tcp_flags;
 }
 
 /* Turn the packet inside an ICMP error into the packet that travelled the other way.

@@ -29,6 +29,20 @@ struct ruling {
 	__u8 reason;
 };
 
+/* What is in force, read once: the word may change between two reads. False if there is no word. */
+static __always_inline bool load_control(struct tg_control *in_force)
+{
+	__u32 zero = 0;
+	struct tg_control *word = bpf_map_lookup_elem(&control, &zero);
+	__u64 now_in_force;
+
+	if (!word)
+		return false;
+	now_in_force = *(volatile __u64 *)word;
+	__builtin_memcpy(in_force, &now_in_force, sizeof(*in_force));
+	return true;
+}
+
 /* Zero if nobody stands behind the address. */
 static __always_inline __u32 identity_of(const struct tg_address *address)
 {

@@ -12,22 +12,14 @@
 
 #include "abi.h"
 #include "conntrack.h"
+#include "endpoints.h"
+#include "established.h"
 #include "events.h"
 #include "fragments.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
 #include "shadow.h"
-
-static __always_inline bool is_own_address(const struct tg_endpoint *endpoint,
-					   const struct tg_address *address)
-{
-	for (__u32 i = 0; i < TG_ENDPOINT_ADDRESSES; i++) {
-		if (i < endpoint->address_count && same_address(&endpoint->addresses[i], address))
-			return true;
-	}
-	return false;
-}
 
 /* A pod may probe for an address, but claim its own only. */
 static __always_inline bool arp_is_honest(const struct tg_endpoint *endpoint,
@@ -209,10 +201,7 @@ static __always_inline void judge_icmp(struct __sk_buff *skb, struct passage *pa
 static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *passage)
 {
 	const struct packet *packet = &passage->packet;
-	__u32 interface = skb->ifindex, zero = 0;
-	struct tg_endpoint *endpoint = bpf_map_lookup_elem(&endpoints, &interface);
-	struct tg_control *word = bpf_map_lookup_elem(&control, &zero);
-	__u64 now_in_force;
+	const struct tg_endpoint *endpoint = endpoint_behind(skb->ifindex);
 	__u8 reason;
 
 	reason = parse_packet(skb, &passage->packet);
@@ -234,11 +223,7 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 	}
 	if (passage->direction == TG_EGRESS && !is_own_address(endpoint, &packet->source))
 		return TG_DROP_INVALID_SOURCE_IP;
-	if (!word)
-		return TG_DROP_NOT_READY;
-	now_in_force = *(volatile __u64 *)word;
-	__builtin_memcpy(&passage->control, &now_in_force, sizeof(passage->control));
-	if (passage->control.active == TG_NO_SLOT)
+	if (!load_control(&passage->control) || passage->control.active == TG_NO_SLOT)
 		return TG_DROP_NOT_READY;
 	if (packet->fragment == FRAGMENT_LATER) {
 		reason = recall_first(&passage->packet, passage->endpoint_id, passage->now,
@@ -279,16 +264,21 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 	return passage.ruling.verdict == TG_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
+static __always_inline int pass_or_enforce(struct __sk_buff *skb, __u8 direction)
+{
+	return pass_established(skb, direction) ? TC_ACT_UNSPEC : enforce(skb, direction);
+}
+
 SEC("tc")
 int from_pod(struct __sk_buff *skb)
 {
-	return enforce(skb, TG_EGRESS);
+	return pass_or_enforce(skb, TG_EGRESS);
 }
 
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	return enforce(skb, TG_INGRESS);
+	return pass_or_enforce(skb, TG_INGRESS);
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -15,7 +15,7 @@ from typing import Final
 
 from netpolicy.evidence import Cause
 
-ABI_VERSION: Final = 4
+ABI_VERSION: Final = 5
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
@@ -211,6 +211,7 @@ class ConntrackEntry(Structure):
     _fields_ = (
         ("judgement", Judgement),
         ("last_seen_ns", c_uint64),
+        ("last_seen_tick", c_uint64),
         ("forward_packets", c_uint64),
         ("forward_bytes", c_uint64),
         ("reply_packets", c_uint64),

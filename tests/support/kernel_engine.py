@@ -138,6 +138,7 @@ class KernelEngine:
                 for key, value in list(libbpf.entries_of(flows)):
                     entry = abi.ConntrackEntry.from_buffer_copy(value)
                     entry.last_seen_ns -= int(seconds * 1e9)
+                    entry.last_seen_tick = 0
                     libbpf.update(flows, key, bytes(entry))
 
     def age_fragments(self, seconds: float) -> None:
@@ -170,19 +171,21 @@ class KernelEngine:
         return _FIRST_PORT + next(self._source_ports) % 40_000
 
 
-def private_config(*, conntrack_entries: int = CONNTRACK_ENTRIES) -> DatapathConfig:
+def private_config(
+    *, conntrack_entries: int = CONNTRACK_ENTRIES, object_path: Path = OBJECT
+) -> DatapathConfig:
     """A directory of bpffs that nobody else has."""
     return DatapathConfig(
         bpffs=BPFFS / f"tidegate-test-{uuid.uuid4().hex[:8]}",
-        object_path=OBJECT,
+        object_path=object_path,
         conntrack_entries=conntrack_entries,
     )
 
 
 @contextmanager
-def kernel_engine() -> Iterator[KernelEngine]:
+def kernel_engine(*, object_path: Path = OBJECT) -> Iterator[KernelEngine]:
     """An engine on a datapath of its own, which is removed behind it."""
-    config = private_config()
+    config = private_config(object_path=object_path)
     try:
         ensure_loaded(config)
     except DatapathError:

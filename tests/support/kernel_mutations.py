@@ -8,7 +8,7 @@ Pure.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from ipaddress import IPv6Address
 from random import Random
 from typing import Final
@@ -27,10 +27,12 @@ _SHORTEST_OF: Final = {0x0800: 34, 0x86DD: 54}
 _MUTABLE_HEAD: Final = 96
 
 
-def mutated_packets(seed: int, count: int) -> Iterator[bytes]:
-    """That many packets, most of them broken."""
+def mutated_packets(
+    seed: int, count: int, honest: Sequence[bytes] | None = None
+) -> Iterator[bytes]:
+    """That many packets, most of them broken; made from these honest ones, or from all kinds."""
     random = Random(seed)
-    honest = _honest_packets()
+    honest = _honest_packets() if honest is None else honest
     while count:
         packet = bytearray(random.choice(honest))
         for _ in range(random.choice((0, 1, 1, 1, 2, 3))):

@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The short way of a packet whose flow needs no judging: most packets of most nodes take it.
+ *
+ *     headers where they usually lie ──▶ its own endpoint ──▶ its flow ──▶ counted, and on
+ *
+ * Holds always:
+ * 1. It passes a packet or leaves it to the long way; it refuses none, and reports nothing.
+ * 2. What it passes, the long way would pass too, and account alike. So every check of the long way that
+ *    an established packet could fail stands here again.
+ * 3. Nothing about the flow changes but its time and its sums: an opening, a close, a first answer, a
+ *    flag that was not seen yet, another revision: each is the long way's.
+ */
+#ifndef TIDEGATE_ESTABLISHED_H
+#define TIDEGATE_ESTABLISHED_H
+
+#include "abi.h"
+#include "conntrack.h"
+#include "endpoints.h"
+#include "events.h"
+#include "maps.h"
+#include "packet.h"
+
+#define IPV4_WITHOUT_OPTIONS 0x45        /* version and header length */
+#define TCP_FLAGS_OF_CHANGE (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)
+
+struct short_packet {
+	struct tg_address source;
+	struct tg_address destination;
+	__u32 l4_offset;
+	__u32 end;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 protocol;
+	__u8 tcp_flags;
+};
+
+/* Neither options nor fragments. */
+static __always_inline bool read_short_ipv4(void *at, void *data_end, struct short_packet *packet)
+{
+	const struct iphdr *ip = at;
+
+	if ((void *)(ip + 1) > data_end || *(__u8 *)at != IPV4_WITHOUT_OPTIONS ||
+	    (ip->frag_off & bpf_htons(IP_FRAGMENTED)))
+		return false;
+	map_ipv4(&packet->source, ip->saddr);
+	map_ipv4(&packet->destination, ip->daddr);
+	packet->protocol = ip->protocol;
+	packet->l4_offset = ETH_HLEN + sizeof(*ip);
+	packet->end = ETH_HLEN + bpf_ntohs(ip->tot_len);
+	return true;
+}
+
+/* No extension headers. */
+static __always_inline bool read_short_ipv6(void *at, void *data_end, struct short_packet *packet)
+{
+	const struct ipv6hdr *ip = at;
+
+	if ((void *)(ip + 1) > data_end || ip->version != 6)
+		return false;
+	__builtin_memcpy(&packet->source, &ip->saddr, sizeof(packet->source));
+	__builtin_memcpy(&packet->destination, &ip->daddr, sizeof(packet->destination));
+	packet->protocol = ip->nexthdr;
+	packet->l4_offset = ETH_HLEN + sizeof(*ip);
+	packet->end = packet->l4_offset + bpf_ntohs(ip->payload_len);
+	return !is_ipv4_mapped(&packet->source) && !is_ipv4_mapped(&packet->destination);
+}
+
+/* The middle of a connection: an acknowledgement, and nothing that opens or ends it. */
+static __always_inline bool read_short_tcp(void *at, void *data_end, struct short_packet *packet)
+{
+	const struct tcphdr *tcp = at;
+
+	if ((void *)(tcp + 1) > data_end)
+		return false;
+	packet->source_port = bpf_ntohs(tcp->source);
+	packet->destination_port = bpf_ntohs(tcp->dest);
+	packet->tcp_flags = ((__u8 *)at)[13];
+	return (packet->tcp_flags & (TCP_FLAGS_OF_CHANGE | TCP_FLAG_ACK)) == TCP_FLAG_ACK &&
+	       tcp->doff * 4 >= sizeof(*tcp) &&
+	       packet->l4_offset + tcp->doff * 4 <= packet->end;
+}
+
+static __always_inline bool read_short_udp(void *at, void *data_end, struct short_packet *packet)
+{
+	const struct udphdr *udp = at;
+
+	if ((void *)(udp + 1) > data_end)
+		return false;
+	packet->source_port = bpf_ntohs(udp->source);
+	packet->destination_port = bpf_ntohs(udp->dest);
+	packet->tcp_flags = 0;
+	return packet->l4_offset + sizeof(*udp) <= packet->end;
+}
+
+static __always_inline bool read_short_l4(void *at, void *data_end, struct short_packet *packet)
+{
+	if (packet->protocol == IPPROTO_TCP)
+		return read_short_tcp(at, data_end, packet);
+	return packet->protocol == IPPROTO_UDP && read_short_udp(at, data_end, packet);
+}
+
+/* False for whatever is not plain TCP or UDP, with its headers in the linear part of the buffer. A
+ * length of zero (the kernel merged more than 64 KiB) fails by the header that does not fit in. */
+static __always_inline bool read_short(struct __sk_buff *skb, struct short_packet *packet)
+{
+	void *data = (void *)(long)skb->data, *data_end = (void *)(long)skb->data_end;
+	void *ip = data + ETH_HLEN;
+	bool is_read;
+
+	if (ip > data_end || skb->vlan_present)
+		return false;
+	switch (((struct ethhdr *)data)->h_proto) {
+	case bpf_htons(ETH_P_IP):
+		is_read = read_short_ipv4(ip, data_end, packet) &&
+			  read_short_l4(ip + sizeof(struct iphdr), data_end, packet);
+		break;
+	case bpf_htons(ETH_P_IPV6):
+		is_read = read_short_ipv6(ip, data_end, packet) &&
+			  read_short_l4(ip + sizeof(struct ipv6hdr), data_end, packet);
+		break;
+	default:
+		return false;
+	}
+	return is_read && packet->end <= skb->len;
+}
+
+/* The flow's entry among those that were answered; NULL if it is not there. */
+static __always_inline struct tg_conntrack_entry *
+find_answered(__u32 endpoint_id, const struct short_packet *packet, bool out)
+{
+	struct tg_conntrack_key key = {
+		.endpoint_id = endpoint_id,
+		.remote = out ? packet->destination : packet->source,
+		.remote_port = out ? packet->destination_port : packet->source_port,
+		.local_port = out ? packet->source_port : packet->destination_port,
+		.protocol = packet->protocol,
+	};
+
+	return bpf_map_lookup_elem(&conntrack, &key);
+}
+
+static __always_inline bool is_allowed_now(struct tg_conntrack_entry *entry,
+					   struct tg_control in_force)
+{
+	struct tg_judgement judgement = load_judgement(entry);
+
+	return in_force.active != TG_NO_SLOT && judgement.revision == in_force.revision &&
+	       judgement.verdict == TG_ALLOW;
+}
+
+/* Would the long way write more into the entry than its time and its sums? */
+static __always_inline bool changes_entry(const struct tg_conntrack_entry *entry,
+					  const struct short_packet *packet, bool is_reply)
+{
+	if (!is_reply)
+		return packet->tcp_flags & ~entry->forward_tcp_flags;
+	return (packet->tcp_flags & ~entry->reply_tcp_flags) ||
+	       (entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)) !=
+		       TG_CONNTRACK_REPLIED;
+}
+
+/* Note the time; false if the entry is too old to speak for its flow. The clock is asked once a tick: it
+ * costs as much as a third of the map lookup. */
+static __always_inline bool keep_alive(struct tg_conntrack_entry *entry, __u8 protocol)
+{
+	__u64 tick = bpf_jiffies64(), now;
+
+	if (entry->last_seen_tick == tick)
+		return true;
+	now = bpf_ktime_get_coarse_ns();
+	if (is_expired(entry, protocol, now))
+		return false;
+	see_entry(entry, now, tick);
+	return true;
+}
+
+/* True if the packet passes, and is accounted. Else nothing has happened yet. */
+static __always_inline bool pass_established(struct __sk_buff *skb, __u8 direction)
+{
+	bool out = direction == TG_EGRESS, is_reply;
+	struct tg_conntrack_entry *entry;
+	struct short_packet packet;
+	const struct tg_endpoint *endpoint;
+	struct tg_control in_force;
+
+	if (!read_short(skb, &packet) || !load_control(&in_force))
+		return false;
+	endpoint = endpoint_behind(skb->ifindex);
+	if (!endpoint || (out && !is_own_address(endpoint, &packet.source)))
+		return false;
+	entry = find_answered(endpoint->id, &packet, out);
+	if (!entry || !is_allowed_now(entry, in_force))
+		return false;
+	is_reply = entry->direction != direction;
+	if (changes_entry(entry, &packet, is_reply) || !keep_alive(entry, packet.protocol))
+		return false;
+	add_packet(entry, skb->len, is_reply);
+	count(TG_FORWARDED * 2 + direction, skb->len);
+	return true;
+}
+
+#endif
