@@ -5,21 +5,34 @@ test ── made packet ──▶ from_pod | to_pod     (BPF_PROG_TEST_RUN; noth
 
 from __future__ import annotations
 
+import os
+import secrets
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from random import Random
 
 import pytest
 
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import GenerationLabel, KernelDifference, Reason
-from nodeagent.plan.generation import Generation, PolicyEntry, Verdict
+from nodeagent.datapath import (
+    DatapathError,
+    GenerationLabel,
+    KernelDifference,
+    Occasion,
+    Reason,
+    abi,
+)
+from nodeagent.plan.generation import Generation, PolicyEntry, TableFlag, Verdict
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import KernelEngine, KernelSide, kernel_engine
+from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine, KernelSide, kernel_engine
 from tests.support.kernel_fixtures import (
     ADDRESSES,
     DENIED_IN,
     DENIED_OUT,
+    OUT_COOKIE,
     PEER,
     RULES,
     WEB,
@@ -29,7 +42,8 @@ from tests.support.kernel_fixtures import (
     small_generation,
     without_rules,
 )
-from tests.support.kernel_packets import SYN, ip
+from tests.support.kernel_mutations import mutated_packets
+from tests.support.kernel_packets import ACK, SYN, ip
 
 pytestmark = pytest.mark.kernel
 
@@ -37,6 +51,11 @@ TCP, UDP, ICMP = Protocol.TCP, Protocol.UDP, Protocol.ICMP
 WEB4, PEER4, FAR4 = "10.0.0.1", "10.0.0.2", "192.0.2.1"
 CANDIDATE, PREVIEW = Shadow.CANDIDATE, Shadow.PREVIEW
 WIDE_COOKIE = 77
+FLOOD = 50_000
+MUTATED = 4_000
+SHOT = 2
+SEED = int(os.environ.get("TIDEGATE_SEED", "0")) or secrets.randbits(32)
+LABEL = GenerationLabel(generation_digest="ab" * 32, bundle_digest="", sequence=2)
 WIDER: dict[tuple[Direction, int, Protocol, int], PolicyEntry] = {
     **RULES,
     (Direction.EGRESS, WORLD_CLASS, TCP, 443): PolicyEntry(Verdict.ALLOW, WIDE_COOKIE),
@@ -119,3 +138,208 @@ def test_what_the_candidate_would_allow_is_dropped_and_counted_each_time(
         assert out(engine, 443, 4000).reason == Reason.POLICY_DENIED
     wanted = replace(denied_out(443), cause=Cause.WOULD_ALLOW, reason=0, cookie=WIDE_COOKIE)
     assert counted(engine) == {wanted: 5}
+
+
+def test_a_flow_that_is_already_established_is_evidence_at_its_next_packet_and_once(
+    engine: KernelEngine,
+) -> None:
+    assert out(engine, 80, 4000).allowed
+    shadow(engine, without_rules())
+    assert counted(engine) == {}
+    for _ in range(4):
+        assert out(engine, 80, 4000, ACK).allowed
+    assert counted(engine) == {denied_out(80): 1}
+    engine.datapath.bump_revision()
+    assert out(engine, 80, 4000, ACK).allowed
+    assert counted(engine) == {denied_out(80): 2}, "judged again, so counted again"
+
+
+def test_candidate_and_preview_are_counted_apart_and_only_a_changed_one_begins_anew(
+    engine: KernelEngine,
+) -> None:
+    datapath = engine.datapath
+    tighter = fill(engine, without_rules())
+    wider = datapath.fill(small_generation(WIDER), label=LABEL, keep={tighter})
+    assert wider != tighter
+    datapath.set_shadows(candidate=tighter, preview=wider)
+    assert out(engine, 80, 4000).allowed
+    assert not out(engine, 443, 4001).allowed
+    would_allow = replace(denied_out(443), cause=Cause.WOULD_ALLOW, reason=0, cookie=WIDE_COOKIE)
+    assert counted(engine, CANDIDATE) == {denied_out(80): 1}
+    assert counted(engine, PREVIEW) == {would_allow: 1}
+    datapath.set_shadows(candidate=tighter, preview=None)
+    assert counted(engine, CANDIDATE) == {denied_out(80): 1}
+    assert counted(engine, PREVIEW) == datapath.read_coverage(PREVIEW) == {}
+    datapath.set_shadows(candidate=wider, preview=tighter)
+    assert counted(engine, CANDIDATE) == counted(engine, PREVIEW) == {}
+    assert datapath.read_coverage(CANDIDATE) == datapath.read_coverage(PREVIEW) == {}
+
+
+def test_setting_the_shadows_that_are_set_judges_nothing_again(engine: KernelEngine) -> None:
+    slot = shadow(engine, without_rules())
+    before = engine.datapath.control()
+    assert engine.datapath.set_shadows(candidate=slot, preview=None) == before.revision
+    assert engine.datapath.control() == before
+
+
+def test_a_slot_that_is_not_whole_becomes_no_shadow(engine: KernelEngine) -> None:
+    slot = shadow(engine, without_rules())
+    before = engine.datapath.control()
+    empty = next(n for n in range(abi.SLOTS) if engine.datapath.slot_label(n) is None)
+    with pytest.raises(DatapathError, match="no whole generation"):
+        engine.datapath.set_shadows(candidate=slot, preview=empty)
+    assert engine.datapath.control() == before
+
+
+def test_what_is_promoted_is_what_was_observed(engine: KernelEngine) -> None:
+    datapath = engine.datapath
+    slot = shadow(engine, small_generation(WIDER))
+    observed = (datapath.slot_label(slot), datapath.read_generation(slot))
+    before = datapath.control()
+    datapath.activate(slot)
+    after = datapath.control()
+    assert (after.active, after.candidate, after.previous) == (slot, None, before.active)
+    assert after.revision == before.revision + 1
+    assert (datapath.slot_label(slot), datapath.read_generation(slot)) == observed
+    assert datapath.read_differences(CANDIDATE) == ()
+    assert out(engine, 443, 4000).allowed
+
+
+def test_filling_never_touches_a_slot_that_is_in_use(engine: KernelEngine) -> None:
+    datapath = engine.datapath
+    candidate = fill(engine, without_rules())
+    preview = datapath.fill(small_generation(WIDER), label=LABEL, keep={candidate})
+    datapath.set_shadows(candidate=candidate, preview=preview)
+    for _ in range(abi.SLOTS):
+        control = datapath.control()
+        used = {control.active, control.candidate, control.preview, control.previous}
+        slot = fill(engine, small_generation())
+        assert slot not in used
+        datapath.activate(slot)
+    assert (datapath.control().candidate, datapath.control().preview) == (candidate, preview)
+    assert datapath.read_generation(candidate)[0] == {}
+
+
+@pytest.mark.parametrize("lost", ["policy", "class_of", "port_class", "endpoint_tables"])
+def test_what_a_shadow_lacks_is_what_it_would_deny(engine: KernelEngine, lost: str) -> None:
+    slot = shadow(engine, small_generation())
+    engine.delete_entry(lost, slot.to_bytes(4, sys.byteorder))
+    assert out(engine, 80, 4000).allowed
+    missing = replace(denied_out(80), reason=Reason.NO_GENERATION, cookie=0)
+    assert counted(engine) == {missing: 1}
+
+
+def test_a_shadow_that_does_not_know_the_endpoint_would_deny_it(engine: KernelEngine) -> None:
+    shadow(engine, small_generation(endpoint_ids=(99,)))
+    assert out(engine, 80, 4000).allowed
+    assert counted(engine) == {replace(denied_out(80), reason=Reason.NO_TABLE, cookie=0): 1}
+
+
+def test_an_icmp_error_of_a_judged_flow_counts_nothing(engine: KernelEngine) -> None:
+    shadow(engine, without_rules())
+    sent = packets.ipv4(WEB4, FAR4, UDP, packets.udp(4000, 53))
+    assert engine.run(WEB_ENDPOINT, Direction.EGRESS, packets.ethernet(sent, packets.IPV4)).allowed
+    error = ip(FAR4, WEB4, ICMP, packets.icmp(3, 4, data=sent))
+    assert engine.run(WEB_ENDPOINT, Direction.INGRESS, error).allowed
+    assert counted(engine) == {denied_out(53, UDP): 1}
+    assert engine.datapath.read_coverage(CANDIDATE) == {WEB_ENDPOINT.endpoint_id: 1}
+
+
+def test_an_audit_event_tells_the_shadows_verdict_beside_the_enforced_one(
+    engine: KernelEngine,
+) -> None:
+    shadow(engine, without_rules())
+    packet = ip(WEB4, FAR4, TCP, packets.tcp(4000, 80))
+    _, (audit, own) = engine.run_and_listen(WEB_ENDPOINT, Direction.EGRESS, packet)
+    assert (audit.occasion, audit.shadow, audit.cause) == (
+        Occasion.AUDIT, CANDIDATE, Cause.WOULD_DENY,
+    )  # fmt: skip
+    assert (audit.verdict, audit.reason, audit.cookie) == (
+        Verdict.DENY, Reason.POLICY_DENIED, DENIED_OUT,
+    )  # fmt: skip
+    assert (own.occasion, own.verdict, own.cookie) == (Occasion.NEW, Verdict.ALLOW, OUT_COOKIE)
+    assert (own.shadow, own.cause) == (None, None)
+    ends = ("source", "destination", "source_port", "destination_port", "protocol", "direction")
+    assert [getattr(audit, end) for end in ends] == [getattr(own, end) for end in ends]
+    assert (audit.local_identity, audit.remote_identity) == (WEB, WORLD)
+
+
+def test_counts_are_exact_when_nobody_reads_the_events(engine: KernelEngine) -> None:
+    shadow(engine, small_generation(WIDER))
+    lost = engine.datapath.counters().lost_events
+    refused = ip(WEB4, FAR4, TCP, packets.tcp(4000, 443))
+    engine.datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
+    engine.forget_events()
+    engine.datapath.run_program(Direction.EGRESS, refused, repeat=FLOOD)
+    kept = engine.waiting_events()
+    audits = sum(event.occasion is Occasion.AUDIT for event in kept)
+    assert list(counted(engine).values()) == [FLOOD]
+    assert engine.datapath.read_coverage(CANDIDATE) == {WEB_ENDPOINT.endpoint_id: FLOOD}
+    assert engine.datapath.counters().lost_events - lost + len(kept) == 2 * FLOOD
+    assert 0 < audits < len(kept) / 2, "audits leave half of the ring to what is enforced"
+
+
+def test_counts_are_exact_on_several_processors_at_once(engine: KernelEngine) -> None:
+    """The first of each kind is where two of them may meet."""
+    engine.datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
+    for _ in range(20):
+        engine.datapath.set_shadows(candidate=None, preview=None)
+        shadow(engine, without_rules())
+        asked = [
+            (Direction.EGRESS, ip(WEB4, FAR4, TCP, packets.tcp(4000 + n, 80))) for n in range(4)
+        ]
+        with ThreadPoolExecutor(max_workers=len(asked)) as threads:
+            list(threads.map(lambda one: engine.datapath.run_program(*one, repeat=2_000), asked))
+        assert counted(engine) == {denied_out(80): 2_000 * len(asked)}
+        assert engine.datapath.read_coverage(CANDIDATE) == {
+            WEB_ENDPOINT.endpoint_id: 2_000 * len(asked)
+        }
+
+
+def test_differences_without_room_are_counted_as_lost(engine: KernelEngine) -> None:
+    shadow(engine, without_rules())
+    assert out(engine, 80, 4000).allowed
+    engine.crowd_differences(CANDIDATE)
+    assert out(engine, 80, 4001).allowed
+    for source_port in range(3):
+        packet = ip(WEB4, FAR4, UDP, packets.udp(4000 + source_port, 53))
+        assert engine.run(WEB_ENDPOINT, Direction.EGRESS, packet).allowed
+    assert engine.datapath.lost_differences(CANDIDATE) == 3
+    assert engine.datapath.lost_differences(PREVIEW) == 0
+    assert counted(engine)[denied_out(80)] == 2
+    shadow(engine, without_rules())
+    assert engine.datapath.lost_differences(CANDIDATE) == 0
+    packet = ip(WEB4, FAR4, UDP, packets.udp(4009, 53))
+    assert engine.run(WEB_ENDPOINT, Direction.EGRESS, packet).allowed
+    assert counted(engine) == {denied_out(53, UDP): 1}
+
+
+def test_shadows_change_no_verdict_and_no_flow(engine: KernelEngine) -> None:
+    """The same packets, most of them broken, with and without other generations beside."""
+    random = Random(SEED)
+    print(f"seed {SEED}")
+    sent = [
+        (random.choice(tuple(Direction)), packet)
+        for packet in mutated_packets(random.getrandbits(32), MUTATED)
+    ]
+    outcomes = []
+    for candidate, preview in (
+        (None, None),
+        (fill(engine, without_rules()), None),
+        (None, fill(engine, small_generation(WIDER, flags=TableFlag(0)))),
+    ):
+        engine.datapath.set_shadows(candidate=candidate, preview=preview)
+        engine.forget_flows()
+        engine.datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
+        drops = engine.datapath.counters().drops
+        results = [engine.datapath.run_program(way, packet)[0] for way, packet in sent]
+        after = engine.datapath.counters().drops
+        flows = {
+            replace(flow, revision=0, last_seen_ns=0) for flow in engine.datapath.read_conntrack()
+        }
+        outcomes.append((results, {k: n - drops.get(k, 0) for k, n in after.items()}, flows))
+        if candidate is not None:
+            assert sum(counted(engine).values()) > 0
+    assert outcomes[1] == outcomes[0]
+    assert outcomes[2] == outcomes[0]
+    assert 0 < outcomes[0][0].count(SHOT) < len(sent)

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import (
     Datapath,
@@ -35,7 +36,7 @@ from tests.support import kernel_packets as packets
 OBJECT: Final = Path(__file__).parents[2] / "build" / "bpf" / "tidegate.bpf.o"
 BPFFS: Final = Path("/sys/fs/bpf")
 CONNTRACK_ENTRIES: Final = 65_536
-_TEST_INTERFACE: Final = 1
+TEST_INTERFACE: Final = 1
 _PASS: Final = -1
 _FIRST_PORT: Final = 20_000
 
@@ -111,7 +112,7 @@ class KernelEngine:
         self, endpoint: LocalEndpoint, direction: Direction, packet: bytes
     ) -> tuple[KernelSide, list[FlowEvent]]:
         """The same, with what the program told of it."""
-        self.datapath.set_endpoint(endpoint, _TEST_INTERFACE)
+        self.datapath.set_endpoint(endpoint, TEST_INTERFACE)
         self.forget_events()
         result, _ = self.datapath.run_program(direction, packet)
         told = self._events.read()
@@ -121,8 +122,14 @@ class KernelEngine:
 
     def forget_events(self) -> None:
         """Read all that was told so far, and forget it."""
-        while self._events.read():
-            pass
+        self.waiting_events()
+
+    def waiting_events(self) -> list[FlowEvent]:
+        """Read all that was told so far."""
+        told: list[FlowEvent] = []
+        while some := self._events.read():
+            told += some
+        return told
 
     def forget_flows(self) -> None:
         """Empty the maps of flows and fragments."""
@@ -148,6 +155,26 @@ class KernelEngine:
                 first = abi.FirstFragment.from_buffer_copy(value)
                 first.seen_ns -= int(seconds * 1e9)
                 libbpf.update(fragments, key, bytes(first))
+
+    def delete_entry(self, name: str, key: bytes) -> None:
+        """Take one entry out of a map, as no agent would."""
+        with self._opened(name) as damaged:
+            libbpf.delete(damaged, key)
+
+    def crowd_differences(self, shadow: Shadow) -> None:
+        """Count so much else under a shadow that there is no room left for more."""
+        slot = self.datapath.control().slot_of(shadow)
+        with self._opened("differences") as differences:
+            room = differences.max_entries - sum(1 for _ in libbpf.entries_of(differences))
+            nobodys = (
+                abi.DifferenceKey(
+                    source_identity=1 << 31, cookie=n, shadow=shadow, slot=slot, cause=1
+                )
+                for n in range(room)
+            )
+            libbpf.update_batch(
+                differences, [(bytes(key), bytes(abi.Difference(count=1))) for key in nobodys]
+            )
 
     def close(self) -> None:
         """Unpin everything."""
