@@ -10,12 +10,14 @@ BPF_OBJECT := build/bpf/tidegate.bpf.o
 DEBIAN_STAMP := build/stamps/debian
 VENV_STAMP := $(VENV)/.installed
 DEBIAN_PACKAGES := $(shell cat requirements/debian.txt)
+CLUSTER_STAMP := build/stamps/cluster
+CLUSTER_PACKAGES := $(shell cat requirements/debian-cluster.txt)
 
 # Debian's BCC binding is for its own python3: the virtual environment sees the system's packages.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf proto lock format check test test-fast test-kernel demo corpus fuzz clean
+.PHONY: help setup bpf proto lock format check test test-fast test-kernel test-cluster demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,13 +66,24 @@ check: setup ## Format, lint, types, imports and fast tests; no root, under a mi
 	@$(MAKE) --no-print-directory test-fast
 
 test-fast: setup ## The tests that need no root and no patience
-	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow'
+	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow and not cluster'
 
 test-kernel: setup ## The tests that need root and eBPF
 	@$(BIN)/python -m pytest -q -m kernel
 
+test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (built once, outside the tree)
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+
+$(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
+	@dpkg-query -W -f='$${Status}\n' $(CLUSTER_PACKAGES) 2>/dev/null | grep -cq 'ok installed' \
+	  && dpkg-query -W $(CLUSTER_PACKAGES) >/dev/null 2>&1 \
+	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES) >build/stamps/apt-cluster.log; } \
+	  || { tail -n 20 build/stamps/apt-cluster.log; exit 1; }
+	@$(BIN)/python -m tests.support.kube_tools
+	@touch $@
+
 test: check ## All tests: check, then the slow and the kernel ones
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel'
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster'
 	@$(BIN)/python -m pytest -q -m kernel
 
 demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up

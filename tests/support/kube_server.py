@@ -1,0 +1,204 @@
+"""A real Kubernetes API server on loopback: etcd and kube-apiserver, and ways to speak to it.
+
+In:   the programs of tests.support.kube_tools, an empty folder
+Out:  KubeServer: a kubeconfig of the administrator, kubectl, ready Python client configuration
+Shell: owns two processes, and ends them. No controller runs: nothing collects garbage, makes default
+service accounts, or finishes namespaces.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import yaml
+from kubernetes import client, config
+
+from tests.support.kube_certificates import Authority
+from tests.support.kube_tools import KubeTools, kube_tools
+
+READY_SECONDS: Final = 60.0
+SERVICE_RANGE: Final = "10.96.0.0/16"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubeServer:
+    """One API server. `kubeconfig` is its administrator's."""
+
+    url: str
+    folder: Path
+    kubeconfig: Path
+    authority: Authority
+    tools: KubeTools
+
+    def api_client(self) -> client.ApiClient:
+        """A client as the administrator."""
+        settings = client.Configuration()
+        config.load_kube_config(str(self.kubeconfig), client_configuration=settings)
+        return client.ApiClient(settings)
+
+    def kubectl(self, *arguments: str, text: str = "", check: bool = True) -> str:
+        """What kubectl prints; `text` is its standard input."""
+        return self._run(self.tools.kubectl, arguments, text=text, check=check)
+
+    def helm(self, *arguments: str, check: bool = True) -> str:
+        """What helm prints."""
+        return self._run(self.tools.helm, arguments, text="", check=check)
+
+    def kubeconfig_of(self, user: str, *, groups: Sequence[str] = ()) -> Path:
+        """A kubeconfig of another user."""
+        path = self.folder / f"{user.replace(':', '_')}.kubeconfig"
+        _write_kubeconfig(path, self.url, self.authority, user, groups)
+        return path
+
+    def _run(self, program: Path, arguments: Sequence[str], *, text: str, check: bool) -> str:
+        done = subprocess.run(
+            [program, *arguments],
+            input=text,
+            text=True,
+            capture_output=True,
+            check=False,
+            env={"KUBECONFIG": str(self.kubeconfig), "HOME": str(self.folder)},
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{program.name} {' '.join(arguments)}: {done.stderr}")
+        return done.stdout if check else done.stdout + done.stderr
+
+
+@contextmanager
+def kube_server(folder: Path) -> Iterator[KubeServer]:
+    """Start one, yield it when it is ready, and end it."""
+    tools = kube_tools()
+    folder.mkdir(parents=True, exist_ok=True)
+    authority = Authority.make(folder)
+    etcd_port, peer_port, port = _free_ports(3)
+    url = f"https://127.0.0.1:{port}"
+    with ExitStack() as stack:
+        stack.enter_context(_process(_etcd(folder, etcd_port, peer_port), folder / "etcd.log"))
+        server = KubeServer(
+            url=url,
+            folder=folder,
+            kubeconfig=folder / "admin.kubeconfig",
+            authority=authority,
+            tools=tools,
+        )
+        _write_kubeconfig(server.kubeconfig, url, authority, "admin", ("system:masters",))
+        command = _apiserver(tools, authority, folder, etcd_port, port)
+        apiserver = stack.enter_context(_process(command, folder / "apiserver.log"))
+        _wait_until_ready(server, apiserver)
+        yield server
+
+
+def _etcd(folder: Path, port: int, peer_port: int) -> list[str]:
+    client_url, peer_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{peer_port}"
+    return [
+        "etcd",
+        f"--data-dir={folder / 'etcd'}",
+        f"--listen-client-urls={client_url}",
+        f"--advertise-client-urls={client_url}",
+        f"--listen-peer-urls={peer_url}",
+        f"--initial-advertise-peer-urls={peer_url}",
+        f"--initial-cluster=default={peer_url}",
+        "--unsafe-no-fsync",
+    ]
+
+
+def _apiserver(
+    tools: KubeTools, authority: Authority, folder: Path, etcd_port: int, port: int
+) -> list[str]:
+    certificate, key = authority.issue("kube-apiserver", names=("127.0.0.1", "localhost"))
+    return [
+        str(tools.apiserver),
+        f"--etcd-servers=http://127.0.0.1:{etcd_port}",
+        "--bind-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--tls-cert-file={certificate}",
+        f"--tls-private-key-file={key}",
+        f"--client-ca-file={authority.certificate}",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={key}",
+        f"--service-account-signing-key-file={key}",
+        f"--service-cluster-ip-range={SERVICE_RANGE}",
+        "--authorization-mode=RBAC",
+        "--disable-admission-plugins=ServiceAccount",
+        "--endpoint-reconciler-type=none",
+        f"--cert-dir={folder}",
+    ]
+
+
+def _wait_until_ready(server: KubeServer, apiserver: subprocess.Popen[bytes]) -> None:
+    trust = ssl.create_default_context(cafile=str(server.authority.certificate))
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if apiserver.poll() is not None:
+            raise AssertionError((server.folder / "apiserver.log").read_text()[-3000:])
+        with suppress(URLError, OSError), urlopen(f"{server.url}/readyz", context=trust) as answer:
+            if answer.status == 200:
+                return
+        time.sleep(0.1)
+    raise AssertionError("kube-apiserver does not become ready")
+
+
+def _write_kubeconfig(
+    path: Path, url: str, authority: Authority, user: str, groups: Sequence[str]
+) -> None:
+    certificate, key = authority.issue(user, groups=groups)
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {
+                "name": "test",
+                "cluster": {"server": url, "certificate-authority": str(authority.certificate)},
+            }
+        ],
+        "users": [
+            {
+                "name": user,
+                "user": {"client-certificate": str(certificate), "client-key": str(key)},
+            }
+        ],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        "current-context": "test",
+    }
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(document))
+
+
+@contextmanager
+def _process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that were free a moment ago, all different."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in opened:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in opened]
+
+
+def as_json(text: str) -> dict[str, object]:
+    """What `kubectl -o json` printed."""
+    document = json.loads(text)
+    assert isinstance(document, dict)
+    return document
