@@ -28,7 +28,6 @@ import grpc
 import structlog
 
 from netpolicy import crash_reports
-from netpolicy.bundle import Bundle
 from netpolicy.errors import StalledError
 from netpolicy.version import VERSION
 from nodeagent.config import AgentConfig
@@ -44,6 +43,7 @@ from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import ReconcilerChannel, load_last_good
+from nodeagent.rollout.channels import Channels
 
 log = structlog.get_logger()
 
@@ -88,16 +88,16 @@ async def _run_alone(config: AgentConfig) -> None:
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
         log.info(AGENT_STARTED, version=VERSION, datapath=outcome.name.lower())
         enforced = Enforcer(datapath).active_label
-        bundle = await asyncio.to_thread(load_last_good, config, enforced)
+        channels = await asyncio.to_thread(load_last_good, config, enforced)
         # What was decoded lives as long as the agent: keep the collector from walking it.
         gc.freeze()
-        await Agent(config, datapath, bundle).run()
+        await Agent(config, datapath, channels).run()
 
 
 class Agent:
     """The parts, and the tasks that run them."""
 
-    def __init__(self, config: AgentConfig, datapath: Datapath, bundle: Bundle | None) -> None:
+    def __init__(self, config: AgentConfig, datapath: Datapath, channels: Channels | None) -> None:
         self._config = config
         self._enforcer = Enforcer(datapath)
         self._adopted = self._enforcer.active_label is not None
@@ -108,12 +108,12 @@ class Agent:
             node=config.node,
             state_dir=config.state_dir,
             admit_local_host=config.admit_local_host,
-            bundle=bundle,
+            channels=channels,
         )
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._channel = ReconcilerChannel(
-            config, apply=self._planner.take_bundle, inventory=self._planner.take_feed
+            config, apply=self._planner.take, inventory=self._planner.take_feed
         )
         self._parts = AgentParts(
             node=config.node,

@@ -7,16 +7,19 @@ Shell over the datapath's maps. Decides nothing: `nodeagent.plan.transition` giv
 Holds always:
 1. A step that fails leaves the active generation as it was.
 2. A revision's meaning is known before any event of it is read.
+3. A generation that is loaded already is never filled again: what comes into force by a promotion or a
+   rollback is, byte for byte, what was observed or enforced before.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, replace
 from typing import Final
 
+from netpolicy.evidence import Shadow
 from nodeagent.datapath import Datapath, GenerationLabel
 from nodeagent.flows.records import RevisionMeaning
 from nodeagent.plan.generation import Generation
@@ -51,12 +54,17 @@ class Installed:
     origin: PolicyOrigin
 
 
+Shadows = Mapping[Shadow, tuple[Generation, PolicyOrigin]]
+
+
 class Enforcer:
     """Owns the datapath's state. One caller at a time."""
 
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
         self._meanings: OrderedDict[int, RevisionMeaning] = OrderedDict()
+        self._shadow_meanings: Mapping[Shadow, RevisionMeaning] = {}
+        self._wanted: frozenset[str] = frozenset()
         self.installed: Installed | None = None
         self.is_torn = False
         """A way to some plan broke off: the kernel holds one generation whole, but maybe other addresses."""
@@ -76,8 +84,13 @@ class Enforcer:
         """What a revision enforced, unless it is long gone."""
         return self._meanings.get(revision)
 
-    async def enforce(self, plan: NodePlan, origin: PolicyOrigin) -> int:
-        """Carry out every step to the plan; return how many generations were activated."""
+    async def enforce(
+        self, plan: NodePlan, origin: PolicyOrigin, *, candidate: PolicyOrigin | None = None
+    ) -> int:
+        """Carry out every step to the plan; return how many generations were activated.
+
+        `candidate`: where the policies of the plan's candidate come from, if it has one.
+        """
         before = None if self.is_torn else self.installed
         label = self.active_label
         active_digest = label.generation_digest if label else None
@@ -88,26 +101,22 @@ class Enforcer:
             PolicySource.INSTALLED: before.origin if before else origin,
             PolicySource.DESIRED: origin,
         }
+        shadows = _shadows_of(plan, origin, candidate)
+        self._wanted = frozenset(
+            generation.digest for generation in (plan.generation, *(g for g, _ in shadows.values()))
+        )
         if active_digest == plan.generation.digest:
             self._remember(self.revision, plan.generation, origin)
         self.is_torn = True
+        if any(not isinstance(step, Activate) for step in steps):
+            self._suspend_shadows(shadows)
         for step in steps:
             await self._perform(step, origins)
-        flips = sum(isinstance(step, Activate) for step in steps)
-        if not self._is_labelled(origin):
-            # The same maps by another bundle: a restart must find the one that is in force.
-            await self._activate(plan.generation, origin)
-            flips += 1
+        self._relabel(origin)
+        await self._watch(shadows, plan.generation, origin)
         self.is_torn = False
         self.installed = Installed(plan=plan, origin=origin)
-        return flips
-
-    def _is_labelled(self, origin: PolicyOrigin) -> bool:
-        label = self.active_label
-        return label is not None and (label.sequence, label.bundle_digest) == (
-            origin.sequence,
-            origin.bundle_digest,
-        )
+        return sum(isinstance(step, Activate) for step in steps)
 
     async def _perform(self, step: Step, origins: Mapping[PolicySource, PolicyOrigin]) -> None:
         match step:
@@ -121,15 +130,110 @@ class Enforcer:
                     self._judge_again()
 
     async def _activate(self, generation: Generation, origin: PolicyOrigin) -> None:
-        label = GenerationLabel(
-            generation_digest=generation.digest,
-            bundle_digest=origin.bundle_digest,
-            sequence=origin.sequence,
-            commit=origin.commit,
-        )
-        slot = await asyncio.to_thread(self._datapath.fill, generation, label=label)
+        label = _label(generation, origin)
+        slot = self._loaded(generation)
+        if slot is None:
+            slot = await self._fill(generation, label)
+        else:
+            # What was observed, or was in force before, is still there: it comes into force as it is.
+            self._datapath.relabel(slot, label)
         # Not in a thread: no event may be read between the store and the note of what it means.
         self._remember(self._datapath.activate(slot), generation, origin)
+
+    async def _fill(
+        self, generation: Generation, label: GenerationLabel, *, keep: Set[int] = frozenset()
+    ) -> int:
+        """Load a generation beside all that is in use, or will be used by this change."""
+        wanted = {
+            slot
+            for slot, held in self._datapath.labels().items()
+            if held.generation_digest in self._wanted
+        }
+        return await asyncio.to_thread(
+            self._datapath.fill, generation, label=label, keep=wanted | keep
+        )
+
+    def _loaded(self, generation: Generation, *, bundle_digest: str = "") -> int | None:
+        """A slot beside the active one that holds this generation (as that bundle's) already."""
+        active = self._datapath.control().active
+        return next(
+            (
+                slot
+                for slot, label in self._datapath.labels().items()
+                if slot != active
+                and label.generation_digest == generation.digest
+                and bundle_digest in ("", label.bundle_digest)
+            ),
+            None,
+        )
+
+    def _relabel(self, origin: PolicyOrigin) -> None:
+        """The same maps by another publication: a restart must find the one that is in force."""
+        active, label = self._datapath.control().active, self.active_label
+        if active is None or label is None:
+            return
+        named = (label.sequence, label.bundle_digest, label.commit)
+        if named != (origin.sequence, origin.bundle_digest, origin.commit):
+            self._datapath.relabel(
+                active,
+                replace(
+                    label,
+                    sequence=origin.sequence,
+                    bundle_digest=origin.bundle_digest,
+                    commit=origin.commit,
+                ),
+            )
+
+    # Shadows -------------------------------------------------------------------------------
+
+    def _suspend_shadows(self, shadows: Shadows) -> None:
+        """Before addresses change: nothing is asked that does not know the identities to come."""
+        control = self._datapath.control()
+        kept = {
+            shadow: slot
+            for shadow in Shadow
+            if (slot := control.slot_of(shadow)) is not None
+            and self._is_held(slot, shadows.get(shadow))
+        }
+        self._shadow_meanings = {
+            shadow: meaning for shadow, meaning in self._shadow_meanings.items() if shadow in kept
+        }
+        self._set_shadows(kept)
+
+    async def _watch(self, shadows: Shadows, generation: Generation, origin: PolicyOrigin) -> None:
+        """Have flows judged by the plan's shadows too; what is loaded already stays, counts and all."""
+        slots: dict[Shadow, int] = {}
+        for shadow, (watched, source) in shadows.items():
+            slot = self._loaded(watched, bundle_digest=source.bundle_digest)
+            if slot is None or slot in slots.values():
+                keep = frozenset(slots.values())
+                slot = await self._fill(watched, _label(watched, source), keep=keep)
+            slots[shadow] = slot
+        self._shadow_meanings = {
+            shadow: RevisionMeaning(attributions=watched.attributions, commit=source.commit)
+            for shadow, (watched, source) in shadows.items()
+        }
+        self._set_shadows(slots)
+        self._remember(self.revision, generation, origin)
+
+    def _set_shadows(self, slots: Mapping[Shadow, int]) -> None:
+        meaning = self._meanings.get(self.revision)
+        revision = self._datapath.set_shadows(
+            candidate=slots.get(Shadow.CANDIDATE), preview=slots.get(Shadow.PREVIEW)
+        )
+        if meaning is not None:
+            self._keep(revision, replace(meaning, shadows=dict(self._shadow_meanings)))
+
+    def _is_held(self, slot: int, wanted: tuple[Generation, PolicyOrigin] | None) -> bool:
+        label = self._datapath.slot_label(slot)
+        return (
+            wanted is not None
+            and label is not None
+            and (label.generation_digest, label.bundle_digest)
+            == (wanted[0].digest, wanted[1].bundle_digest)
+        )
+
+    # Meanings ------------------------------------------------------------------------------
 
     def _judge_again(self) -> None:
         """Raise the revision, so that every flow is judged by the addresses as they are now."""
@@ -141,7 +245,11 @@ class Enforcer:
     def _remember(self, revision: int, generation: Generation, origin: PolicyOrigin) -> None:
         self._keep(
             revision,
-            RevisionMeaning(attributions=generation.attributions, commit=origin.commit),
+            RevisionMeaning(
+                attributions=generation.attributions,
+                commit=origin.commit,
+                shadows=dict(self._shadow_meanings),
+            ),
         )
 
     def _keep(self, revision: int, meaning: RevisionMeaning) -> None:
@@ -161,3 +269,22 @@ class Enforcer:
             wanted.class_of,
             wanted.endpoint_tables,
         ) and port_class_of == wanted.port_class_of
+
+
+def _shadows_of(plan: NodePlan, origin: PolicyOrigin, candidate: PolicyOrigin | None) -> Shadows:
+    """What the plan has judged beside what it enforces, and where that comes from."""
+    shadows: dict[Shadow, tuple[Generation, PolicyOrigin]] = {}
+    if plan.candidate is not None and candidate is not None:
+        shadows[Shadow.CANDIDATE] = (plan.candidate, candidate)
+    if plan.preview is not None:
+        shadows[Shadow.PREVIEW] = (plan.preview, origin)
+    return shadows
+
+
+def _label(generation: Generation, origin: PolicyOrigin) -> GenerationLabel:
+    return GenerationLabel(
+        generation_digest=generation.digest,
+        bundle_digest=origin.bundle_digest,
+        sequence=origin.sequence,
+        commit=origin.commit,
+    )

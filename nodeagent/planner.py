@@ -25,6 +25,7 @@ import structlog
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
 from netpolicy.errors import RejectedBundle, StalledError
+from netpolicy.evidence import Role
 from netpolicy.inventory import AddressEntry
 from nodeagent.datapath import DatapathError, GenerationLabel
 from nodeagent.endpoints.local_pods import LocalView
@@ -32,12 +33,14 @@ from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
 from nodeagent.saved_feed import load_feed, save_feed
 
 log = structlog.get_logger()
 
 PLAN_APPLIED: Final = "plan_applied"
 PLAN_FAILED: Final = "plan_failed"
+CANDIDATE_NOT_LOADED: Final = "candidate_not_loaded"
 BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
 FEED_NOT_SAVED: Final = "feed_not_saved"
 FEED_FILE: Final = "inventory-feed.json"
@@ -49,7 +52,7 @@ RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 class Known:
     """What the plan is made from, as far as it is known. None: not (yet)."""
 
-    bundle: Bundle | None = None
+    channels: Channels | None = None
     view: LocalView | None = None
     feed: tuple[AddressEntry, ...] | None = None
 
@@ -75,7 +78,7 @@ class Planner:
         node: str,
         state_dir: Path,
         admit_local_host: bool,
-        bundle: Bundle | None,
+        channels: Channels | None,
     ) -> None:
         self._enforcer = enforcer
         self._placement = placement
@@ -89,8 +92,11 @@ class Planner:
         self._pod_like: Mapping[str, int] = {}
         self._found = enforcer.active_label
         self._known = Known(
-            bundle=_unless_older(bundle, self._found), feed=load_feed(self._feed_path)
+            channels=_unless_older(channels, self._found), feed=load_feed(self._feed_path)
         )
+        self._enforced: Bundle | None = None
+        self._loaded: Mapping[str, Bundle] = {}
+        self.standing: Standing | None = None
         self.first_plan = asyncio.Event()
         self.status = PlanStatus()
 
@@ -130,19 +136,25 @@ class Planner:
                 failures += 1
                 asyncio.get_running_loop().call_later(delay, self._changed.set)
 
-    async def take_bundle(self, bundle: Bundle) -> str:
-        """Enforce a verified bundle; return the generation's digest, or raise why it cannot be."""
+    async def take(self, channels: Channels) -> InForce:
+        """Enforce a verified publication; return what that came to, or raise why it cannot be."""
         await self._await_view()
         async with self._lock:
+            before = self._enforcer.active_label
             try:
-                plan = await self._replan(replace(self._known, bundle=bundle))
+                plan = await self._replan(replace(self._known, channels=channels))
             except (DatapathError, StalledError, RejectedBundle) as error:
                 self._note_failure(error)
                 self._changed.set()
                 raise
-        if plan is None:
+        if plan is None or self.standing is None:
             raise StalledError("the agent does not know its pods yet", reason="NoInventory")
-        return plan.generation.digest
+        return InForce(
+            generation_digest=plan.generation.digest,
+            role=self.standing.role,
+            candidate_generation_digest=plan.candidate.digest if plan.candidate else "",
+            flipped=before is None or before.generation_digest != plan.generation.digest,
+        )
 
     async def take_feed(self, entries: tuple[AddressEntry, ...]) -> None:
         """Use, and keep for the next start, what the reconciler says lies behind each address."""
@@ -194,43 +206,97 @@ class Planner:
     async def _replan(self, known: Known) -> NodePlan | None:
         """Plan and enforce; take `known` as known only if that worked. None: too little is known."""
         self._guard()
-        inputs = self._inputs(known)
-        if inputs is None:
+        if known.view is None or self._awaits_bundle(known):
             self._place()
             return None
+        channels, labels = known.channels, known.view.node_labels
+        stand = standing(channels, node=self._node, labels=labels) if channels else None
+        try:
+            return await self._bring_about(known, stand)
+        except (StalledError, RejectedBundle) as error:
+            if channels is None or stand is None or not self._may_do_without(stand):
+                raise
+            log.error(CANDIDATE_NOT_LOADED, revision=_candidate_commit(stand), error=str(error))
+            rest = without_candidate(channels, labels=labels, error=str(error))
+            return await self._bring_about(known, rest)
+
+    async def _bring_about(self, known: Known, stand: Standing | None) -> NodePlan:
         started = time.monotonic()
         installed = self._enforcer.installed
-        origin = _origin(known.bundle)
+        loaded = self._to_remember(known, stand)
+        inputs = self._inputs(known, stand, loaded)
+        origin = _origin(known.channels, stand.enforced if stand else None)
         if (
             installed is not None
             and not self._enforcer.is_torn
             and (installed.plan.inputs, installed.origin) == (inputs, origin)
         ):
+            self._note_standing(known, stand, loaded)
             self._place()
             return installed.plan
         kept = installed.plan.numbers if installed else None
         plan = await asyncio.to_thread(plan_node, inputs, kept=kept)
-        flips = await self._enforcer.enforce(plan, origin)
-        # Only the bundle: view and feed may have changed meanwhile, and are planned next.
-        self._known = replace(self._known, bundle=known.bundle)
+        watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
+        flips = await self._enforcer.enforce(plan, origin, candidate=watched)
+        self._note_standing(known, stand, loaded)
         self._place()
         self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
         return plan
 
-    def _inputs(self, known: Known) -> PlanInputs | None:
-        if known.view is None:
-            return None
-        if known.bundle is None and self._found is not None and self._found.sequence > 0:
-            # A kernel that enforces a bundle waits for a bundle; bootstrap policy would cut pods off.
-            return None
-        return PlanInputs(
+    def _note_standing(
+        self, known: Known, stand: Standing | None, loaded: Mapping[str, Bundle]
+    ) -> None:
+        # Only the publication: view and feed may have changed meanwhile, and are planned next.
+        self._known = replace(self._known, channels=known.channels)
+        self._enforced = stand.enforced if stand else None
+        self._loaded, self.standing = loaded, stand
+
+    def _awaits_bundle(self, known: Known) -> bool:
+        """A kernel that enforces a bundle waits for one; bootstrap policy would cut pods off."""
+        return known.channels is None and self._found is not None and self._found.sequence > 0
+
+    def _may_do_without(self, stand: Standing) -> bool:
+        """True if the node would keep what it enforces when it leaves the candidate out."""
+        if stand.watched is not None:
+            return True
+        is_in_force = self._enforced is not None and self._enforced.digest == stand.enforced.digest
+        return stand.role is Role.ENFORCING and not is_in_force
+
+    def _to_remember(self, known: Known, stand: Standing | None) -> Mapping[str, Bundle]:
+        """Bundles by digest whose generations may come into force by a flip.
+
+        Identities are planned for all of them, so that a flip changes no address; and they stay until
+        another bundle arrives, so that no promotion changes what was observed.
+        """
+        if stand is None or known.channels is None:
+            return {}
+        needed = (stand.enforced, stand.watched, known.channels.stable, self._enforced)
+        wanted = {bundle.digest: bundle for bundle in needed if bundle is not None}
+        return self._loaded if wanted.keys() <= self._loaded.keys() else wanted
+
+    def _inputs(
+        self, known: Known, stand: Standing | None, loaded: Mapping[str, Bundle]
+    ) -> PlanInputs:
+        view = known.view or LocalView()
+        inputs = PlanInputs(
             node=self._node,
-            policies=known.bundle.policies if known.bundle else BOOTSTRAP_POLICIES,
-            pods=known.view.pods,
-            entries=(*known.view.entries, *(known.feed or ())),
-            node_addresses=known.view.node_addresses,
-            node_labels=known.view.node_labels,
+            policies=BOOTSTRAP_POLICIES,
+            pods=view.pods,
+            entries=(*view.entries, *(known.feed or ())),
+            node_addresses=view.node_addresses,
+            node_labels=view.node_labels,
             admit_local_host=self._admit_local_host,
+        )
+        if stand is None:
+            return inputs
+        others = (b for digest, b in loaded.items() if digest != stand.enforced.digest)
+        return replace(
+            inputs,
+            policies=stand.enforced.policies,
+            modes=stand.modes,
+            has_preview=stand.has_preview,
+            candidate=stand.watched.policies if stand.watched else None,
+            remembered=tuple(policy for bundle in others for policy in bundle.policies),
         )
 
     def _place(self) -> None:
@@ -284,17 +350,21 @@ class Planner:
         log.error(PLAN_FAILED, reason=reason, error=str(error))
 
 
-def _unless_older(bundle: Bundle | None, found: GenerationLabel | None) -> Bundle | None:
+def _unless_older(channels: Channels | None, found: GenerationLabel | None) -> Channels | None:
     """A store older than the kernel (restored from a backup, say) must not undo a revision."""
-    if bundle is not None and found is not None and bundle.sequence < found.sequence:
-        log.error(BUNDLE_BEHIND_KERNEL, stored=bundle.sequence, enforced=found.sequence)
+    if channels is not None and found is not None and channels.sequence < found.sequence:
+        log.error(BUNDLE_BEHIND_KERNEL, stored=channels.sequence, enforced=found.sequence)
         return None
-    return bundle
+    return channels
 
 
-def _origin(bundle: Bundle | None) -> PolicyOrigin:
-    if bundle is None:
+def _candidate_commit(stand: Standing) -> str:
+    return stand.watched.revision if stand.watched else stand.enforced.revision
+
+
+def _origin(channels: Channels | None, bundle: Bundle | None) -> PolicyOrigin:
+    if channels is None or bundle is None:
         return PolicyOrigin()
     return PolicyOrigin(
-        commit=bundle.revision, sequence=bundle.sequence, bundle_digest=bundle.digest
+        commit=bundle.revision, sequence=channels.sequence, bundle_digest=bundle.digest
     )

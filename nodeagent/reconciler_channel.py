@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from netpolicy.bundle import Bundle
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
 from netpolicy.version import VERSION
@@ -19,9 +18,11 @@ from nodeagent.config import AgentConfig
 from nodeagent.datapath import GenerationLabel
 from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
+from nodeagent.receive.installer import Apply
+from nodeagent.rollout.channels import Channels
 
 
-def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Bundle | None:
+def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Channels | None:
     """The last bundle that was applied here, verified again from disk; None without a reconciler.
 
     `enforced` is what the kernel's active generation was made from: a bundle that was applied
@@ -67,7 +68,7 @@ class ReconcilerChannel:
         self,
         config: AgentConfig,
         *,
-        apply: Callable[[Bundle], Awaitable[str]],
+        apply: Apply,
         inventory: Callable[[tuple[AddressEntry, ...]], Awaitable[None]],
     ) -> None:
         self._receiver: Receiver | None = None

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
-from nodeagent.datapath import attach, flow_table, generations, libbpf, peers, pins, shadows
+from nodeagent.datapath import abi, attach, flow_table, generations, libbpf, peers, pins, shadows
 from nodeagent.datapath.attach import Attachment
 from nodeagent.datapath.control import Control, ControlWord
 from nodeagent.datapath.errors import DatapathError
@@ -126,6 +126,17 @@ class Datapath:
         for shadow in changed:
             shadows.forget(self._shadows, shadow)
         return self._store(after)
+
+    def relabel(self, slot: int, label: GenerationLabel) -> None:
+        """Say of a whole slot that its maps are another publication's too."""
+        if not generations.is_whole(self._generations, slot):
+            raise DatapathError(f"slot {slot} holds no whole generation")
+        generations.write_label(self._generations, slot, label)
+
+    def labels(self) -> dict[int, GenerationLabel]:
+        """What every slot holds that is whole, whether the control word names it or not."""
+        found = ((slot, self.slot_label(slot)) for slot in range(abi.SLOTS))
+        return {slot: label for slot, label in found if label is not None}
 
     def slot_label(self, slot: int) -> GenerationLabel | None:
         """What a slot holds; None if nothing whole."""

@@ -82,6 +82,11 @@ def write_generation(
     _place(maps.class_of, slot, _hash_map("class_of", _class_entries(generation), 4, 4))
     _place(maps.endpoint_tables, slot, _hash_map("tables", _table_entries(generation), 4, 16))
     _place(maps.port_class, slot, _port_map(generation.port_class_of))
+    write_label(maps, slot, label)
+
+
+def write_label(maps: GenerationMaps, slot: int, label: GenerationLabel) -> None:
+    """Say what a whole slot holds. One write: whoever dies before or after it leaves a true label."""
     _write_label(maps, slot, _pack_label(label))
 
 

@@ -50,6 +50,9 @@ from nodeagent.plan.port_classes import PortClasses, partition_ports
 MAX_POLICY_ENTRIES: Final = 1_000_000
 LOCAL_HOST: Final = Peers(selectors=entity_selectors("host", cluster=""))
 ENFORCED: Final = frozenset({Mode.ENFORCE})
+EVALUATED: Final = frozenset(Mode)
+"""What a preview judges by: every policy, wherever it ends up."""
+
 
 _VERDICT_OF: Final = {Action.ALLOW: Verdict.ALLOW, Action.DENY: Verdict.DENY}
 _OUTCOME_OF: Final = {

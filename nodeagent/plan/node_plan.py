@@ -13,14 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import number_identities
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
-from netpolicy.rules import Policy
+from netpolicy.rules import Mode, Policy
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
-from nodeagent.plan.build import build_generation
+from nodeagent.plan.build import ENFORCED, EVALUATED, build_generation
 from nodeagent.plan.enforceable import refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 
@@ -42,11 +43,18 @@ class LocalPod:
 class PlanInputs:
     """What the plan is made from. `entries` are the whole cluster's, this node's included.
 
+    Of `policies` those of `modes` are enforced; with `has_preview`, all of them are evaluated beside.
+    `candidate`: policies to be evaluated as if they were the enforced ones. `remembered`: policies of
+    generations that may come into force again by a flip, so that every address keeps its identity.
     `node_labels` are the local host's: the reserved label, and the node's own.
     """
 
     node: str
     policies: tuple[Policy, ...] = ()
+    modes: frozenset[Mode] = ENFORCED
+    has_preview: bool = False
+    candidate: tuple[Policy, ...] | None = None
+    remembered: tuple[Policy, ...] = ()
     pods: tuple[LocalPod, ...] = ()
     entries: tuple[AddressEntry, ...] = ()
     node_addresses: tuple[str, ...] = ()
@@ -58,7 +66,8 @@ class PlanInputs:
 class NodePlan:
     """The desired state of the node's maps. `identities` maps each number to its labels.
 
-    `owners` says what stands behind each address, by its canonical text: names for people.
+    `candidate` and `preview` are what judges beside `generation`, if anything does. `owners` says
+    what stands behind each address, by its canonical text: names for people.
     """
 
     inputs: PlanInputs
@@ -67,6 +76,8 @@ class NodePlan:
     endpoints: tuple[LocalEndpoint, ...]
     identities: Mapping[int, Labels]
     owners: Mapping[str, AddressEntry] = field(default_factory=dict)
+    candidate: Generation | None = None
+    preview: Generation | None = None
 
     @property
     def numbers(self) -> dict[Labels, int]:
@@ -79,10 +90,12 @@ def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -
 
     Raises RejectedBundle for policies that this agent cannot enforce, StalledError for too many.
     """
-    refuse_unenforceable(inputs.policies)
+    candidate = inputs.candidate
+    refuse_unenforceable((*inputs.policies, *(candidate or ())))
+    known = (*inputs.policies, *(candidate or ()), *inputs.remembered)
     owners = _owners(inputs)
     entries = tuple(owners.values())
-    wanted = wanted_labels(inputs.policies, entries) - {inputs.node_labels}
+    wanted = wanted_labels(known, entries) - {inputs.node_labels}
     numbers = number_identities(wanted, kept=kept)
     numbers[inputs.node_labels] = int(ReservedIdentity.HOST)
     identities = {number: labels for labels, number in numbers.items()}
@@ -90,17 +103,23 @@ def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -
     endpoints = tuple(
         _endpoint(pod, numbers) for pod in sorted(inputs.pods, key=lambda p: p.endpoint_id)
     )
+    build = partial(
+        build_generation,
+        endpoints=endpoints,
+        identities=identities,
+        admit_local_host=inputs.admit_local_host,
+    )
     return NodePlan(
         inputs=inputs,
-        generation=build_generation(
-            inputs.policies, endpoints, identities, admit_local_host=inputs.admit_local_host
-        ),
+        generation=build(inputs.policies, modes=inputs.modes),
         addresses=plan_addresses(
-            inputs.policies, entries, node_addresses=inputs.node_addresses, numbers=numbers
+            known, entries, node_addresses=inputs.node_addresses, numbers=numbers
         ),
         endpoints=endpoints,
         identities=identities,
         owners=owners,
+        candidate=None if candidate is None else build(candidate, modes=inputs.modes),
+        preview=build(inputs.policies, modes=EVALUATED) if inputs.has_preview else None,
     )
 
 

@@ -116,5 +116,6 @@ def _over(plan: NodePlan, other: NodePlan) -> Generation:
         plan.inputs.policies,
         plan.endpoints,
         {**other.identities, **plan.identities},
+        modes=plan.inputs.modes,
         admit_local_host=plan.inputs.admit_local_host,
     )

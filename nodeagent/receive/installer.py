@@ -19,15 +19,15 @@ from typing import Any, Final
 
 import structlog
 
-from netpolicy.bundle import Bundle
 from netpolicy.errors import RejectedBundle
 from nodeagent.receive.store import BundleStore, HeldBundle
+from nodeagent.rollout.channels import Channels, InForce
 
 log = structlog.get_logger()
 
 BUNDLE_APPLIED: Final = "bundle_applied"
 
-Apply = Callable[[Bundle], Awaitable[str]]
+Apply = Callable[[Channels], Awaitable[InForce]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Applied:
 
     sequence: int
     digest: str
-    generation_digest: str
+    in_force: InForce
     at: float
 
 
@@ -62,7 +62,7 @@ class Installer:
     async def reinstate(self) -> None:
         """Put in force what is held, if this process has not; raises ApplyError."""
         if self.held is not None and self.applied is None:
-            await self._carry_through(self._put_in_force(self.held.bundle))
+            await self._carry_through(self._put_in_force(self.held.channels))
 
     async def settle(self) -> None:
         """Wait for a change that an earlier connection began."""
@@ -75,35 +75,37 @@ class Installer:
 
     async def _install(self, fetched: HeldBundle) -> None:
         await asyncio.to_thread(self._store.stage, fetched.stored)
-        if not self._is_in_force(fetched.bundle):
-            await self._put_in_force(fetched.bundle)
+        if not self._is_in_force(fetched.channels):
+            await self._put_in_force(fetched.channels)
         await asyncio.to_thread(self._store.commit)
         self.held = fetched
 
-    async def _put_in_force(self, bundle: Bundle) -> None:
+    async def _put_in_force(self, channels: Channels) -> None:
         try:
-            generation = await self._apply(bundle)
+            in_force = await self._apply(channels)
         except RejectedBundle:
             raise
         except Exception as error:
             raise ApplyError(f"{type(error).__name__}: {error}") from error
         self.applied = Applied(
-            sequence=bundle.sequence,
-            digest=bundle.digest,
-            generation_digest=generation,
+            sequence=channels.sequence,
+            digest=channels.stable.digest,
+            in_force=in_force,
             at=self._clock(),
         )
         log.info(
             BUNDLE_APPLIED,
-            revision=bundle.revision,
-            sequence=bundle.sequence,
-            digest=bundle.digest,
-            units=len(bundle.units),
+            revision=channels.stable.revision,
+            sequence=channels.sequence,
+            digest=channels.stable.digest,
+            units=len(channels.stable.units),
+            candidate=channels.candidate.revision if channels.candidate else "",
+            role=in_force.role,
         )
 
-    def _is_in_force(self, bundle: Bundle) -> bool:
+    def _is_in_force(self, channels: Channels) -> bool:
         applied = self.applied
         return applied is not None and (applied.sequence, applied.digest) == (
-            bundle.sequence,
-            bundle.digest,
+            channels.sequence,
+            channels.stable.digest,
         )

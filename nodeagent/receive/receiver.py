@@ -24,6 +24,7 @@ import grpc
 import structlog
 
 from netpolicy.errors import RejectedBundle, TransientError
+from netpolicy.evidence import Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.backoff import Backoff
@@ -102,8 +103,8 @@ class Receiver:
         held = self._installer.held
         return ReceiverStatus(
             connected=self._connected,
-            sequence=held.bundle.sequence if held else 0,
-            digest=held.bundle.digest if held else "",
+            sequence=held.channels.sequence if held else 0,
+            digest=held.channels.stable.digest if held else "",
             last_error=str(self._error),
             last_error_reason=self._error.reason,
             metadata_expires=held.signed.expires if held else None,
@@ -222,7 +223,7 @@ class Receiver:
         return (
             held is not None
             and held.signed.version == announced.version
-            and held.bundle.digest == announced.digest
+            and held.channels.stable.digest == announced.digest
         )
 
     def _hello(self) -> push_pb2.Hello:
@@ -231,19 +232,22 @@ class Receiver:
             instance=self._instance,
             agent_version=self._config.agent_version,
             capabilities=self._config.capabilities,
-            sequence=held.bundle.sequence if held else 0,
-            digest=held.bundle.digest if held else "",
+            sequence=held.channels.sequence if held else 0,
+            digest=held.channels.stable.digest if held else "",
             version=held.signed.version if held else 0,
         )
 
     def _answer(self, announced: push_pb2.Announcement, failure: _Failure | None) -> push_pb2.Ack:
         held, applied = self._installer.held, self._installer.applied
+        in_force = applied.in_force if applied else None
         return push_pb2.Ack(
             nonce=announced.nonce,
             version=held.signed.version if held else 0,
-            sequence=held.bundle.sequence if held else 0,
-            digest=held.bundle.digest if held else "",
-            generation_digest=applied.generation_digest if applied else "",
+            sequence=held.channels.sequence if held else 0,
+            digest=held.channels.stable.digest if held else "",
+            generation_digest=in_force.generation_digest if in_force else "",
+            role=in_force.role if in_force else Role.NONE,
+            candidate_generation_digest=in_force.candidate_generation_digest if in_force else "",
             applied_at_us=int(applied.at * 1e6) if applied else 0,
             error=str(failure)[:MAX_ERROR] if failure else "",
             reason=failure.reason if failure else "",

@@ -24,10 +24,10 @@ from typing import Final
 import msgspec
 import structlog
 
-from netpolicy.bundle import Bundle
 from netpolicy.errors import RejectedBundle
 from nodeagent.receive.storage import DiskFiles, Files
-from nodeagent.receive.verify import SignedSet, read_bundle, verify_set
+from nodeagent.receive.verify import SignedSet, read_channels, verify_set
+from nodeagent.rollout.channels import Channels
 
 log = structlog.get_logger()
 
@@ -51,9 +51,9 @@ class StoredBundle(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldBundle:
-    """A bundle, what was signed of it, and its bytes."""
+    """The bundles of a publication, what was signed of it, and its bytes."""
 
-    bundle: Bundle
+    channels: Channels
     signed: SignedSet
     stored: StoredBundle
 
@@ -77,10 +77,10 @@ class BundleStore:
         """The file that a start reads."""
         return self._folder / "last-good"
 
-    def load_last_good(self) -> Bundle | None:
+    def load_last_good(self) -> Channels | None:
         """The last good bundle, verified anew; None if there is none, or it is damaged (logged)."""
         held = self.load()
-        return held.bundle if held else None
+        return held.channels if held else None
 
     def load(self) -> HeldBundle | None:
         """Like load_last_good, with the bytes."""
@@ -93,7 +93,7 @@ class BundleStore:
         The agent may die after it applied a bundle and before it could say so here.
         """
         held = self._load(self._staged)
-        if held and (held.bundle.sequence, held.bundle.digest) == (sequence, digest):
+        if held and held.channels.sequence == sequence and digest in held.channels.digests:
             self.commit()
         self.damage = ""
 
@@ -123,7 +123,7 @@ class BundleStore:
             stored = _decode(data)
             signed = verify_set(self._trusted_root, stored.metadata)
             return HeldBundle(
-                bundle=read_bundle(signed, stored.units), signed=signed, stored=stored
+                channels=read_channels(signed, stored.units), signed=signed, stored=stored
             )
         except RejectedBundle as error:
             self._report(path, f"{error} ({error.reason})")

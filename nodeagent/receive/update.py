@@ -25,10 +25,11 @@ from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from netpolicy import trust
 from netpolicy.errors import RejectedBundle, TransientError
-from netpolicy.trust import STABLE
+from netpolicy.terms import decode_terms
+from netpolicy.trust import CANDIDATE, STABLE
 from nodeagent.receive.rejections import rejection
 from nodeagent.receive.store import HeldBundle, StoredBundle
-from nodeagent.receive.verify import bin_of, read_bundle, verify_set, verify_unit
+from nodeagent.receive.verify import bin_of, read_channels, verify_set, verify_unit
 
 TOP_LEVEL: Final = ("timestamp.json", "snapshot.json", "targets.json")
 URL: Final = "tidegate:///"
@@ -80,7 +81,7 @@ def update(
             f"needs agent {signed.terms.minimum_agent_version}, this is {agent_version}",
             reason="AgentTooOld",
         )
-    return HeldBundle(bundle=read_bundle(signed, units), signed=signed, stored=stored)
+    return HeldBundle(channels=read_channels(signed, units), signed=signed, stored=stored)
 
 
 def _refresh(
@@ -90,17 +91,29 @@ def _refresh(
     try:
         updater = Updater(str(folder), URL, fetcher=fetcher, config=LIMITS, bootstrap=trusted_root)
         updater.refresh()
-        index = _target(updater, trust.index_path(STABLE))
-        units = _fetch_units([index], known, fetch)
-        paths = list(trust.decode_index(STABLE, units[index.hashes["sha256"]]).values())
-        units |= _fetch_units([_target(updater, path) for path in paths], known, fetch)
-        return _read_back(folder, [index.path, *paths]), units
+        channels = _signed_channels(folder)
+        indexes = {channel: _target(updater, trust.index_path(channel)) for channel in channels}
+        units = _fetch_units(list(indexes.values()), known, fetch)
+        paths = {
+            path
+            for channel, index in indexes.items()
+            for path in trust.decode_index(channel, units[index.hashes["sha256"]]).values()
+        }
+        units |= _fetch_units([_target(updater, path) for path in sorted(paths)], known, fetch)
+        return _read_back(folder, [*(index.path for index in indexes.values()), *paths]), units
     except exceptions.DownloadLengthMismatchError as error:
         raise RejectedBundle(f"{fetcher.name}: {error}", reason="TooLarge") from error
     except exceptions.DownloadError as error:
         raise TransientError(f"cannot fetch {fetcher.name}: {error.__cause__ or error}") from error
     except (exceptions.RepositoryError, DeserializationError, ValueError) as error:
         raise rejection(error, fetcher.name, fetcher.data, folder) from error
+
+
+def _signed_channels(folder: Path) -> tuple[str, ...]:
+    """The channels that the verified targets metadata says there are."""
+    targets: Metadata[Targets] = Metadata.from_bytes((folder / "targets.json").read_bytes())
+    terms = decode_terms(targets.signed.unrecognized_fields.get("custom"))
+    return (STABLE,) if terms.candidate is None else (STABLE, CANDIDATE)
 
 
 def _target(updater: Updater, path: str) -> TargetFile:

@@ -1,14 +1,14 @@
-"""Verify a whole set of signed metadata, and decode the bundle it names.
+"""Verify a whole set of signed metadata, and decode the bundles it names.
 
 In:   the trusted root, metadata files, units' bytes
-Out:  SignedSet, Bundle; or RejectedBundle
+Out:  SignedSet, Channels; or RejectedBundle
 Pure. Needs no network and no clock: expiry is returned, not judged.
 
 Holds always:
 1. Every file is signed by keys that lead back to the trusted root, and is the very one (version,
    length, hash) that the file above it names.
 2. A unit is unpacked only after its length and digest were those signed.
-3. A bundle holds exactly the units of the signed index, and its digest is the signed one.
+3. A channel's bundle holds exactly the units of its signed index, and its digest is the signed one.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ from tuf.api.metadata import (
 from netpolicy import trust
 from netpolicy.bundle import Bundle, bundle_digest, unpack_unit
 from netpolicy.errors import RejectedBundle
-from netpolicy.terms import Terms, decode_terms
-from netpolicy.trust import BIN_PREFIX, STABLE
+from netpolicy.terms import CandidateTerms, ChannelTerms, Terms, decode_terms
+from netpolicy.trust import BIN_PREFIX, CANDIDATE, STABLE
+from nodeagent.rollout.channels import Channels
 
 S = TypeVar("S", bound=Signed)
 
@@ -88,12 +89,28 @@ def final_root(trusted_root: bytes, metadata: Mapping[str, bytes]) -> Root:
     return root
 
 
-def read_bundle(signed: SignedSet, units: Mapping[str, bytes]) -> Bundle:
-    """Decode the stable channel's units (digest → bytes); raises RejectedBundle."""
-    index = _verified(signed, trust.index_path(STABLE), units)
+def read_channels(signed: SignedSet, units: Mapping[str, bytes]) -> Channels:
+    """Decode every channel's units (digest → bytes); raises RejectedBundle."""
+    terms = signed.terms
+    return Channels(
+        terms=terms,
+        stable=_read_bundle(signed, STABLE, terms.stable, units),
+        candidate=_read_bundle(signed, CANDIDATE, terms.candidate, units)
+        if terms.candidate
+        else None,
+    )
+
+
+def _read_bundle(
+    signed: SignedSet,
+    channel: str,
+    terms: ChannelTerms | CandidateTerms,
+    units: Mapping[str, bytes],
+) -> Bundle:
+    index = _verified(signed, trust.index_path(channel), units)
     digests: dict[str, str] = {}
     decoded = []
-    for namespace, path in trust.decode_index(STABLE, index).items():
+    for namespace, path in trust.decode_index(channel, index).items():
         data = _verified(signed, path, units)
         unit = unpack_unit(data, raw_bytes=trust.decode_raw_bytes(signed.target(path).custom))
         if unit.namespace != namespace:
@@ -101,10 +118,10 @@ def read_bundle(signed: SignedSet, units: Mapping[str, bytes]) -> Bundle:
         digests[namespace] = signed.digest(path)
         decoded.append(unit)
     digest = bundle_digest(digests)
-    if digest != signed.terms.stable.digest:
+    if digest != terms.digest:
         raise RejectedBundle("the units are not those that were signed", reason="MixAndMatch")
     return Bundle(
-        revision=signed.terms.stable.commit,
+        revision=terms.commit,
         sequence=signed.terms.sequence,
         digest=digest,
         units=tuple(decoded),

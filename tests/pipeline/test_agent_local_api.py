@@ -21,7 +21,7 @@ from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
-from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle
+from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.flow_samples import sample_flow
 from tests.support.plan_strategies import web_from_anyone
@@ -67,11 +67,11 @@ def _running(directory: Path) -> Iterator[Served]:
             node="here",
             state_dir=directory,
             admit_local_host=True,
-            bundle=None,
+            channels=None,
         )
         await planner.take_interfaces(INTERFACES)
         planner.take_view(VIEW)
-        await planner.take_bundle(make_bundle(1, web_from_anyone()))
+        await planner.take(make_channels(1, web_from_anyone()))
         parts = AgentParts(
             node="here",
             version="0",

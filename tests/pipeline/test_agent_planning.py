@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from netpolicy.bundle import Bundle
 from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
 from netpolicy.rules import Direction
@@ -18,7 +17,8 @@ from nodeagent.enforcer import Enforcer
 from nodeagent.placement import Placement
 from nodeagent.plan.model import identity_of
 from nodeagent.planner import Planner
-from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_bundle
+from nodeagent.rollout.channels import Channels
+from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.plan_strategies import out_to, policy, web_from_anyone
 
@@ -28,7 +28,9 @@ SHUT = policy("shut", default_deny=tuple(Direction))
 class Agent:
     """Planner and enforcer over one kernel, as a process would have them."""
 
-    def __init__(self, kernel: ModelDatapath, state: Path, bundle: Bundle | None = None) -> None:
+    def __init__(
+        self, kernel: ModelDatapath, state: Path, channels: Channels | None = None
+    ) -> None:
         self.kernel = kernel
         self.enforcer = Enforcer(kernel)
         self.placement = Placement(kernel)
@@ -38,7 +40,7 @@ class Agent:
             node="here",
             state_dir=state,
             admit_local_host=True,
-            bundle=bundle,
+            channels=channels,
         )
 
     async def settle(self) -> None:
@@ -89,8 +91,8 @@ def test_an_interface_refuses_everything_until_a_generation_is_active(tmp_path: 
 def test_a_bundle_is_enforced_before_it_is_acknowledged(tmp_path: Path):
     async def script(agent: Agent) -> None:
         await _see_node(agent)
-        digest = await agent.planner.take_bundle(make_bundle(1, web_from_anyone()))
-        assert agent.kernel.active.digest == digest
+        taken = await agent.planner.take(make_channels(1, web_from_anyone()))
+        assert agent.kernel.active.digest == taken.generation_digest
         assert _ingress(agent.kernel, "10.0.9.9") is Outcome.ALLOWED
         assert _ingress(agent.kernel, "10.0.9.9", 81) is Outcome.DENIED_BY_DEFAULT
 
@@ -101,11 +103,11 @@ def test_a_bundle_is_enforced_before_it_is_acknowledged(tmp_path: Path):
 def test_a_bundle_that_the_kernel_refuses_leaves_the_last_good_one(tmp_path: Path, broken: str):
     async def script(agent: Agent) -> None:
         await _see_node(agent)
-        await agent.planner.take_bundle(make_bundle(1, SHUT))
+        await agent.planner.take(make_channels(1, SHUT))
         before = agent.kernel.active.digest
         agent.kernel.failing.add(broken)
         with pytest.raises(DatapathError):
-            await agent.planner.take_bundle(make_bundle(2, out_to("198.51.100.0/24")))
+            await agent.planner.take(make_channels(2, out_to("198.51.100.0/24")))
         assert agent.planner.status.reason == "DatapathFailed"
         agent.kernel.failing.clear()
         agent.planner.retry_now()
@@ -119,11 +121,11 @@ def test_a_bundle_that_the_kernel_refuses_leaves_the_last_good_one(tmp_path: Pat
 
 
 def test_a_restart_into_the_same_plan_flips_nothing(tmp_path: Path):
-    kernel, bundle = ModelDatapath(), make_bundle(3, web_from_anyone())
+    kernel, bundle = ModelDatapath(), make_channels(3, web_from_anyone())
 
     async def first(agent: Agent) -> None:
         await _see_node(agent)
-        await agent.planner.take_bundle(bundle)
+        await agent.planner.take(bundle)
         await agent.planner.take_feed((REMOTE,))
         await agent.settle()
 
@@ -133,7 +135,7 @@ def test_a_restart_into_the_same_plan_flips_nothing(tmp_path: Path):
     restarted = _scene(Agent(kernel, tmp_path, bundle), _see_node)
     assert "activate" not in kernel.history
     assert (kernel.active, kernel.word) == (before, word)
-    assert restarted.enforcer.meaning(word.revision).commit == bundle.revision
+    assert restarted.enforcer.meaning(word.revision).commit == bundle.stable.revision
     assert restarted.planner.first_plan.is_set()
 
 
@@ -142,11 +144,11 @@ def test_a_restart_that_lost_its_bundle_leaves_the_kernel_alone(tmp_path: Path):
 
     async def first(agent: Agent) -> None:
         await _see_node(agent)
-        await agent.planner.take_bundle(make_bundle(3, web_from_anyone()))
+        await agent.planner.take(make_channels(3, web_from_anyone()))
 
     _scene(Agent(kernel, tmp_path), first)
     word = kernel.word
-    for lost in (None, make_bundle(2, SHUT)):
+    for lost in (None, make_channels(2, SHUT)):
         agent = _scene(Agent(kernel, tmp_path, lost), _see_node)
         assert kernel.word == word
         assert kernel.judge(7, Direction.INGRESS, "10.0.9.9", 80).allowed
@@ -155,7 +157,7 @@ def test_a_restart_that_lost_its_bundle_leaves_the_kernel_alone(tmp_path: Path):
 
     async def second(agent: Agent) -> None:
         await _see_node(agent)
-        await agent.planner.take_bundle(make_bundle(4, SHUT))
+        await agent.planner.take(make_channels(4, SHUT))
 
     _scene(newer, second)
     assert _ingress(kernel, "10.0.9.9") is Outcome.DENIED_BY_DEFAULT
@@ -167,7 +169,7 @@ def test_a_new_pod_is_refused_everything_while_the_plan_waits_for_its_bundle(tmp
     async def first(agent: Agent) -> None:
         await agent.planner.take_interfaces({"lo": 1})
         agent.planner.take_view(replace(VIEW, pods=()))
-        await agent.planner.take_bundle(make_bundle(3))
+        await agent.planner.take(make_channels(3))
 
     _scene(Agent(kernel, tmp_path), first)
     _scene(Agent(kernel, tmp_path), _see_node)
@@ -193,7 +195,7 @@ def test_the_feed_is_kept_for_a_start_without_the_reconciler(tmp_path: Path):
 def test_a_pod_that_goes_is_refused_everything_and_its_return_is_served(tmp_path: Path):
     async def script(agent: Agent) -> None:
         await _see_node(agent)
-        await agent.planner.take_bundle(make_bundle(1))
+        await agent.planner.take(make_channels(1))
         assert _ingress(agent.kernel, "10.0.9.9") is Outcome.UNSELECTED
         agent.planner.take_view(replace(VIEW, pods=()))
         await agent.settle()
@@ -282,7 +284,7 @@ def test_a_bundle_waits_for_the_inventory_and_is_refused_without(tmp_path: Path,
 
     async def script(agent: Agent) -> None:
         with pytest.raises(StalledError):
-            await agent.planner.take_bundle(make_bundle(1, SHUT))
+            await agent.planner.take(make_channels(1, SHUT))
         assert agent.kernel.word.active is None
 
     _scene(Agent(ModelDatapath(), tmp_path), script)
@@ -301,7 +303,7 @@ def test_one_pod_that_cannot_be_attached_neither_refuses_a_bundle_nor_is_forgott
     async def script(agent: Agent) -> None:
         agent.kernel.failing.add("attach")
         await _see_node(agent)
-        await agent.planner.take_bundle(make_bundle(1, SHUT))
+        await agent.planner.take(make_channels(1, SHUT))
         assert agent.planner.status.awaited_interfaces == ("lxc1",)
         agent.kernel.failing.clear()
         agent.planner.retry_now()

@@ -53,7 +53,7 @@ def sequence_in(state: Path, root: bytes) -> int:
     store = BundleStore(state, trusted_root=root)
     bundle = store.load_last_good()
     assert bundle is not None, store.damage
-    assert len(bundle.units) == 2
+    assert len(bundle.stable.units) == 2
     return bundle.sequence
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from netpolicy.bundle import Bundle
 from netpolicy.identity import pod_labels
 from netpolicy.inventory import AddressEntry
+from netpolicy.node_choice import NodeChoice
 from netpolicy.rules import Policy, Unit
+from netpolicy.terms import CandidateTerms, ChannelTerms, LabelPairs, Terms
 from nodeagent.endpoints.local_pods import LocalView
 from nodeagent.plan.node_plan import LocalPod
+from nodeagent.rollout.channels import Channels
 
 WEB = LocalPod(
     endpoint_id=5,
@@ -28,11 +31,40 @@ REMOTE = AddressEntry(
 )
 
 
-def make_bundle(sequence: int, *policies: Policy) -> Bundle:
-    """A verified bundle with that sequence number."""
+def make_bundle(sequence: int, *policies: Policy, name: int = 0) -> Bundle:
+    """A verified bundle with that sequence number; bundles of one `name` are the same."""
     return Bundle(
-        revision=f"{sequence:040x}",
+        revision=f"{name or sequence:040x}",
         sequence=sequence,
-        digest=f"{sequence:064x}",
+        digest=f"{name or sequence:064x}",
         units=(Unit(namespace="shop", policies=policies),),
+    )
+
+
+def make_channels(
+    sequence: int,
+    *policies: Policy,
+    stable: Bundle | None = None,
+    candidate: Bundle | None = None,
+    nodes: NodeChoice | None = None,
+    canary_nodes: LabelPairs = (),
+    confirm_seconds: int = 0,
+) -> Channels:
+    """A verified publication of these policies, or of these bundles."""
+    stable = stable or make_bundle(sequence, *policies)
+    return Channels(
+        terms=Terms(
+            sequence=sequence,
+            stable=ChannelTerms(digest=stable.digest, commit=stable.revision),
+            candidate=candidate
+            and CandidateTerms(
+                digest=candidate.digest, commit=candidate.revision, nodes=nodes or NodeChoice()
+            ),
+            canary_nodes=canary_nodes,
+            confirm_seconds=confirm_seconds,
+            compiler_version="0.1.0",
+            minimum_agent_version="0.1.0",
+        ),
+        stable=stable,
+        candidate=candidate,
     )

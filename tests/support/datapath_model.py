@@ -93,6 +93,13 @@ class ModelDatapath:
         self.word = self.word.bumped()
         return self.word.revision
 
+    def relabel(self, slot: int, label: GenerationLabel) -> None:
+        self._call("relabel")
+        self.slots[slot] = (self.slots[slot][0], label)
+
+    def labels(self) -> dict[int, GenerationLabel]:
+        return {slot: label for slot, (_, label) in self.slots.items()}
+
     def slot_label(self, slot: int) -> GenerationLabel | None:
         return self.slots[slot][1] if slot in self.slots else None
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from netpolicy.bundle import Bundle, PackedUnit, pack_unit
-from netpolicy.evidence import NodeEvidence
+from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Selector
 from netpolicy.node_choice import NodeChoice
@@ -22,6 +22,7 @@ from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
 from netpolicy.terms import LabelPairs
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 from nodeagent.receive.storage import DiskFiles, Files
+from nodeagent.rollout.channels import Channels, InForce
 from reconciler.publication import Publication
 from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
 from reconciler.sign import Candidate, Signer, init_keys, sign_publication
@@ -171,20 +172,23 @@ class Node:
         self.receiver = Receiver(
             config, apply=self._apply, inventory=self._take, store=self.store, clock=clock
         )
+        self.channels: list[Channels] = []
         self.bundles: list[Bundle] = []
+        self.role = Role.NONE
         self.inventories: list[tuple[AddressEntry, ...]] = []
         self.fail_apply = ""
         self.before_apply: Callable[[], Awaitable[object]] | None = None
         self.waiting = False
 
-    async def _apply(self, bundle: Bundle) -> str:
+    async def _apply(self, channels: Channels) -> InForce:
         if self.before_apply is not None:
             self.waiting = True
             await self.before_apply()
         if self.fail_apply:
             raise RuntimeError(self.fail_apply)
-        self.bundles.append(bundle)
-        return bundle.digest[::-1]
+        self.channels.append(channels)
+        self.bundles.append(channels.stable)
+        return InForce(generation_digest=channels.stable.digest[::-1], role=self.role)
 
     async def _take(self, entries: tuple[AddressEntry, ...]) -> None:
         self.inventories.append(entries)
