@@ -1,20 +1,20 @@
 """The kernel side: loading, pins, tc attachment, map writes, events."""
 
 from nodeagent.datapath.abi import Occasion, Reason
-from nodeagent.datapath.attach import Attachment
 from nodeagent.datapath.control import Control
 from nodeagent.datapath.datapath import Datapath
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader, FlowEvent
+from nodeagent.datapath.filters import Filter
 from nodeagent.datapath.flow_table import ConntrackEntry, Counters
 from nodeagent.datapath.generations import GenerationLabel
+from nodeagent.datapath.holdings import Holdings
 from nodeagent.datapath.loading import LoadOutcome, ensure_loaded
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig
 from nodeagent.datapath.shadows import KernelDifference
 
 __all__ = [
-    "Attachment",
     "ConntrackEntry",
     "Control",
     "Counters",
@@ -22,8 +22,10 @@ __all__ = [
     "DatapathConfig",
     "DatapathError",
     "EventReader",
+    "Filter",
     "FlowEvent",
     "GenerationLabel",
+    "Holdings",
     "KernelDifference",
     "KernelEndpoint",
     "LoadOutcome",

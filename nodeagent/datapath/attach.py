@@ -1,94 +1,96 @@
-"""Put the programs on interfaces, and tell what is there.
+"""Put the programs on interfaces, and take them off.
 
 In:   interface indices, program descriptors
 Out:  tc filters on clsact
 Shell over netlink, in the network namespace of the process.
 
 Holds always:
-1. Replacing a program leaves no moment without one.
+1. Replacing a program, or putting it first again, leaves no moment without one.
 2. Only our own filters (by handle and name) are ever removed.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from errno import EEXIST, EINVAL, ENODEV, ENOENT
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from netpolicy.rules import Direction
 from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.filters import (
+    FILTER_HANDLES,
+    FILTER_NAME,
+    FILTER_PRIORITY,
+    PARENTS,
+    Filter,
+    list_filters,
+)
 
-FILTER_HANDLE: Final = 0x7467
-FILTER_PRIORITY: Final = 1
-FILTER_NAME: Final = "tidegate"
-_TCA_BPF_TAG: Final = 10
-_TCA_BPF_ID: Final = 11
-_NLA_HEADER_BYTES: Final = 4
 Result = TypeVar("Result")
-_PARENTS: Final = {Direction.EGRESS: 0xFFFFFFF2, Direction.INGRESS: 0xFFFFFFF3}
-"""A pod's egress comes in on its interface, and goes out of it to be the pod's ingress."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attachment:
-    """One of our filters. `direction` is the pod's."""
-
-    ifindex: int
-    direction: Direction
-    program_id: int
-    tag: str
 
 
 def attach(ifindex: int, programs: dict[Direction, int]) -> None:
-    """Put both programs on an interface, in place of older ones."""
+    """Put both programs on an interface, in place of older ones, before whatever stands there.
+
+    Among filters of one priority the kernel puts a new one first: so ours is added anew under its other
+    handle if another stands before it, and only then taken from its old place.
+    """
+    standing = [found for found in list_filters([ifindex]) if found.kind != "tcx"]
 
     def work(netlink: IPRoute) -> None:
         _add_clsact(netlink, ifindex)
         for direction, fd in programs.items():
+            there = [found for found in standing if found.direction is direction]
+            handle = _handle_for(there)
             netlink.tc(
                 "replace-filter",
                 "bpf",
                 ifindex,
-                handle=FILTER_HANDLE,
+                handle=handle,
                 prio=FILTER_PRIORITY,
                 fd=fd,
                 name=FILTER_NAME,
-                parent=_PARENTS[direction],
+                parent=PARENTS[direction],
                 direct_action=True,
             )
+            for found in there:
+                if found.is_ours and found.handle != handle:
+                    _remove_filter(netlink, found)
 
     _with_netlink(f"attaching to interface {ifindex}", work)
 
 
 def detach(ifindex: int) -> None:
     """Take our filters off an interface. Fine if it or they are gone."""
+    ours = [found for found in list_filters([ifindex]) if found.is_ours]
 
     def work(netlink: IPRoute) -> None:
-        for direction in Direction:
-            if list(_filters(netlink, ifindex, direction)):
-                _remove_filter(netlink, ifindex, direction)
+        for found in ours:
+            _remove_filter(netlink, found)
 
     _with_netlink(f"detaching from interface {ifindex}", work)
 
 
-def attached() -> tuple[Attachment, ...]:
+def attached() -> tuple[Filter, ...]:
     """All our filters in this network namespace."""
+    indices = [index for index, _ in socket.if_nameindex()]
+    return tuple(found for found in list_filters(indices) if found.is_ours)
 
-    def work(netlink: IPRoute) -> tuple[Attachment, ...]:
-        return tuple(
-            found
-            for link in list(netlink.get_links())
-            for direction in Direction
-            for found in _filters(netlink, link["index"], direction)
-        )
 
-    return _with_netlink("listing filters", work)
+def _handle_for(standing: list[Filter]) -> int:
+    """The place to put a program: its own if it stands first, else one that nobody has."""
+    if standing and standing[0].is_ours:
+        return standing[0].handle
+    taken = {found.handle for found in standing if found.priority == FILTER_PRIORITY}
+    free = [handle for handle in FILTER_HANDLES if handle not in taken]
+    if not free:
+        raise DatapathError("others have taken the handles of our filters")
+    return free[0]
 
 
 def _with_netlink(what: str, work: Callable[[IPRoute], Result]) -> Result:
@@ -116,46 +118,16 @@ def _add_clsact(netlink: IPRoute, ifindex: int) -> None:
             raise
 
 
-def _remove_filter(netlink: IPRoute, ifindex: int, direction: Direction) -> None:
+def _remove_filter(netlink: IPRoute, found: Filter) -> None:
     try:
         netlink.tc(
             "del-filter",
             "bpf",
-            ifindex,
-            handle=FILTER_HANDLE,
-            prio=FILTER_PRIORITY,
-            parent=_PARENTS[direction],
+            found.ifindex,
+            handle=found.handle,
+            prio=found.priority,
+            parent=PARENTS[found.direction],
         )
     except NetlinkError as error:
         if error.code not in (ENOENT, ENODEV, EINVAL):
             raise
-
-
-def _filters(netlink: IPRoute, ifindex: int, direction: Direction) -> Iterator[Attachment]:
-    try:
-        found = list(netlink.get_filters(index=ifindex, parent=_PARENTS[direction]))
-    except NetlinkError as error:
-        if error.code in (ENOENT, ENODEV, EINVAL):  # no clsact, or no such interface
-            return
-        raise
-    for message in found:
-        options = message.get_attr("TCA_OPTIONS")
-        if options is None or message["handle"] != FILTER_HANDLE:
-            continue
-        if options.get_attr("TCA_BPF_NAME") != FILTER_NAME:
-            continue
-        yield Attachment(
-            ifindex=ifindex,
-            direction=direction,
-            program_id=int.from_bytes(_raw(options, _TCA_BPF_ID), sys.byteorder),
-            tag=_raw(options, _TCA_BPF_TAG).hex(),
-        )
-
-
-def _raw(options: Any, number: int) -> bytes:
-    """The bytes of an attribute that pyroute2 has no name for."""
-    for name, value in options["attrs"]:
-        if name == "UNKNOWN" and value["header"]["type"] == number:
-            start, length = value.offset, value["header"]["length"]
-            return bytes(value.data[start + _NLA_HEADER_BYTES : start + length])
-    return b""

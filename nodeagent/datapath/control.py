@@ -48,6 +48,15 @@ class Control:
         """The slot of a shadow, if it is set."""
         return self.candidate if shadow is Shadow.CANDIDATE else self.preview
 
+    def without(self, slots: Set[int]) -> Control:
+        """The word that names none of these beside the active slot."""
+        return replace(
+            self.bumped(),
+            candidate=None if self.candidate in slots else self.candidate,
+            preview=None if self.preview in slots else self.preview,
+            previous=None if self.previous in slots else self.previous,
+        )
+
     def bumped(self) -> Control:
         """The word that has every flow judged again."""
         return replace(self, revision=(self.revision + 1) % _REVISION_LIMIT)

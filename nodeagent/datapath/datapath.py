@@ -13,18 +13,31 @@ Holds always:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Set
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi, attach, flow_table, generations, libbpf, peers, pins, shadows
-from nodeagent.datapath.attach import Attachment
+from nodeagent.datapath import (
+    abi,
+    attach,
+    flow_table,
+    generations,
+    holdings,
+    libbpf,
+    peers,
+    pins,
+    shadows,
+)
 from nodeagent.datapath.control import Control, ControlWord
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader
+from nodeagent.datapath.filters import Filter
+from nodeagent.datapath.fingerprints import FingerprintReader
 from nodeagent.datapath.flow_table import ConntrackEntry, Counters
 from nodeagent.datapath.generations import GenerationLabel, GenerationMaps, KernelGeneration
+from nodeagent.datapath.holdings import HeldMaps, Holdings
 from nodeagent.datapath.libbpf import Map
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
@@ -51,8 +64,9 @@ class _Opened:
 class Datapath:
     """Works on pins only; `ensure_loaded` makes them."""
 
-    def __init__(self, config: DatapathConfig, opened: _Opened) -> None:
+    def __init__(self, config: DatapathConfig, version: Version, opened: _Opened) -> None:
         self._config = config
+        self._version = version
         self._opened = opened
         self._maps = opened.maps
         self._generations = GenerationMaps(
@@ -68,6 +82,9 @@ class Datapath:
             lost=opened.maps["lost_differences"],
         )
         self._word = ControlWord(opened.maps["control"])
+        self._intended = self._word.load()
+        self._intended_labels = self.labels()
+        self._fingerprints = FingerprintReader()
 
     @classmethod
     def open(cls, config: DatapathConfig) -> Datapath:
@@ -77,7 +94,7 @@ class Datapath:
             raise DatapathError(f"no datapath is loaded under {config.bpffs}")
         opened = _open_pins(config, version)
         try:
-            return cls(config, opened)
+            return cls(config, version, opened)
         except DatapathError:
             opened.close()
             raise
@@ -95,31 +112,32 @@ class Datapath:
 
         `keep`: slots that were filled, but that the control word does not name yet.
         """
-        slot = self.control().spare_slot(keep=keep)
+        slot = self._intended.spare_slot(keep=keep)
+        self._intended_labels.pop(slot, None)
         generations.write_generation(self._generations, slot, generation, label)
+        self._intended_labels[slot] = label
         return slot
 
     def activate(self, slot: int) -> int:
         """Judge every packet by a slot from now on; return the new revision."""
-        if not generations.is_whole(self._generations, slot):
-            raise DatapathError(f"slot {slot} holds no whole generation")
-        return self._store(self.control().activated(slot))
+        self._require_whole(slot)
+        return self._store(self._intended.activated(slot))
 
     def bump_revision(self) -> int:
         """Have every flow judged again under the same generation; return the new revision."""
-        return self._store(self.control().bumped())
+        return self._store(self._intended.bumped())
 
     def set_shadows(self, *, candidate: int | None, preview: int | None) -> int:
         """Judge every flow under these slots too, and count what differs; return the revision.
 
         Counts of a shadow whose slot stays go on; those of another begin anew.
         """
-        before = self.control()
+        before = self._intended
         after = before.shadowed(candidate=candidate, preview=preview)
         for shadow in Shadow:
             slot = after.slot_of(shadow)
-            if slot is not None and not generations.is_whole(self._generations, slot):
-                raise DatapathError(f"slot {slot} holds no whole generation")
+            if slot is not None:
+                self._require_whole(slot)
         changed = [one for one in Shadow if before.slot_of(one) != after.slot_of(one)]
         if not changed:
             return before.revision
@@ -129,9 +147,9 @@ class Datapath:
 
     def relabel(self, slot: int, label: GenerationLabel) -> None:
         """Say of a whole slot that its maps are another publication's too."""
-        if not generations.is_whole(self._generations, slot):
-            raise DatapathError(f"slot {slot} holds no whole generation")
+        self._require_whole(slot)
         generations.write_label(self._generations, slot, label)
+        self._intended_labels[slot] = label
 
     def labels(self) -> dict[int, GenerationLabel]:
         """What every slot holds that is whole, whether the control word names it or not."""
@@ -146,8 +164,14 @@ class Datapath:
         """What the kernel holds in a slot: policy, class_of, port_class_of, endpoint_tables."""
         return generations.read_generation(self._generations, slot)
 
+    def _require_whole(self, slot: int) -> None:
+        """By what was written, without asking the kernel: a flip is to cost no more than its store."""
+        if slot not in self._intended_labels:
+            raise DatapathError(f"slot {slot} holds no whole generation")
+
     def _store(self, control: Control) -> int:
         self._word.store(control)
+        self._intended = control
         return control.revision
 
     # Who is who -----------------------------------------------------------------------------
@@ -176,6 +200,69 @@ class Datapath:
         """The addresses as the kernel holds them."""
         return peers.read(self._maps["addresses"], self._maps["prefixes"])
 
+    # What should be held, and what is -------------------------------------------------------
+
+    @property
+    def intended_control(self) -> Control:
+        """The word that was stored last, or found at the start."""
+        return self._intended
+
+    @property
+    def intended_labels(self) -> dict[int, GenerationLabel]:
+        """The label that was written last, or found at the start, of every whole slot."""
+        return dict(self._intended_labels)
+
+    def intended_pins(self) -> dict[str, str]:
+        """What should stand at each pin, as `Holdings.pins`."""
+        bpffs = self._config.bpffs
+        return {
+            **{str(path.relative_to(bpffs)): str(libbpf.object_id(fd))
+               for path, fd in self._pinned_objects().items()},
+            pins.CURRENT: self._version.name,
+        }  # fmt: skip
+
+    def holdings(self, ifindexes: Iterable[int]) -> Holdings:
+        """What the kernel holds, with what stands on these interfaces."""
+        return holdings.read_holdings(
+            HeldMaps(
+                generations=self._generations,
+                addresses=self._maps["addresses"],
+                prefixes=self._maps["prefixes"],
+                endpoints=self._maps["endpoints"],
+            ),
+            self._fingerprints,
+            control=self.control(),
+            slots=self._intended_labels,
+            ifindexes=ifindexes,
+            pinned=holdings.read_pins(self._config.bpffs, self._version),
+        )
+
+    def restore_control(self) -> int:
+        """Store the intended word again, as a revision under which nothing was judged yet."""
+        seen = max(self.control().revision, self._intended.revision)
+        return self._store(replace(self._intended, revision=seen).bumped())
+
+    def drop_slots(self, slots: Set[int]) -> int:
+        """Have no shadow and no rollback in these slots any more; return the revision."""
+        revision = self._store(self._intended.without(slots))
+        for slot in sorted(slots - {self._intended.active}):
+            self._intended_labels.pop(slot, None)
+            generations.clear_label(self._generations, slot)
+        return revision
+
+    def restore_pins(self) -> None:
+        """Pin what is open where it belongs, in place of what stands there."""
+        holdings.restore_pins(self._config.bpffs, self._version, self._pinned_objects())
+
+    def _pinned_objects(self) -> dict[Path, int]:
+        bpffs = self._config.bpffs
+        return {
+            **{pins.map_path(bpffs, self._version, name): opened.fd
+               for name, opened in self._maps.items()},
+            **{pins.program_path(bpffs, self._version, PROGRAM_OF[way]): fd
+               for way, fd in self._opened.programs.items()},
+        }  # fmt: skip
+
     # Interfaces -----------------------------------------------------------------------------
 
     def attach(self, ifindex: int) -> None:
@@ -186,7 +273,7 @@ class Datapath:
         """Take them off: the interface is open."""
         attach.detach(ifindex)
 
-    def attached(self) -> tuple[Attachment, ...]:
+    def attached(self) -> tuple[Filter, ...]:
         """Our filters in this network namespace."""
         return attach.attached()
 

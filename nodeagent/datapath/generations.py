@@ -43,7 +43,7 @@ _ENDPOINT_TABLE: Final = Struct("=IIII")
 _WORD: Final = Struct("=I")
 _PORTS: Final = abi.ELEMENTS_PER_PROTOCOL * abi.PORTS_PER_ELEMENT
 _ICMP_TYPES: Final = 256
-_PORT_CLASS_BYTES: Final = abi.PORT_CLASS_ELEMENTS * 8
+PORT_CLASS_BYTES: Final = abi.PORT_CLASS_ELEMENTS * 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,17 +77,43 @@ def write_generation(
     maps: GenerationMaps, slot: int, generation: Generation, label: GenerationLabel
 ) -> None:
     """Fill a slot that no packet reads."""
-    _write_label(maps, slot, bytes(maps.labels.value_bytes))
-    _place(maps.policy, slot, _hash_map("policy", _policy_entries(generation), 12, 8))
-    _place(maps.class_of, slot, _hash_map("class_of", _class_entries(generation), 4, 4))
-    _place(maps.endpoint_tables, slot, _hash_map("tables", _table_entries(generation), 4, 16))
+    clear_label(maps, slot)
+    packed = packed_generation(generation)
+    _place(maps.policy, slot, _hash_map("policy", packed["policy"], 12, 8))
+    _place(maps.class_of, slot, _hash_map("class_of", packed["class_of"], 4, 4))
+    _place(maps.endpoint_tables, slot, _hash_map("tables", packed["endpoint_tables"], 4, 16))
     _place(maps.port_class, slot, _port_map(generation.port_class_of))
     write_label(maps, slot, label)
+
+
+def clear_label(maps: GenerationMaps, slot: int) -> None:
+    """Say that a slot holds nothing whole."""
+    _write_label(maps, slot, bytes(maps.labels.value_bytes))
 
 
 def write_label(maps: GenerationMaps, slot: int, label: GenerationLabel) -> None:
     """Say what a whole slot holds. One write: whoever dies before or after it leaves a true label."""
     _write_label(maps, slot, _pack_label(label))
+
+
+def packed_generation(generation: Generation) -> dict[str, list[tuple[bytes, bytes]]]:
+    """The entries of its hash maps, as the kernel holds them."""
+    return {
+        "policy": _policy_entries(generation),
+        "class_of": _class_entries(generation),
+        "endpoint_tables": _table_entries(generation),
+    }
+
+
+def packed_ports(port_class_of: Mapping[int, array[int]]) -> bytearray:
+    """The port classes, as the kernel holds them."""
+    if any(len(classes) > _PORTS for classes in port_class_of.values()):
+        raise DatapathError("filling the port classes: more ports than a protocol has")
+    packed = bytearray(PORT_CLASS_BYTES)
+    for protocol, classes in port_class_of.items():
+        start = PROTOCOL_ORDER.index(Protocol(protocol)) * _PORTS * 2
+        packed[start : start + len(classes) * 2] = classes.tobytes()
+    return packed
 
 
 def read_generation(maps: GenerationMaps, slot: int) -> KernelGeneration:
@@ -105,11 +131,6 @@ def read_generation(maps: GenerationMaps, slot: int) -> KernelGeneration:
         for key, value in _inner_entries(maps.endpoint_tables, slot)
     }
     return policy, class_of, _read_ports(maps.port_class, slot), tables
-
-
-def is_whole(maps: GenerationMaps, slot: int) -> bool:
-    """True if a slot was filled to the end."""
-    return any(libbpf.lookup(maps.labels, _WORD.pack(slot)) or b"")
 
 
 def read_label(maps: GenerationMaps, slot: int) -> GenerationLabel | None:
@@ -212,8 +233,7 @@ def _endpoint_table(value: bytes) -> EndpointTable:
 
 def _port_map(port_class_of: Mapping[int, array[int]]) -> Map:
     """A mapped array: filled by copying, not by 80,000 calls."""
-    if any(len(classes) > _PORTS for classes in port_class_of.values()):
-        raise DatapathError("filling the port classes: more ports than a protocol has")
+    packed = packed_ports(port_class_of)
     made = libbpf.create_map(
         MapType.ARRAY,
         "port_class",
@@ -223,23 +243,22 @@ def _port_map(port_class_of: Mapping[int, array[int]]) -> Map:
         flags=libbpf.F_MMAPABLE,
     )
     try:
-        with mmap.mmap(made.fd, _PORT_CLASS_BYTES) as memory:
-            for protocol, classes in port_class_of.items():
-                start = PROTOCOL_ORDER.index(Protocol(protocol)) * _PORTS * 2
-                memory[start : start + len(classes) * 2] = classes.tobytes()
+        with mmap.mmap(made.fd, PORT_CLASS_BYTES) as memory:
+            memory[:] = packed
     except (OSError, ValueError) as error:
         made.close()
         raise DatapathError(f"filling the port classes: {error}") from error
     return made
 
 
-def _open_inner(outer: Map, slot: int) -> Map | None:
+def open_inner(outer: Map, slot: int) -> Map | None:
+    """The map that a slot names."""
     found = libbpf.lookup(outer, _WORD.pack(slot))
     return libbpf.open_inner(_WORD.unpack(found)[0], outer.name) if found else None
 
 
 def _inner_entries(outer: Map, slot: int) -> list[tuple[bytes, bytes]]:
-    inner = _open_inner(outer, slot)
+    inner = open_inner(outer, slot)
     if inner is None:
         return []
     try:
@@ -249,11 +268,11 @@ def _inner_entries(outer: Map, slot: int) -> list[tuple[bytes, bytes]]:
 
 
 def _read_ports(outer: Map, slot: int) -> dict[int, array[int]]:
-    inner = _open_inner(outer, slot)
+    inner = open_inner(outer, slot)
     if inner is None:
         return {}
     try:
-        with mmap.mmap(inner.fd, _PORT_CLASS_BYTES, prot=mmap.PROT_READ) as memory:
+        with mmap.mmap(inner.fd, PORT_CLASS_BYTES, prot=mmap.PROT_READ) as memory:
             return _unpack_ports(memory[:])
     except OSError as error:
         raise DatapathError("mapping the port classes", errno=error.errno or 0) from error

@@ -24,7 +24,7 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from enum import IntEnum
-from errno import EAGAIN, EINTR, ENOENT, ENOSPC
+from errno import EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, ENOSPC
 from pathlib import Path
 from typing import Final
 
@@ -34,6 +34,8 @@ LIBRARY: Final = "libbpf.so.1"
 BPF_ANY: Final = 0
 F_MMAPABLE: Final = 1 << 10
 BATCH: Final = 4096
+MAX_HOOKED: Final = 64
+"""As many programs as the kernel lets stand at one hook."""
 
 
 class MapType(IntEnum):
@@ -129,6 +131,10 @@ _SIGNATURES: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
         (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
     ),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_query": (
+        c_int,
+        (c_int, c_int, c_uint32, c_void_p, POINTER(c_uint32), POINTER(c_uint32)),
+    ),
     "bpf_prog_test_run_opts": (c_int, (c_int, POINTER(_TestRunOptions))),
     "ring_buffer__new": (c_void_p, (c_int, SAMPLE_CALLBACK, c_void_p, c_void_p)),
     "ring_buffer__consume": (c_int, (c_void_p,)),
@@ -202,15 +208,31 @@ def describe_map(fd: int, name: str) -> Map:
     )
 
 
-def program_id(fd: int) -> int:
-    """The kernel's number for a program."""
+def object_id(fd: int) -> int:
+    """The kernel's number for a program, or for a map: both descriptions begin alike."""
     description = _ProgramDescription()
     size = c_uint32(ctypes.sizeof(description))
     check(
         library().bpf_obj_get_info_by_fd(fd, byref(description), byref(size)),
-        "describing a program",
+        "describing a program or map",
     )
     return int(description.id)
+
+
+def program_id(fd: int) -> int:
+    """The kernel's number for a program."""
+    return object_id(fd)
+
+
+def programs_at(ifindex: int, hook: int) -> tuple[int, ...]:
+    """The kernel's numbers of the programs at a tcx hook; none where the kernel has no tcx."""
+    room = c_uint32(MAX_HOOKED)
+    found = (c_uint32 * MAX_HOOKED)()
+    if library().bpf_prog_query(ifindex, hook, 0, None, found, byref(room)) < 0:
+        if ctypes.get_errno() in (EINVAL, ENODEV, ENOENT):
+            return ()
+        raise DatapathError(f"asking for tcx programs of {ifindex}", errno=ctypes.get_errno())
+    return tuple(found[: room.value])
 
 
 def pin(fd: int, path: Path) -> None:
@@ -294,6 +316,13 @@ def delete_batch(target: Map, keys: list[bytes]) -> None:
 
 def entries_of(source: Map, *, value_bytes: int | None = None) -> Iterator[tuple[bytes, bytes]]:
     """All entries; one that is written meanwhile may be missing. `value_bytes` as in `lookup`."""
+    deep = value_bytes or source.value_bytes
+    for keys, values in batches_of(source, value_bytes=deep):
+        yield from split(keys, values, source.key_bytes, deep)
+
+
+def batches_of(source: Map, *, value_bytes: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+    """All entries, as the bytes of many keys and of their values at a time."""
     wide, deep = source.key_bytes, value_bytes or source.value_bytes
     room = BATCH
     position = ctypes.create_string_buffer(max(8, source.key_bytes))
@@ -312,16 +341,16 @@ def entries_of(source: Map, *, value_bytes: int | None = None) -> Iterator[tuple
             continue
         if error not in (0, ENOENT, EINTR):
             raise DatapathError(f"reading map {source.name}", errno=error)
-        yield from _split(keys.raw, values.raw, count.value, wide, deep)
+        found = count.value
+        yield ctypes.string_at(keys, found * wide), ctypes.string_at(values, found * deep)
         if error == ENOENT:
             return
         position, started = following, True
 
 
-def _split(
-    keys: bytes, values: bytes, count: int, wide: int, deep: int
-) -> Iterator[tuple[bytes, bytes]]:
-    for i in range(count):
+def split(keys: bytes, values: bytes, wide: int, deep: int) -> Iterator[tuple[bytes, bytes]]:
+    """The entries of a batch, one by one."""
+    for i in range(len(keys) // wide):
         yield keys[i * wide : (i + 1) * wide], values[i * deep : (i + 1) * deep]
 
 
@@ -348,6 +377,7 @@ __all__ = [
     "F_MMAPABLE",
     "Map",
     "MapType",
+    "batches_of",
     "check",
     "create_map",
     "delete",
@@ -357,11 +387,14 @@ __all__ = [
     "get_pinned",
     "library",
     "lookup",
+    "object_id",
     "open_inner",
     "open_map",
     "pin",
     "program_id",
+    "programs_at",
     "run_program",
+    "split",
     "update",
     "update_batch",
 ]

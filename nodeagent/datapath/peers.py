@@ -58,8 +58,21 @@ def read(addresses: Map, prefixes: Map) -> AddressPlan:
     )
 
 
+def packed_addresses(plan: AddressPlan) -> dict[str, list[tuple[bytes, bytes]]]:
+    """The entries of both address maps, as the kernel holds them."""
+    return {
+        "addresses": [(abi.pack_address(a), _WORD.pack(i)) for a, i in plan.exact.items()],
+        "prefixes": [(abi.pack_prefix(p), _WORD.pack(i)) for p, i in plan.prefixes.items()],
+    }
+
+
 def set_endpoint(endpoints: Map, endpoint: LocalEndpoint, ifindex: int) -> None:
     """Tell the programs who is behind an interface."""
+    libbpf.update(endpoints, _WORD.pack(ifindex), pack_endpoint(endpoint))
+
+
+def pack_endpoint(endpoint: LocalEndpoint) -> bytes:
+    """An endpoint, as the kernel holds it."""
     if len(endpoint.addresses) > abi.ENDPOINT_ADDRESSES:
         raise DatapathError(
             f"{endpoint.namespace}/{endpoint.name} has {len(endpoint.addresses)} addresses; "
@@ -72,12 +85,17 @@ def set_endpoint(endpoints: Map, endpoint: LocalEndpoint, ifindex: int) -> None:
         address_count=len(packed),
         addresses=tuple(abi.Address.from_buffer_copy(address) for address in packed),
     )
-    libbpf.update(endpoints, _WORD.pack(ifindex), bytes(value))
+    return bytes(value)
 
 
 def remove_endpoint(endpoints: Map, ifindex: int) -> None:
     """Forget who is behind an interface: the programs there drop everything."""
     libbpf.delete(endpoints, _WORD.pack(ifindex))
+
+
+def packed_endpoints(endpoints: Map) -> dict[int, bytes]:
+    """Interface index → endpoint, as the kernel holds it."""
+    return {_WORD.unpack(key)[0]: value for key, value in libbpf.entries_of(endpoints)}
 
 
 def read_endpoints(endpoints: Map) -> dict[int, KernelEndpoint]:

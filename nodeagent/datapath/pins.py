@@ -96,11 +96,17 @@ def program_path(bpffs: Path, version: Version, name: str) -> Path:
     return bpffs / version.name / "programs" / name
 
 
+def paths_of(bpffs: Path, version: Version) -> tuple[Path, ...]:
+    """Every pin of a version."""
+    return (
+        *(map_path(bpffs, version, name) for name in MAPS),
+        *(program_path(bpffs, version, name) for name in PROGRAMS),
+    )
+
+
 def is_whole(bpffs: Path, version: Version) -> bool:
     """True if every pin of a version is there."""
-    return all(map_path(bpffs, version, name).exists() for name in MAPS) and all(
-        program_path(bpffs, version, name).exists() for name in PROGRAMS
-    )
+    return all(path.exists() for path in paths_of(bpffs, version))
 
 
 def make_room(bpffs: Path, version: Version) -> None:

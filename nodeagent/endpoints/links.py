@@ -3,37 +3,27 @@
 In:   the kernel's answer to RTM_GETLINK
 Out:  Link values
 Shell over one netlink question; `decode_links` is pure.
-
-A list of a thousand interfaces must be read within the time a pod needs to speak: hence not by
-pyroute2, which makes an object of every attribute.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
+from nodeagent.netlink import Rtnetlink, attributes, messages, text
+
 RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
-_REQUEST_DUMP: Final = 0x301
-_DUMP_INTERRUPTED: Final = 0x10
 _IFLA_IFNAME: Final = 3
 _IFLA_LINKINFO: Final = 18
 _IFLA_INFO_KIND: Final = 1
 _IFLA_LINK_NETNSID: Final = 37
-_TYPE_MASK: Final = 0x3FFF
 _POD_KINDS: Final = frozenset({"veth", "netkit"})
-_HEADER: Final = struct.Struct("=IHHII")
 _LINK: Final = struct.Struct("=BxHiII")
-_ATTRIBUTE: Final = struct.Struct("=HH")
-_READ_BYTES: Final = 65_536
-_ATTEMPTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,67 +49,22 @@ def pod_like(links: Iterable[Link], patterns: Iterable[str]) -> dict[str, int]:
 
 
 def read_links() -> tuple[Link, ...]:
-    """Every interface of the namespace; asked again if the list changed while it was read."""
-    for _ in range(_ATTEMPTS):
-        answer = _ask()
-        if not any(flags & _DUMP_INTERRUPTED for _, flags, _ in _messages(answer)):
-            break
-    return decode_links(answer)
+    """Every interface of the namespace."""
+    with Rtnetlink() as netlink:
+        return decode_links(netlink.dump(RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
 
 
 def decode_links(answer: bytes) -> tuple[Link, ...]:
     """The links of an answer."""
-    return tuple(_link(body) for kind, _, body in _messages(answer) if kind == RTM_NEWLINK)
-
-
-def _ask() -> bytes:
-    question = _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    size = _HEADER.size + len(question)
-    answer = bytearray()
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-        netlink.bind((0, 0))
-        netlink.send(_HEADER.pack(size, RTM_GETLINK, _REQUEST_DUMP, 1, 0) + question)
-        while True:
-            part = netlink.recv(_READ_BYTES)
-            answer += part
-            kinds = [kind for kind, _, _ in _messages(part)]
-            if NLMSG_ERROR in kinds:
-                raise OSError("the kernel refused to list the interfaces")
-            if NLMSG_DONE in kinds or not kinds:
-                return bytes(answer)
-
-
-def _messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Type, flags and body of each message."""
-    start = 0
-    while start + _HEADER.size <= len(data):
-        length, kind, flags, *_ = _HEADER.unpack_from(data, start)
-        if length < _HEADER.size:
-            return
-        yield kind, flags, data[start + _HEADER.size : start + length]
-        start += (length + 3) & ~3
+    return tuple(_link(body) for kind, _, body in messages(answer) if kind == RTM_NEWLINK)
 
 
 def _link(body: bytes) -> Link:
     index = _LINK.unpack_from(body)[2]
-    found = dict(_attributes(body[_LINK.size :]))
-    kind = dict(_attributes(found.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"")
+    found = dict(attributes(body[_LINK.size :]))
+    kind = dict(attributes(found.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"")
     return Link(
-        name=_text(found.get(_IFLA_IFNAME, b"")),
+        name=text(found.get(_IFLA_IFNAME, b"")),
         index=index,
-        leads_elsewhere=_text(kind) in _POD_KINDS and _IFLA_LINK_NETNSID in found,
+        leads_elsewhere=text(kind) in _POD_KINDS and _IFLA_LINK_NETNSID in found,
     )
-
-
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    start = 0
-    while start + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, start)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & _TYPE_MASK, data[start + _ATTRIBUTE.size : start + length]
-        start += (length + 3) & ~3
-
-
-def _text(data: bytes) -> str:
-    return data.rstrip(b"\0").decode(errors="surrogateescape")

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import (
-    Attachment,
     Control,
     DatapathError,
+    Filter,
     GenerationLabel,
     KernelDifference,
 )
@@ -135,9 +135,9 @@ class ModelDatapath:
         self._call("attach")
         self.attached_to.add(ifindex)
 
-    def attached(self) -> tuple[Attachment, ...]:
+    def attached(self) -> tuple[Filter, ...]:
         return tuple(
-            Attachment(ifindex=ifindex, direction=way, program_id=PROGRAMS[way], tag="")
+            Filter(ifindex=ifindex, direction=way, kind="bpf", program_id=PROGRAMS[way])
             for ifindex in sorted(self.attached_to)
             for way in Direction
         )
