@@ -37,6 +37,11 @@ Examples:
   nodeagent bpf policy get          (works without the agent)
 """
 
+_LOST: Final = {
+    "kernel": "more came than the agent could read",
+    "reader": "this reader is too slow",
+}
+
 
 @click.group(epilog=_EXAMPLES)
 @click.version_option(VERSION, prog_name="nodeagent")
@@ -196,6 +201,7 @@ def flows(  # noqa: PLR0917
     """Show flows: one line each; as JSON, one object a line with Hubble's names."""
     from netpolicy.flow import flow_json, flow_text  # noqa: PLC0415
     from nodeagent.flows.filters import FlowFilter  # noqa: PLC0415
+    from nodeagent.flows.ring import Lost  # noqa: PLC0415
 
     wanted = FlowFilter(
         verdicts=frozenset(map(str.upper, verdicts)),
@@ -205,8 +211,8 @@ def flows(  # noqa: PLR0917
     )
     with asking_agent(socket, config_path) as agent:
         for item in agent.flows(wanted, last=last, follow=follow):
-            if isinstance(item, int):
-                click.echo(f"nodeagent: {item} flows lost here: this reader is too slow", err=True)
+            if isinstance(item, Lost):
+                click.echo(f"nodeagent: {item.count} flows lost here: {_LOST[item.at]}", err=True)
             else:
                 click.echo(json.dumps(flow_json(item)) if output == "json" else flow_text(item))
                 if follow:

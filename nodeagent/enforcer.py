@@ -14,14 +14,13 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
 from netpolicy.evidence import Shadow
 from nodeagent.datapath import Datapath, GenerationLabel
-from nodeagent.flows.records import RevisionMeaning
+from nodeagent.flows.naming import RevisionMeaning
 from nodeagent.plan.generation import Generation
 from nodeagent.plan.node_plan import NodePlan
 from nodeagent.plan.transition import (
@@ -62,7 +61,8 @@ class Enforcer:
 
     def __init__(self, datapath: Datapath) -> None:
         self._datapath = datapath
-        self._meanings: OrderedDict[int, RevisionMeaning] = OrderedDict()
+        self.meanings: Mapping[int, RevisionMeaning] = {}
+        """What the last revisions enforced; replaced, never changed, so that it may be kept."""
         self._shadow_meanings: Mapping[Shadow, RevisionMeaning] = {}
         self._wanted: frozenset[str] = frozenset()
         self.installed: Installed | None = None
@@ -79,10 +79,6 @@ class Enforcer:
     def revision(self) -> int:
         """The datapath's revision."""
         return self._datapath.control().revision
-
-    def meaning(self, revision: int) -> RevisionMeaning | None:
-        """What a revision enforced, unless it is long gone."""
-        return self._meanings.get(revision)
 
     async def enforce(
         self, plan: NodePlan, origin: PolicyOrigin, *, candidate: PolicyOrigin | None = None
@@ -217,7 +213,7 @@ class Enforcer:
         self._remember(self.revision, generation, origin)
 
     def _set_shadows(self, slots: Mapping[Shadow, int]) -> None:
-        meaning = self._meanings.get(self.revision)
+        meaning = self.meanings.get(self.revision)
         revision = self._datapath.set_shadows(
             candidate=slots.get(Shadow.CANDIDATE), preview=slots.get(Shadow.PREVIEW)
         )
@@ -237,7 +233,7 @@ class Enforcer:
 
     def _judge_again(self) -> None:
         """Raise the revision, so that every flow is judged by the addresses as they are now."""
-        meaning = self._meanings.get(self.revision)
+        meaning = self.meanings.get(self.revision)
         revision = self._datapath.bump_revision()
         if meaning is not None:
             self._keep(revision, meaning)
@@ -253,9 +249,8 @@ class Enforcer:
         )
 
     def _keep(self, revision: int, meaning: RevisionMeaning) -> None:
-        self._meanings[revision] = meaning
-        while len(self._meanings) > KEPT_MEANINGS:
-            self._meanings.popitem(last=False)
+        older = ((r, m) for r, m in self.meanings.items() if r != revision)
+        self.meanings = dict([*older, (revision, meaning)][-KEPT_MEANINGS:])
 
     def kernel_agrees(self) -> bool:
         """True if the active maps are the plan's, entry by entry."""

@@ -23,8 +23,9 @@ from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
 from nodeagent.datapath import Datapath
 from nodeagent.enforcer import Enforcer, Installed
+from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
-from nodeagent.local_api_messages import filter_of, flow_message, rule_message
+from nodeagent.local_api_messages import filter_of, flows_message, lost_message, rule_message
 from nodeagent.placement import Placement
 from nodeagent.plan.generation import LocalEndpoint, TableFlag
 from nodeagent.planner import Planner
@@ -164,17 +165,17 @@ class AgentService(agent_pb2_grpc.AgentServicer):
     ) -> AsyncIterator[pb.FlowsResponse]:
         """The last flows that match, then each new one."""
         wanted = filter_of(request)
-        with self._parts.ring.follow() as follower:
-            kept = [flow for flow in self._parts.ring.kept() if wanted.matches(flow)]
-            for flow in kept[-request.last :] if request.last else kept:
-                yield pb.FlowsResponse(flow=flow_message(flow))
+        ring = self._parts.ring
+        with ring.follow() as follower:
+            for flows in last_flows(map(wanted.select, ring.kept()), request.last):
+                yield flows_message(flows)
             if not request.follow:
                 return
             async for item in follower:
                 if isinstance(item, Lost):
-                    yield pb.FlowsResponse(lost=item.count)
-                elif wanted.matches(item):
-                    yield pb.FlowsResponse(flow=flow_message(item))
+                    yield lost_message(item)
+                elif flows := wanted.select(item.columns()):
+                    yield flows_message(flows)
 
     async def _installed(self, context: Context) -> Installed:
         installed = self._parts.enforcer.installed

@@ -18,8 +18,10 @@ from google.protobuf.message import Message
 from netpolicy.flow import FlowRecord
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
+from nodeagent.flows.columns import FlowColumns
 from nodeagent.flows.filters import FlowFilter
-from nodeagent.local_api_messages import filter_message, flow_of
+from nodeagent.flows.ring import Lost
+from nodeagent.local_api_messages import filter_message, flows_of, lost_of
 
 ANSWER_SECONDS: Final = 10.0
 
@@ -61,16 +63,23 @@ class AgentClient:
         answer = self._ask(self._stub.Attributions, pb.AttributionsRequest())
         return cast(pb.AttributionsResponse, answer)
 
-    def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | int]:
-        """Flows, and where this reader was too slow, how many it missed."""
+    def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | Lost]:
+        """Flows, and where some are missing, how many."""
+        for item in self.flow_batches(wanted, last=last, follow=follow):
+            if isinstance(item, Lost):
+                yield item
+            else:
+                yield from item.records()
+
+    def flow_batches(
+        self, wanted: FlowFilter, *, last: int, follow: bool
+    ) -> Iterator[FlowColumns | Lost]:
+        """The same, many flows at a time."""
         request = filter_message(wanted, last=last, follow=follow)
         try:
             for response in self._stub.Flows(request, timeout=None if follow else ANSWER_SECONDS):
-                yield (
-                    response.lost
-                    if response.WhichOneof("event") == "lost"
-                    else flow_of(response.flow)
-                )
+                is_lost = response.WhichOneof("event") == "lost"
+                yield lost_of(response.lost) if is_lost else flows_of(response.flows)
         except grpc.RpcError as error:
             raise self._unreachable(error) from error
 

@@ -1,6 +1,6 @@
 """The local API's messages, from and to the project's own values.
 
-In:   FlowRecord, RuleId, endpoints, rows; or their messages
+In:   FlowColumns, RuleId, endpoints, rows; or their messages
 Out:  their messages; or the values
 Pure. The protobuf types stop here and in the server and client beside it.
 """
@@ -8,16 +8,21 @@ Pure. The protobuf types stop here and in the server and client beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from google.protobuf.message import Message
 
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import Cause, Shadow
-from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
-from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
+from netpolicy.flow import FlowEnd
+from netpolicy.rules import PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
+from nodeagent.flows.ring import Lost, LostAt
+
+_ONE_BYTE: Final = frozenset(
+    field.name for field in pb.FlowBatch.DESCRIPTOR.fields if field.type == field.TYPE_BYTES
+)
 
 
 def rule_message(rule: RuleId) -> pb.RuleRef:
@@ -34,54 +39,40 @@ def rule_of(message: pb.RuleRef) -> RuleId:
     return RuleId(policy=policy, origin=message.origin)
 
 
-def flow_message(flow: FlowRecord) -> pb.Flow:
-    """A flow for the wire."""
-    return pb.Flow(
-        time_ns=flow.time_ns,
-        node=flow.node,
-        verdict=flow.verdict,
-        direction=flow.direction.name,
-        source=_end_message(flow.source),
-        destination=_end_message(flow.destination),
-        protocol=flow.protocol,
-        drop_reason=flow.drop_reason,
-        is_reply=flow.is_reply,
-        tcp_flags=flow.tcp_flags,
-        icmp_type=flow.icmp_type,
-        icmp_code=flow.icmp_code,
-        policies=map(rule_message, flow.policies),
-        outcome=flow.outcome or "",
-        revision=flow.revision,
-        commit=flow.commit,
-        endpoint_id=flow.endpoint_id,
-        shadow=flow.shadow.word if flow.shadow else "",
-        cause=flow.cause or "",
+def flows_message(flows: FlowColumns) -> pb.FlowsResponse:
+    """Flows for the wire."""
+    columns: dict[str, Any] = {
+        name: bytes(column) if name in _ONE_BYTE else column
+        for name, column in zip(flows.rows._fields, flows.rows, strict=True)
+    }
+    return pb.FlowsResponse(
+        flows=pb.FlowBatch(
+            node=flows.node,
+            ends=map(_end_message, flows.ends),
+            causes=map(_cause_message, flows.causes),
+            **columns,
+        )
     )
 
 
-def flow_of(message: pb.Flow) -> FlowRecord:
-    """A flow from the wire."""
-    return FlowRecord(
-        time_ns=message.time_ns,
+def flows_of(message: pb.FlowBatch) -> FlowColumns:
+    """Flows from the wire."""
+    return FlowColumns(
         node=message.node,
-        verdict=FlowVerdict(message.verdict),
-        direction=Direction[message.direction],
-        source=_end_of(message.source),
-        destination=_end_of(message.destination),
-        protocol=message.protocol,
-        drop_reason=message.drop_reason,
-        is_reply=message.is_reply,
-        tcp_flags=TcpFlag(message.tcp_flags),
-        icmp_type=message.icmp_type,
-        icmp_code=message.icmp_code,
-        policies=tuple(map(rule_of, message.policies)),
-        outcome=Outcome(message.outcome) if message.outcome else None,
-        revision=message.revision,
-        commit=message.commit,
-        endpoint_id=message.endpoint_id,
-        shadow=Shadow[message.shadow.upper()] if message.shadow else None,
-        cause=Cause(message.cause) if message.cause else None,
+        ends=tuple(map(_end_of, message.ends)),
+        causes=tuple(map(_cause_of, message.causes)),
+        rows=FlowRows._make(getattr(message, name) for name in FlowRows._fields),
     )
+
+
+def lost_message(lost: Lost) -> pb.FlowsResponse:
+    """Missing flows for the wire."""
+    return pb.FlowsResponse(lost=pb.LostFlows(count=lost.count, place=lost.at.name))
+
+
+def lost_of(message: pb.LostFlows) -> Lost:
+    """Missing flows from the wire."""
+    return Lost(message.count, LostAt[pb.LostFlows.Place.Name(message.place)])
 
 
 def filter_message(wanted: FlowFilter, *, last: int = 0, follow: bool = False) -> pb.FlowsRequest:
@@ -128,7 +119,6 @@ def _end_message(end: FlowEnd) -> pb.FlowEnd:
     return pb.FlowEnd(
         identity=end.identity,
         address=end.address,
-        port=end.port,
         labels=end.labels,
         namespace=end.namespace,
         pod=end.pod,
@@ -139,8 +129,25 @@ def _end_of(message: pb.FlowEnd) -> FlowEnd:
     return FlowEnd(
         identity=message.identity,
         address=message.address,
-        port=message.port,
         labels=tuple(message.labels),
         namespace=message.namespace,
         pod=message.pod,
+    )
+
+
+def _cause_message(because: Because) -> pb.FlowCause:
+    return pb.FlowCause(
+        revision=because.revision,
+        commit=because.commit,
+        outcome=because.outcome or "",
+        policies=map(rule_message, because.rules),
+    )
+
+
+def _cause_of(message: pb.FlowCause) -> Because:
+    return Because(
+        revision=message.revision,
+        commit=message.commit,
+        outcome=Outcome(message.outcome) if message.outcome else None,
+        rules=tuple(map(rule_of, message.policies)),
     )

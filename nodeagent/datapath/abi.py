@@ -28,6 +28,7 @@ REASONS: Final = 256
 COUNTER_LOST_EVENTS: Final = REASONS * 2
 COUNTERS: Final = REASONS * 2 + 1
 
+ADDRESS_BYTES: Final = 16
 IPV4_PREFIX_BITS: Final = 96
 """How many bits longer an IPv4 prefix is in its IPv4-mapped form."""
 
@@ -96,7 +97,7 @@ class ConntrackFlag(IntFlag):
 class Address(Structure):
     """`struct tg_address`: IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order."""
 
-    _fields_ = (("bytes", c_uint8 * 16),)
+    _fields_ = (("bytes", c_uint8 * ADDRESS_BYTES),)
 
 
 class Control(Structure):

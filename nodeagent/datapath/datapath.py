@@ -310,6 +310,10 @@ class Datapath:
         """Forwarded and dropped packets, lost events."""
         return flow_table.read_counters(self._maps["counters"])
 
+    def lost_events(self) -> int:
+        """How many events the ring had no room for."""
+        return flow_table.read_lost_events(self._maps["counters"])
+
     def events(self) -> EventReader:
         """A reader of the event ring; the caller closes it."""
         return EventReader(self._maps["events"])

@@ -1,28 +1,61 @@
-"""The ring buffer: what the programs tell of verdicts and drops.
+"""What the programs tell of verdicts and drops.
 
 In:   the pinned ring buffer
-Out:  FlowEvent values
-Shell over libbpf's consumer. One reader a ring: what is read is gone.
+Out:  packed records, their columns, or FlowEvent values
+Shell over the mapped ring; decoding is pure.
+
+Reading copies bytes; decoding is done for many records at a time, and only when somebody asks.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, Literal, NamedTuple
 
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi, libbpf
-from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath import abi
+from nodeagent.datapath.event_ring import HEADER_BYTES, EventRing, stride_of
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import Verdict
 
 READ_LIMIT: Final = 4096
-"""Events a call: a flood of them must not hold up the agent's loop."""
+"""Events a read: a flood of them must not hold up the agent's loop."""
 
-_EVENT_BYTES: Final = ctypes.sizeof(abi.Event)
-_ENOUGH: Final = -libbpf.EAGAIN
+EVENT_BYTES: Final = ctypes.sizeof(abi.Event)
+RECORD_BYTES: Final = stride_of(EVENT_BYTES)
+_NUMBERS: Final[dict[int, Literal["H", "I", "Q"]]] = {2: "H", 4: "I", 8: "Q"}
+_KEPT_TEXTS: Final = 1 << 16
+
+
+class EventColumns(NamedTuple):
+    """The fields of `struct tg_event`, a column each; addresses as text."""
+
+    time_ns: Sequence[int]
+    source: Sequence[str]
+    destination: Sequence[str]
+    endpoint_id: Sequence[int]
+    interface_index: Sequence[int]
+    local_identity: Sequence[int]
+    remote_identity: Sequence[int]
+    cookie: Sequence[int]
+    revision: Sequence[int]
+    packet_bytes: Sequence[int]
+    source_port: Sequence[int]
+    destination_port: Sequence[int]
+    protocol: Sequence[int]
+    icmp_type: Sequence[int]
+    icmp_code: Sequence[int]
+    tcp_flags: Sequence[int]
+    direction: Sequence[int]
+    verdict: Sequence[int]
+    reason: Sequence[int]
+    occasion: Sequence[int]
+    reply: Sequence[int]
+    shadow: Sequence[int]
+    cause: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,67 +92,99 @@ class FlowEvent:
     cause: Cause | None
 
 
+class EventDecoder:
+    """Turns records into columns, and remembers the text of addresses it has met."""
+
+    def __init__(self) -> None:
+        self._texts = _AddressTexts()
+
+    def columns(self, records: bytes) -> EventColumns:
+        """Every record of a read."""
+        return EventColumns._make(self._column(records, name) for name in EventColumns._fields)
+
+    def _column(self, records: bytes, name: str) -> Sequence[Any]:
+        field = getattr(abi.Event, name)
+        at = HEADER_BYTES + field.offset
+        match field.size:
+            case 1:
+                return records[at::RECORD_BYTES]
+            case abi.ADDRESS_BYTES:
+                starts = range(at, len(records), RECORD_BYTES)
+                texts = self._texts
+                return [texts[records[i : i + abi.ADDRESS_BYTES]] for i in starts]
+            case size:
+                words = memoryview(records).cast(_NUMBERS[size])
+                return words[at // size :: RECORD_BYTES // size].tolist()
+
+
 class EventReader:
     """Reads the ring. `fileno()` becomes readable when there is something."""
 
     def __init__(self, events: Map) -> None:
-        self._samples: list[bytes] = []
-        # Kept for as long as the ring: libbpf calls it.
-        self._callback = libbpf.SAMPLE_CALLBACK(self._take)
-        self._ring = libbpf.library().ring_buffer__new(events.fd, self._callback, None, None)
-        if not self._ring:
-            raise DatapathError("mapping the event ring", errno=ctypes.get_errno())
+        self._ring = EventRing(events, EVENT_BYTES)
+        self._decoder = EventDecoder()
+
+    @property
+    def room(self) -> int:
+        """How many events the ring holds."""
+        return self._ring.ring_bytes // RECORD_BYTES
 
     def fileno(self) -> int:
         """A descriptor for poll or an event loop."""
-        return int(libbpf.library().ring_buffer__epoll_fd(self._ring))
+        return self._ring.fd
+
+    def read_records(self) -> bytes:
+        """What is there, packed, oldest first, up to a limit; empty if nothing is."""
+        return self._ring.take(READ_LIMIT)
+
+    def columns(self, records: bytes) -> EventColumns:
+        """Decode what was read."""
+        return self._decoder.columns(records)
 
     def read(self) -> list[FlowEvent]:
-        """What is there, oldest first, up to a limit; empty if nothing is."""
-        if not self._ring:
-            return []
-        self._samples.clear()
-        result = libbpf.library().ring_buffer__consume(self._ring)
-        if result != _ENOUGH:
-            libbpf.check(result, "reading the event ring")
-        return [decode_event(sample) for sample in self._samples]
+        """The same, as values."""
+        return list(flow_events(self.columns(self.read_records())))
 
     def close(self) -> None:
         """Unmap the ring."""
-        if self._ring:
-            libbpf.library().ring_buffer__free(self._ring)
-            self._ring = None
-
-    def _take(self, _context: int | None, data: int | None, size: int) -> int:
-        self._samples.append(ctypes.string_at(data or 0, min(size, _EVENT_BYTES)))
-        return _ENOUGH if len(self._samples) >= READ_LIMIT else 0
+        self._ring.close()
 
 
-def decode_event(data: bytes) -> FlowEvent:
-    """One `struct tg_event`."""
-    event = abi.Event.from_buffer_copy(data)
-    return FlowEvent(
-        ktime_ns=event.time_ns,
-        endpoint_id=event.endpoint_id,
-        ifindex=event.interface_index,
-        source=abi.unpack_address(bytes(event.source.bytes)),
-        destination=abi.unpack_address(bytes(event.destination.bytes)),
-        source_port=event.source_port,
-        destination_port=event.destination_port,
-        protocol=event.protocol,
-        icmp_type=event.icmp_type,
-        icmp_code=event.icmp_code,
-        tcp_flags=event.tcp_flags,
-        direction=Direction(event.direction),
-        verdict=Verdict(event.verdict),
-        reason=event.reason,
-        occasion=abi.Occasion(event.occasion),
-        local_identity=event.local_identity,
-        remote_identity=event.remote_identity,
-        cookie=event.cookie,
-        revision=event.revision,
-        is_reply=event.reply == abi.Reply.YES,
-        packet_bytes=event.packet_bytes,
-        shadow=Shadow(event.shadow) if event.shadow else None,
-        cause=abi.cause_of(event.cause) if event.cause else None,
-    )
+def flow_events(columns: EventColumns) -> Iterator[FlowEvent]:
+    """Each row as a value."""
+    for i in range(len(columns.time_ns)):
+        yield FlowEvent(
+            ktime_ns=columns.time_ns[i],
+            endpoint_id=columns.endpoint_id[i],
+            ifindex=columns.interface_index[i],
+            source=columns.source[i],
+            destination=columns.destination[i],
+            source_port=columns.source_port[i],
+            destination_port=columns.destination_port[i],
+            protocol=columns.protocol[i],
+            icmp_type=columns.icmp_type[i],
+            icmp_code=columns.icmp_code[i],
+            tcp_flags=columns.tcp_flags[i],
+            direction=Direction(columns.direction[i]),
+            verdict=Verdict(columns.verdict[i]),
+            reason=columns.reason[i],
+            occasion=abi.Occasion(columns.occasion[i]),
+            local_identity=columns.local_identity[i],
+            remote_identity=columns.remote_identity[i],
+            cookie=columns.cookie[i],
+            revision=columns.revision[i],
+            is_reply=columns.reply[i] == abi.Reply.YES,
+            packet_bytes=columns.packet_bytes[i],
+            shadow=Shadow(columns.shadow[i]) if columns.shadow[i] else None,
+            cause=abi.cause_of(columns.cause[i]) if columns.cause[i] else None,
+        )
+
+
+class _AddressTexts(dict[bytes, str]):
+    """Packed address → its text. Bounded: a flood of forged addresses only makes it start anew."""
+
+    def __missing__(self, packed: bytes) -> str:
+        if len(self) >= _KEPT_TEXTS:
+            self.clear()
+        text = self[packed] = abi.unpack_address(packed)
+        return text

@@ -7,6 +7,7 @@ Shell over those maps; clearing conntrack is its only write.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,6 +95,12 @@ def read_counters(counters: Map) -> Counters:
     )
 
 
+def read_lost_events(counters: Map) -> int:
+    """The one counter of them."""
+    return _packets(counters, abi.COUNTER_LOST_EVENTS, possible_cpus())
+
+
+@functools.cache
 def possible_cpus() -> int:
     """How many values a per-CPU map has for each key."""
     try:

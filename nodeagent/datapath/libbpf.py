@@ -24,7 +24,7 @@ from ctypes import (
 )
 from dataclasses import dataclass
 from enum import IntEnum
-from errno import EAGAIN, EINTR, EINVAL, ENODEV, ENOENT, ENOSPC
+from errno import EINTR, EINVAL, ENODEV, ENOENT, ENOSPC
 from pathlib import Path
 from typing import Final
 
@@ -99,7 +99,6 @@ class _ProgramDescription(Structure):
     _fields_ = (("type", c_uint32), ("id", c_uint32), ("tag", ctypes.c_uint8 * 8))
 
 
-SAMPLE_CALLBACK: Final = ctypes.CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 _PRINT_CALLBACK: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
 _QUIET: Final = _PRINT_CALLBACK(0)
 
@@ -136,10 +135,6 @@ _SIGNATURES: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
         (c_int, c_int, c_uint32, c_void_p, POINTER(c_uint32), POINTER(c_uint32)),
     ),
     "bpf_prog_test_run_opts": (c_int, (c_int, POINTER(_TestRunOptions))),
-    "ring_buffer__new": (c_void_p, (c_int, SAMPLE_CALLBACK, c_void_p, c_void_p)),
-    "ring_buffer__consume": (c_int, (c_void_p,)),
-    "ring_buffer__epoll_fd": (c_int, (c_void_p,)),
-    "ring_buffer__free": (None, (c_void_p,)),
 }
 
 
@@ -373,7 +368,6 @@ def run_program(
 
 
 __all__ = [
-    "EAGAIN",
     "F_MMAPABLE",
     "Map",
     "MapType",

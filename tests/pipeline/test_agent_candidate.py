@@ -55,7 +55,7 @@ def test_a_candidate_is_loaded_beside_the_stable_generation_and_judges_nothing(
         assert kernel.active is not None
         assert kernel.active.digest == taken.generation_digest
         assert _ingress(kernel, "10.0.9.9") is Outcome.ALLOWED
-        meaning = agent.enforcer.meaning(kernel.word.revision)
+        meaning = agent.enforcer.meanings[kernel.word.revision]
         assert meaning is not None
         assert meaning.shadows[Shadow.CANDIDATE].commit == CLOSED.revision
 

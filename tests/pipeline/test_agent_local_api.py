@@ -23,7 +23,7 @@ from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_channels
 from tests.support.datapath_model import ModelDatapath
-from tests.support.flow_samples import sample_flow
+from tests.support.flow_samples import sample_batch
 from tests.support.plan_strategies import web_from_anyone
 
 WAIT_SECONDS = 10
@@ -49,7 +49,7 @@ class Served:
     def add_flows(self, *ports: int) -> None:
         """Let the kernel report flows."""
         for port in ports:
-            self.loop.call_soon_threadsafe(self.ring.add, sample_flow(source_port=port))
+            self.loop.call_soon_threadsafe(self.ring.add, sample_batch(source_port=[port]))
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def test_a_restart_into_the_same_plan_flips_nothing(tmp_path: Path):
     restarted = _scene(Agent(kernel, tmp_path, bundle), _see_node)
     assert "activate" not in kernel.history
     assert (kernel.active, kernel.word) == (before, word)
-    assert restarted.enforcer.meaning(word.revision).commit == bundle.stable.revision
+    assert restarted.enforcer.meanings[word.revision].commit == bundle.stable.revision
     assert restarted.planner.first_plan.is_set()
 
 

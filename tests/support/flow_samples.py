@@ -1,21 +1,23 @@
-"""A kernel event, and the flow it becomes: frontend is refused by api-gateway's default deny."""
+"""Kernel events, and the flows they become: frontend is refused by api-gateway's default deny."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import Cause, Shadow
+from netpolicy.evidence import Shadow
 from netpolicy.flow import FlowRecord
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
-from nodeagent.flows.records import NodeNames, RevisionMeaning, flow_record
+from nodeagent.flows.batch import Arrival, FlowBatch
+from nodeagent.flows.naming import Names, RevisionMeaning
 from nodeagent.plan.generation import Attribution
 
 FRONTEND = parse_labels(["app=frontend"])
 GATEWAY = parse_labels(["app=api-gateway"])
-NAMES = NodeNames(
+NAMES = Names(
     node="node-a",
     owners={
         "10.0.1.1": AddressEntry(
@@ -46,32 +48,48 @@ MEANING = RevisionMeaning(
 )
 
 
-@dataclass(frozen=True)
-class SampleEvent:
-    """What the datapath would report."""
+BOOT_TIME_NS = 1_795_238_794_000_000_000
 
-    ktime_ns: int = 123_000_000
-    endpoint_id: int = 5
-    source: str = "10.0.1.1"
-    destination: str = "10.0.1.2"
-    source_port: int = 41234
-    destination_port: int = 80
-    icmp_type: int = 0
-    icmp_code: int = 0
-    protocol: int = 6
-    direction: Direction = Direction.INGRESS
-    reason: int = 133
-    local_identity: int = 12
-    remote_identity: int = 11
-    cookie: int = 7
-    revision: int = 3
-    tcp_flags: int = 0x02
-    is_reply: bool = False
-    shadow: Shadow | None = None
-    cause: Cause | None = None
+
+@dataclass(frozen=True)
+class SampleEvents:
+    """What the datapath would report: one event, or several that differ in some columns."""
+
+    time_ns: Sequence[int] = (123_000_000,)
+    endpoint_id: Sequence[int] = (5,)
+    source: Sequence[str] = ("10.0.1.1",)
+    destination: Sequence[str] = ("10.0.1.2",)
+    source_port: Sequence[int] = (41234,)
+    destination_port: Sequence[int] = (80,)
+    icmp_type: Sequence[int] = (0,)
+    icmp_code: Sequence[int] = (0,)
+    protocol: Sequence[int] = (6,)
+    direction: Sequence[int] = (Direction.INGRESS,)
+    reason: Sequence[int] = (133,)
+    local_identity: Sequence[int] = (12,)
+    remote_identity: Sequence[int] = (11,)
+    cookie: Sequence[int] = (7,)
+    revision: Sequence[int] = (3,)
+    tcp_flags: Sequence[int] = (0x02,)
+    reply: Sequence[int] = (1,)
+    shadow: Sequence[int] = (0,)
+    cause: Sequence[int] = (0,)
+
+
+def sample_batch(
+    count: int = 1, *, meaning: RevisionMeaning | None = MEANING, **columns: Sequence[object]
+) -> FlowBatch:
+    """So many flows: the sample, with some columns of its events given."""
+    names = replace(NAMES, meanings={3: meaning} if meaning else {})
+    events = SampleEvents()
+    repeated = {name: list(getattr(events, name)) * count for name in SampleEvents.__annotations__}
+    whole = SampleEvents(**repeated | columns)
+    arrival = Arrival(records=b"", decode=lambda _: whole, names=names, boot_time_ns=BOOT_TIME_NS)
+    return FlowBatch(arrival, count)
 
 
 def sample_flow(meaning: RevisionMeaning | None = MEANING, **changes: object) -> FlowRecord:
     """The sample, with some of the event's fields changed."""
-    event = replace(SampleEvent(), **changes)
-    return flow_record(event, names=NAMES, meaning=meaning, boot_time_ns=1_795_238_794_000_000_000)
+    batch = sample_batch(meaning=meaning, **{name: [value] for name, value in changes.items()})
+    (flow,) = batch.columns().records()
+    return flow

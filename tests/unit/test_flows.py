@@ -10,10 +10,13 @@ import pytest
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowRecord, FlowVerdict, flow_json, flow_text
 from netpolicy.rules import Direction
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.datapath import abi
+from nodeagent.flows.columns import CAUSES, FlowColumns, last_flows
 from nodeagent.flows.filters import FlowFilter
-from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost
-from nodeagent.local_api_messages import flow_message, flow_of
-from tests.support.flow_samples import CANDIDATES_DENY, sample_flow
+from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost, LostAt
+from nodeagent.local_api_messages import flows_message, flows_of, lost_message, lost_of
+from tests.support.flow_samples import CANDIDATES_DENY, MEANING, sample_batch, sample_flow
 
 
 def test_a_denied_packet_names_both_pods_and_the_policy_that_isolates():
@@ -54,9 +57,13 @@ def test_a_cookie_of_a_forgotten_revision_names_nobody():
     assert flow.verdict is FlowVerdict.DROPPED
 
 
-def audit(**changes: object) -> FlowRecord:
-    changed = {"shadow": Shadow.CANDIDATE, "cause": Cause.WOULD_DENY, "reason": 181} | changes
-    return sample_flow(**changed)
+def audit(cause: Cause = Cause.WOULD_DENY, **changes: object) -> FlowRecord:
+    changed = {"shadow": Shadow.CANDIDATE, "reason": 181} | changes
+    return sample_flow(cause=CAUSES.index(cause), **changed)
+
+
+def test_the_numbers_of_causes_are_the_datapaths():
+    assert (None, *(abi.cause_of(number) for number in abi.CauseNumber if number)) == CAUSES
 
 
 def test_an_audit_names_the_shadows_policy_and_commit_for_the_same_cookie():
@@ -110,43 +117,95 @@ def test_an_address_nobody_owns_is_shown_as_it_is():
     ],
 )
 def test_a_filter_asks_only_what_it_says(wanted: FlowFilter, matches: bool):
-    assert wanted.matches(sample_flow()) is matches
+    assert len(wanted.select(sample_batch().columns())) == int(matches)
 
 
-def test_the_ring_forgets_the_oldest_and_counts_all():
-    ring = FlowRing(capacity=2)
-    flows = [sample_flow(source_port=port) for port in (1, 2, 3)]
-    for flow in flows:
-        ring.add(flow)
-    assert ring.kept() == tuple(flows[1:])
-    assert ring.seen == 3
+def ports_of(columns: FlowColumns) -> list[int]:
+    return [flow.source.port for flow in columns.records()]
+
+
+def test_filtered_flows_bring_the_names_they_need_and_no_others():
+    whole = sample_batch(3, source=["10.0.1.9", "10.0.1.1", "10.0.1.8"]).columns()
+    kept = FlowFilter(pods=frozenset({"frontend"})).select(whole)
+    assert [end.address for end in kept.ends] == ["10.0.1.1", "10.0.1.2"]
+    assert list(kept.records()) == list(whole.records())[1:2]
+
+
+def test_the_ring_keeps_the_newest_and_counts_all():
+    ring = FlowRing(capacity=3)
+    for ports in ([1, 2], [3, 4], [5]):
+        ring.add(sample_batch(len(ports), source_port=ports))
+    assert [ports_of(columns) for columns in ring.kept()] == [[3, 4], [5]]
+    ring.add(sample_batch(2, source_port=[6, 7]))
+    assert [ports_of(columns) for columns in ring.kept()] == [[5], [6, 7]]
+    ring.add(sample_batch(4, source_port=[8, 9, 10, 11]))
+    assert [ports_of(columns) for columns in ring.kept()] == [[9, 10, 11]]
+    assert ring.seen == 11
+
+
+@pytest.mark.parametrize(
+    ("count", "ports"), [(0, [1, 2, 3, 4]), (1, [4]), (3, [2, 3, 4]), (9, [1, 2, 3, 4])]
+)
+def test_the_last_flows_of_all_batches(count: int, ports: list[int]):
+    batches = [sample_batch(2, source_port=pair).columns() for pair in ([1, 2], [3, 4])]
+    found = last_flows(batches, count)
+    assert [port for columns in found for port in ports_of(columns)] == ports
+
+
+def test_flows_bear_the_names_of_their_arrival_and_let_go_of_them():
+    ring = FlowRing()
+    before = sample_batch()
+    ring.add(before)
+    assert before.names is not None
+    ring.add(sample_batch(meaning=None))
+    assert before.names is None
+    first, second = (flow for columns in ring.kept() for flow in columns.records())
+    assert (first.commit, second.commit) == ("c0ffee", "")
 
 
 def test_a_slow_follower_learns_exactly_how_many_it_missed_and_where():
+    part = FOLLOWER_BACKLOG // 4
+
     async def scene() -> list[object]:
         ring = FlowRing()
         got: list[object] = []
         with ring.follow() as follower:
-            for port in range(FOLLOWER_BACKLOG + 5):
-                ring.add(sample_flow(source_port=port))
+            for _ in range(4):
+                ring.add(sample_batch(part))
+            ring.add(sample_batch(3))
+            ring.add(sample_batch(2))
+            ring.lose(7)
             stream = aiter(follower)
             got.append(await anext(stream))
-            got.append(await anext(stream))
-            ring.add(sample_flow(source_port=60000))
-            while len(got) < FOLLOWER_BACKLOG + 2:
+            ring.add(sample_batch(1, source_port=[60000]))
+            while len(got) < 7:
                 got.append(await anext(stream))
-        ring.add(sample_flow())
+        ring.add(sample_batch())
         return got
 
     got = asyncio.run(scene())
-    assert got[FOLLOWER_BACKLOG] == Lost(5)
-    assert got[-1].source.port == 60000
+    assert list(map(len, got[:4])) == [part] * 4
+    assert got[4:6] == [Lost(5, LostAt.READER), Lost(7, LostAt.KERNEL)]
+    assert ports_of(got[6].columns()) == [60000]
 
 
-def test_a_flow_survives_the_wire():
-    for flow in (
-        sample_flow(),
-        sample_flow(meaning=None, protocol=58, icmp_type=128, is_reply=True),
-        audit(),
-    ):
-        assert flow_of(flow_message(flow)) == flow
+def test_flows_survive_the_wire():
+    columns = sample_batch(
+        3,
+        meaning=MEANING,
+        revision=[3, 3, 4],
+        protocol=[6, 58, 17],
+        icmp_type=[0, 128, 0],
+        reply=[1, 2, 0],
+        direction=[0, 1, 0],
+        reason=[133, 0, 181],
+        shadow=[0, 0, 1],
+        cause=[0, 0, 1],
+    ).columns()
+    message = pb.FlowsResponse.FromString(flows_message(columns).SerializeToString())
+    assert list(flows_of(message.flows).records()) == list(columns.records())
+
+
+@pytest.mark.parametrize("lost", [Lost(5, LostAt.KERNEL), Lost(1 << 40, LostAt.READER)])
+def test_a_loss_survives_the_wire(lost: Lost):
+    assert lost_of(lost_message(lost).lost) == lost

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -257,67 +258,93 @@ class FlowsRequest(_message.Message):
     def __init__(self, last: _Optional[int] = ..., follow: _Optional[bool] = ..., verdicts: _Optional[_Iterable[str]] = ..., pods: _Optional[_Iterable[str]] = ..., ports: _Optional[_Iterable[int]] = ..., directions: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class FlowEnd(_message.Message):
-    __slots__ = ("identity", "address", "port", "labels", "namespace", "pod")
+    __slots__ = ("identity", "address", "labels", "namespace", "pod")
     IDENTITY_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
-    PORT_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
     identity: int
     address: str
-    port: int
     labels: _containers.RepeatedScalarFieldContainer[str]
     namespace: str
     pod: str
-    def __init__(self, identity: _Optional[int] = ..., address: _Optional[str] = ..., port: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ...) -> None: ...
+    def __init__(self, identity: _Optional[int] = ..., address: _Optional[str] = ..., labels: _Optional[_Iterable[str]] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ...) -> None: ...
 
-class Flow(_message.Message):
-    __slots__ = ("time_ns", "node", "verdict", "direction", "source", "destination", "protocol", "drop_reason", "is_reply", "tcp_flags", "icmp_type", "icmp_code", "policies", "outcome", "revision", "commit", "endpoint_id", "shadow", "cause")
-    TIME_NS_FIELD_NUMBER: _ClassVar[int]
+class FlowCause(_message.Message):
+    __slots__ = ("revision", "commit", "outcome", "policies")
+    REVISION_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    revision: int
+    commit: str
+    outcome: str
+    policies: _containers.RepeatedCompositeFieldContainer[RuleRef]
+    def __init__(self, revision: _Optional[int] = ..., commit: _Optional[str] = ..., outcome: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
+
+class FlowBatch(_message.Message):
+    __slots__ = ("node", "ends", "causes", "time_ns", "source", "destination", "because", "endpoint_id", "source_port", "destination_port", "drop_reason", "direction", "protocol", "tcp_flags", "icmp_type", "icmp_code", "is_reply", "shadow", "cause")
     NODE_FIELD_NUMBER: _ClassVar[int]
-    VERDICT_FIELD_NUMBER: _ClassVar[int]
-    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    CAUSES_FIELD_NUMBER: _ClassVar[int]
+    TIME_NS_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
-    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    BECAUSE_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_PORT_FIELD_NUMBER: _ClassVar[int]
+    DESTINATION_PORT_FIELD_NUMBER: _ClassVar[int]
     DROP_REASON_FIELD_NUMBER: _ClassVar[int]
-    IS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     TCP_FLAGS_FIELD_NUMBER: _ClassVar[int]
     ICMP_TYPE_FIELD_NUMBER: _ClassVar[int]
     ICMP_CODE_FIELD_NUMBER: _ClassVar[int]
-    POLICIES_FIELD_NUMBER: _ClassVar[int]
-    OUTCOME_FIELD_NUMBER: _ClassVar[int]
-    REVISION_FIELD_NUMBER: _ClassVar[int]
-    COMMIT_FIELD_NUMBER: _ClassVar[int]
-    ENDPOINT_ID_FIELD_NUMBER: _ClassVar[int]
+    IS_REPLY_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     CAUSE_FIELD_NUMBER: _ClassVar[int]
-    time_ns: int
     node: str
-    verdict: str
-    direction: str
-    source: FlowEnd
-    destination: FlowEnd
-    protocol: int
-    drop_reason: int
-    is_reply: bool
-    tcp_flags: int
-    icmp_type: int
-    icmp_code: int
-    policies: _containers.RepeatedCompositeFieldContainer[RuleRef]
-    outcome: str
-    revision: int
-    commit: str
-    endpoint_id: int
-    shadow: str
-    cause: str
-    def __init__(self, time_ns: _Optional[int] = ..., node: _Optional[str] = ..., verdict: _Optional[str] = ..., direction: _Optional[str] = ..., source: _Optional[_Union[FlowEnd, _Mapping]] = ..., destination: _Optional[_Union[FlowEnd, _Mapping]] = ..., protocol: _Optional[int] = ..., drop_reason: _Optional[int] = ..., is_reply: _Optional[bool] = ..., tcp_flags: _Optional[int] = ..., icmp_type: _Optional[int] = ..., icmp_code: _Optional[int] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ..., outcome: _Optional[str] = ..., revision: _Optional[int] = ..., commit: _Optional[str] = ..., endpoint_id: _Optional[int] = ..., shadow: _Optional[str] = ..., cause: _Optional[str] = ...) -> None: ...
+    ends: _containers.RepeatedCompositeFieldContainer[FlowEnd]
+    causes: _containers.RepeatedCompositeFieldContainer[FlowCause]
+    time_ns: _containers.RepeatedScalarFieldContainer[int]
+    source: _containers.RepeatedScalarFieldContainer[int]
+    destination: _containers.RepeatedScalarFieldContainer[int]
+    because: _containers.RepeatedScalarFieldContainer[int]
+    endpoint_id: _containers.RepeatedScalarFieldContainer[int]
+    source_port: _containers.RepeatedScalarFieldContainer[int]
+    destination_port: _containers.RepeatedScalarFieldContainer[int]
+    drop_reason: bytes
+    direction: bytes
+    protocol: bytes
+    tcp_flags: bytes
+    icmp_type: bytes
+    icmp_code: bytes
+    is_reply: bytes
+    shadow: bytes
+    cause: bytes
+    def __init__(self, node: _Optional[str] = ..., ends: _Optional[_Iterable[_Union[FlowEnd, _Mapping]]] = ..., causes: _Optional[_Iterable[_Union[FlowCause, _Mapping]]] = ..., time_ns: _Optional[_Iterable[int]] = ..., source: _Optional[_Iterable[int]] = ..., destination: _Optional[_Iterable[int]] = ..., because: _Optional[_Iterable[int]] = ..., endpoint_id: _Optional[_Iterable[int]] = ..., source_port: _Optional[_Iterable[int]] = ..., destination_port: _Optional[_Iterable[int]] = ..., drop_reason: _Optional[bytes] = ..., direction: _Optional[bytes] = ..., protocol: _Optional[bytes] = ..., tcp_flags: _Optional[bytes] = ..., icmp_type: _Optional[bytes] = ..., icmp_code: _Optional[bytes] = ..., is_reply: _Optional[bytes] = ..., shadow: _Optional[bytes] = ..., cause: _Optional[bytes] = ...) -> None: ...
+
+class LostFlows(_message.Message):
+    __slots__ = ("count", "place")
+    class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        UNKNOWN: _ClassVar[LostFlows.Place]
+        KERNEL: _ClassVar[LostFlows.Place]
+        READER: _ClassVar[LostFlows.Place]
+    UNKNOWN: LostFlows.Place
+    KERNEL: LostFlows.Place
+    READER: LostFlows.Place
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    place: LostFlows.Place
+    def __init__(self, count: _Optional[int] = ..., place: _Optional[_Union[LostFlows.Place, str]] = ...) -> None: ...
 
 class FlowsResponse(_message.Message):
-    __slots__ = ("flow", "lost")
-    FLOW_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("flows", "lost")
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
     LOST_FIELD_NUMBER: _ClassVar[int]
-    flow: Flow
-    lost: int
-    def __init__(self, flow: _Optional[_Union[Flow, _Mapping]] = ..., lost: _Optional[int] = ...) -> None: ...
+    flows: FlowBatch
+    lost: LostFlows
+    def __init__(self, flows: _Optional[_Union[FlowBatch, _Mapping]] = ..., lost: _Optional[_Union[LostFlows, _Mapping]] = ...) -> None: ...
