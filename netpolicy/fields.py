@@ -93,6 +93,27 @@ class Fields:
             return default
         return float(value)
 
+    def text_or_number(self, key: str) -> str:
+        """A text or a whole number, as text; empty if it is not there."""
+        self._asked.add(key)
+        value = self._values.get(key)
+        if value is None:
+            return ""
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            self._wrong((*self.path, key), value, str)
+            return ""
+        return str(value)
+
+    def numbers(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers."""
+        found = []
+        for index, item in enumerate(self._typed(key, list) or ()):
+            if isinstance(item, int) and not isinstance(item, bool):
+                found.append(item)
+            else:
+                self._wrong((*self.path, key, index), item, int)
+        return tuple(found)
+
     def flag(self, key: str, default: bool) -> bool:
         """True or false."""
         value = self._typed(key, bool)

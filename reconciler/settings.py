@@ -15,6 +15,8 @@ from netpolicy.document import read_documents
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import Fields, single_document
 from reconciler.files import SourceFile
+from reconciler.rollout.plan import DIRECT, Plan
+from reconciler.rollout_settings import read_plan
 
 SETTINGS_PATH: Final = "tidegate.yaml"
 
@@ -22,9 +24,11 @@ SETTINGS_PATH: Final = "tidegate.yaml"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """`allow_empty`: a revision may remove every policy. `ownership`: folder → namespaces that its
-    policies may name (the longest folder wins; no entry, no restriction)."""
+    policies may name (the longest folder wins; no entry, no restriction). `rollout`: how revisions
+    are rolled out after this one."""
 
     allow_empty: bool = False
+    rollout: Plan = DIRECT
     ownership: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -45,6 +49,7 @@ def read_settings(files: Iterable[SourceFile]) -> tuple[Settings, list[Diagnosti
         ownership={
             folder.strip("/"): names for folder, names in fields.text_lists("ownership").items()
         },
+        rollout=read_plan(fields.record("rollout")),
     )
     fields.finish()
     return (Settings() if has_errors(faults) else settings), faults

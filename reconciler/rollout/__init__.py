@@ -1,1 +1,1 @@
-"""The rollout's state machine. Pure."""
+"""The rollout of one revision: its phases, the evidence on it, and the gates that judge it. Pure."""

@@ -1,0 +1,120 @@
+"""What all nodes together saw of one candidate.
+
+In:   NodeEvidence of the nodes, in any order, as often as they like
+Out:  Evidence: one entry a node, and the differences of all nodes summed up
+Pure.
+
+Holds always:
+1. Only reports on the candidate in question count; the order and number of reports change nothing
+   but for the latest of each node.
+2. What a node saw while it only observed is kept when it begins to enforce: it then sees no
+   differences any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from netpolicy.evidence import Difference, NodeEvidence, Role
+
+MAX_SHOWN: Final = 1_000
+"""Differences of a fleet that are kept for people, the most frequent first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeReport:
+    """One node's latest word, and what it observed before it enforced.
+
+    `observed`: the generations it counted under while it observed.
+    """
+
+    latest: NodeEvidence
+    shadow: NodeEvidence | None = None
+    observed: frozenset[str] = frozenset()
+
+    @property
+    def flows(self) -> int:
+        """Flows judged under the candidate too."""
+        return max(self.latest.flows, self.shadow.flows if self.shadow else 0)
+
+    @property
+    def pods(self) -> int:
+        """Local pods they belong to."""
+        return max(self.latest.pods, self.shadow.pods if self.shadow else 0)
+
+    def differences(self) -> dict[Difference, int]:
+        """What the candidate judges otherwise (counts set to 0), and how often."""
+        found: dict[Difference, int] = {}
+        for report in filter(None, (self.shadow, self.latest)):
+            for difference in report.differences:
+                key = replace(difference, count=0)
+                found[key] = max(found.get(key, 0), difference.count)
+        return found
+
+    @property
+    def omitted(self) -> int:
+        """Differing flows that it counted and did not list."""
+        return max(self.latest.omitted, self.shadow.omitted if self.shadow else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """The reports on one candidate, by node."""
+
+    digest: str = ""
+    reports: Mapping[str, NodeReport] = field(default_factory=dict)
+
+    @property
+    def flows(self) -> int:
+        """Flows judged under the candidate too, on all nodes."""
+        return sum(report.flows for report in self.reports.values())
+
+    @property
+    def pods(self) -> int:
+        """Pods they belong to."""
+        return sum(report.pods for report in self.reports.values())
+
+    @property
+    def omitted(self) -> int:
+        """Differing flows that are counted but not listed."""
+        return sum(report.omitted for report in self.reports.values())
+
+    def differences(self) -> tuple[Difference, ...]:
+        """The differences of all nodes, equal ones summed up, the most frequent first."""
+        total: dict[Difference, int] = {}
+        for report in self.reports.values():
+            for difference, count in report.differences().items():
+                total[difference] = total.get(difference, 0) + count
+        summed = (replace(difference, count=count) for difference, count in total.items())
+        return tuple(sorted(summed, key=_worst_first))
+
+
+def add(evidence: Evidence, report: NodeEvidence) -> Evidence:
+    """The evidence with one more report; one on another candidate changes nothing."""
+    if report.candidate_digest != evidence.digest:
+        return evidence
+    before = evidence.reports.get(report.node)
+    shadow, observed = _observed(before)
+    if report.role is Role.SHADOW:
+        shadow = report
+        observed |= {report.generation_digest} if report.generation_digest else frozenset()
+    after = NodeReport(latest=report, shadow=shadow, observed=observed)
+    return replace(evidence, reports={**evidence.reports, report.node: after})
+
+
+def evidence_of(digest: str, reports: Iterable[NodeEvidence] = ()) -> Evidence:
+    """The evidence on one candidate."""
+    evidence = Evidence(digest=digest)
+    for report in reports:
+        evidence = add(evidence, report)
+    return evidence
+
+
+def _observed(report: NodeReport | None) -> tuple[NodeEvidence | None, frozenset[str]]:
+    return (report.shadow, report.observed) if report else (None, frozenset())
+
+
+def _worst_first(difference: Difference) -> tuple[int, str, Difference]:
+    return (-difference.count, difference.cause, replace(difference, count=0))

@@ -1,0 +1,172 @@
+"""Judge a candidate by what the fleet saw of it.
+
+In:   the plan's Gates, Evidence, the health of the nodes, denials that the authors meant
+Out:  Verdict: pass, fail with reasons, or inconclusive with what is missing
+Pure.
+
+Holds always:
+1. Nothing seen is never a pass: too little evidence is inconclusive, whatever else is fine.
+2. A failure outweighs missing evidence.
+3. More would-be denials never turn a failure into a pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from netpolicy.evidence import Cause, Difference, FlowSide, Role
+from netpolicy.rules import Protocol
+from reconciler.rollout.evidence import Evidence, NodeReport
+from reconciler.rollout.expected import ExpectedDenial
+from reconciler.rollout.plan import Gates
+
+MAX_NAMED: Final = 3
+"""Nodes or flows that a reason names; the rest is a number."""
+
+
+class Answer(StrEnum):
+    """What the gates say together."""
+
+    PASS = "pass"  # noqa: S105  no password
+    FAIL = "fail"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The answer, and what led to it: failures, or what is missing."""
+
+    answer: Answer
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """The nodes that are to take part.
+
+    `chosen`: those that must enforce the candidate by now. `refusing`: node → why its agent did not
+    take the publication in question.
+    """
+
+    nodes: Set[str]
+    chosen: Set[str] = frozenset()
+    refusing: Mapping[str, str]
+
+
+def judge_stage(
+    gates: Gates, evidence: Evidence, fleet: Fleet, expected: Iterable[ExpectedDenial]
+) -> Verdict:
+    """What the gates say of a stage."""
+    failures = [*health_failures(evidence, fleet), *_difference_failures(gates, evidence, expected)]
+    if failures:
+        return Verdict(answer=Answer.FAIL, reasons=tuple(failures))
+    missing = [*_silent(gates, evidence, fleet), *_thin_coverage(gates, evidence)]
+    if missing:
+        return Verdict(answer=Answer.INCONCLUSIVE, reasons=tuple(missing))
+    return Verdict(answer=Answer.PASS)
+
+
+def health_failures(evidence: Evidence, fleet: Fleet) -> list[str]:
+    """Nodes on which the candidate does not work, whatever the flows say."""
+    refused = {node: why for node, why in fleet.refusing.items() if node in fleet.nodes}
+    for node in sorted(fleet.nodes & evidence.reports.keys()):
+        latest = evidence.reports[node].latest
+        if latest.role is Role.REVERTED:
+            refused[node] = "lost its reconciler under the candidate, and went back by itself"
+        elif latest.error:
+            refused[node] = latest.error
+    return [f"{node}: {why}" for node, why in sorted(refused.items())]
+
+
+def unexpected(
+    differences: Iterable[Difference], expected: Iterable[ExpectedDenial]
+) -> tuple[Difference, ...]:
+    """The would-be denials that no intent declares."""
+    meant = tuple(expected)
+    return tuple(
+        difference
+        for difference in differences
+        if difference.cause is Cause.WOULD_DENY and not any(one.covers(difference) for one in meant)
+    )
+
+
+def side_text(side: FlowSide) -> str:
+    """One end for people: the pod, else its labels."""
+    if side.pod:
+        return f"{side.namespace}/{side.pod}"
+    return ",".join(str(label) for label in side.labels) or "unknown"
+
+
+def flow_text(difference: Difference) -> str:
+    """`shop/web → shop/api tcp/80`."""
+    source, destination = side_text(difference.source), side_text(difference.destination)
+    return f"{source} → {destination} {protocol_word(difference.protocol)}/{difference.port}"
+
+
+def protocol_word(protocol: int) -> str:
+    """`tcp`, or the number of a protocol that has no name here."""
+    try:
+        return Protocol(protocol).word
+    except ValueError:
+        return str(protocol)
+
+
+def _difference_failures(
+    gates: Gates, evidence: Evidence, expected: Iterable[ExpectedDenial]
+) -> list[str]:
+    differences = evidence.differences()
+    denied = unexpected(differences, expected)
+    # What was counted but not listed cannot be compared with the intents: nobody expected it.
+    denials = sum(difference.count for difference in denied) + evidence.omitted
+    allowed = [one for one in differences if one.cause is Cause.WOULD_ALLOW]
+    allows = sum(difference.count for difference in allowed)
+    failures = []
+    if denials > gates.unexpected_denials:
+        failures.append(
+            f"{denials} flows would be denied that are not (allowed: {gates.unexpected_denials}):"
+            f" {_named([flow_text(one) for one in denied])}"
+        )
+    if gates.unexpected_allows is not None and allows > gates.unexpected_allows:
+        failures.append(
+            f"{allows} flows would be allowed that are not (allowed: {gates.unexpected_allows}):"
+            f" {_named([flow_text(one) for one in allowed])}"
+        )
+    return failures
+
+
+def _silent(gates: Gates, evidence: Evidence, fleet: Fleet) -> list[str]:
+    """Nodes that do not do yet what the stage asks of them."""
+    if not fleet.nodes:
+        return ["the inventory has no nodes"]
+    silent = sorted(n for n in fleet.nodes if not _takes_part(evidence.reports.get(n)))
+    late = sorted(
+        node
+        for node in fleet.chosen - set(silent)
+        if evidence.reports[node].latest.role is not Role.ENFORCING
+    )
+    missing = []
+    if len(silent) > gates.unreported_nodes:
+        missing.append(f"no report on the candidate from {_named(silent)}")
+    if late:
+        missing.append(f"not enforcing the candidate yet: {_named(late)}")
+    return missing
+
+
+def _takes_part(report: NodeReport | None) -> bool:
+    return report is not None and report.latest.role in (Role.SHADOW, Role.ENFORCING)
+
+
+def _thin_coverage(gates: Gates, evidence: Evidence) -> list[str]:
+    found = (
+        (evidence.flows, gates.minimum_flows, "flows"),
+        (evidence.pods, gates.minimum_pods, "pods"),
+    )
+    return [f"{seen} {what} seen of {least} needed" for seen, least, what in found if seen < least]
+
+
+def _named(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
