@@ -30,6 +30,11 @@ class Reason(StrEnum):
     INVENTORY_INVALID = "InventoryInvalid"
     SIGNING_FAILED = "SigningFailed"
     STORAGE_FAILED = "StorageOperationFailed"
+    ROLLOUT_WAITING = "RolloutWaiting"
+    ROLLOUT_PAUSED = "RolloutPaused"
+    INCONCLUSIVE = "Inconclusive"
+    ROLLED_BACK = "RolledBack"
+    ROLLOUT_ABORTED = "RolloutAborted"
     FAILED = "Failed"
 
 

@@ -1,11 +1,11 @@
 """The reconciler: joins the stages and keeps them going.
 
-Shell. One task polls Git, one watches the inventory, one keeps the metadata fresh; the push server
-tells what agents say.
+Shell. One task polls Git, one watches the inventory, one moves rollouts, one keeps the metadata fresh;
+the push server tells what agents say.
 
 Holds always:
 1. No failure of Git, of a revision, or of storage changes what is announced.
-2. Only a descendant of the last published commit is published by itself.
+2. Only a descendant of the last commit that Git brought begins a rollout by itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final
 
 import structlog
 
-from netpolicy.bundle import bundle_digest
+from netpolicy.bundle import bundle_digest, pack_unit
 from netpolicy.errors import Severity, StalledError, TransientError
 from netpolicy.inventory import Inventory, address_entries
 from netpolicy.status import Condition, Reason
@@ -30,9 +30,15 @@ from reconciler.fleet_watch import FleetWatch
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
+from reconciler.rollout.descent import may_follow
+from reconciler.rollout.machine import Refused, Rollout, step
+from reconciler.rollout_file import RolloutFile
+from reconciler.rollout_task import RolloutTask
+from reconciler.rollouts import Revision, Rollouts
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
+from reconciler.state.rollouts import RolloutStore
 
 log = structlog.get_logger()
 
@@ -47,9 +53,22 @@ class Reconciler:
         self._config = config
         self._database = Database.open(config.state_dir)
         self._source = GitSource(config.repository, config.state_dir / "source")
-        self._fleet = FleetWatch(self._database, changed=self._check_fleet)
+        self._fleet = FleetWatch(
+            self._database, changed=self._check_fleet, announced=lambda: self._publisher.sequence
+        )
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(self._database, config.keys, self._push)
+        self._store = RolloutStore(self._database)
+        self._rollouts = Rollouts(self._store, self._publisher)
+        self._rollout_task = RolloutTask(
+            self._rollouts,
+            self._store,
+            self._fleet,
+            RolloutFile(config.state_dir),
+            inventory=lambda: self._inventory,
+            moved=self._say_outcome,
+        )
+        self._trouble: tuple[Condition, ...] = ()
         self._cache = JudgeCache()
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
@@ -67,6 +86,7 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_inventory())
                 tasks.create_task(self._keep_fresh())
+                tasks.create_task(self._rollout_task.run())
                 tasks.create_task(self._poll())
         finally:
             await self._push.stop()
@@ -97,22 +117,25 @@ class Reconciler:
             await self._reconcile()
         except TransientError as error:
             log.warning("pass_failed", error=str(error))
-            self._say(conditions.not_ready(Reason.GIT_OPERATION_FAILED, str(error)))
+            self._trouble = conditions.not_ready(Reason.GIT_OPERATION_FAILED, str(error))
+            self._say(self._trouble)
             return False
         except StalledError as error:
             log.error("pass_stalled", reason=error.reason, error=str(error))
-            self._say(conditions.stalled(error.reason, str(error)))
+            self._trouble = conditions.stalled(error.reason, str(error))
+            self._say(self._trouble)
+            return True
+        self._trouble = ()
+        self._say_outcome()
         return True
 
     async def _reconcile(self) -> None:
         started = time.monotonic()
-        last = self._publisher.publication
-        since = last.revision if last else None
-        fetched = await asyncio.to_thread(self._source.fetch, since=since)
+        brought = self._store.brought() or self._rollouts.stable
+        fetched = await asyncio.to_thread(self._source.fetch, since=brought or None)
         commit = fetched.commit
         if commit == self._judged:
             self._check_fleet()
-            self._say(self._outcome())
             return
         self._check_descent(fetched)
         files = await asyncio.to_thread(self._source.read, commit, known=self._files)
@@ -120,16 +143,14 @@ class Reconciler:
         self._judged_for = self._fleet.capabilities(self._nodes())
         verdict = await asyncio.to_thread(self._judge, files)
         judged_at = time.monotonic()
-        published = self._publisher.settle(self._judgement(commit, verdict), verdict)
+        outcome = self._settle(self._judgement(commit, verdict), verdict)
         self._files, self._judged, self._refused = files, commit, not verdict.accepted
-        self._say(self._outcome())
-        publication = self._publisher.publication
         log.info(
             "reconciled",
             revision=commit,
-            outcome="published" if published else ("unchanged" if verdict.accepted else "refused"),
-            sequence=publication.sequence if publication else 0,
-            digest=publication.digest if publication else "",
+            outcome=outcome,
+            sequence=self._publisher.sequence,
+            digest=self._publisher.digest,
             units=len(verdict.units),
             policies=verdict.policy_count,
             errors=verdict.count(Severity.ERROR),
@@ -139,13 +160,36 @@ class Reconciler:
             publish_seconds=round(time.monotonic() - judged_at, 4),
         )
 
+    def _settle(self, judgement: judgements.Judgement, verdict: Verdict) -> str:
+        """Save a judgement, and begin the rollout of what it accepts; what became of it, in a word."""
+        revision, now = judgement.revision, time.time()
+        if not verdict.accepted:
+            rejected, _ = step(Rollout(revision=revision), Refused(revision=revision), now=now)
+            judgements.save_judgement(self._database, judgement, rejected)
+            return "refused"
+        judgements.save_judgement(self._database, judgement)
+        units = {unit.namespace: pack_unit(unit) for unit in verdict.units}
+        return self._rollouts.begin(
+            Revision(
+                revision=revision,
+                digest=bundle_digest({name: unit.digest for name, unit in units.items()}),
+                units=units,
+                own_plan=verdict.plan,
+                expected=verdict.expected,
+            ),
+            now=now,
+        )
+
     def _check_descent(self, fetched: Fetched) -> None:
-        if fetched.relation is not Relation.DIVERGED:
-            return
-        if judgements.is_acknowledged(self._database, fetched.commit):
+        if may_follow(
+            fetched.commit,
+            last_brought=fetched.previous or "",
+            descends=fetched.relation is not Relation.DIVERGED,
+            acknowledged=judgements.is_acknowledged(self._database, fetched.commit),
+        ):
             return
         raise StalledError(
-            f"{fetched.commit} does not descend from the enforced commit {fetched.previous}: the"
+            f"{fetched.commit} does not descend from the last commit {fetched.previous}: the"
             f" history was rewritten. To accept it: tidegate acknowledge {fetched.commit}",
             reason=Reason.HISTORY_DIVERGED,
         )
@@ -160,6 +204,7 @@ class Reconciler:
             had_policies=publication is not None and publication.digest != bundle_digest({}),
             nodes=self._judged_for,
             found=files.diagnostics,
+            hold_intents=True,
         )
 
     def _judgement(self, commit: str, verdict: Verdict) -> judgements.Judgement:
@@ -171,18 +216,16 @@ class Reconciler:
             judged_at=time.time(),
         )
 
-    def _outcome(self) -> tuple[Condition, ...]:
-        """The conditions after a pass that came through."""
-        last = judgements.last_judgement(self._database)
-        if last is not None and not last.accepted:
-            return conditions.stalled(
-                Reason.VALIDATION_FAILED,
-                f"{last.revision} is refused with {len(last.diagnostics)} diagnostics",
-            )
-        publication = self._publisher.publication
-        if publication is None:
-            return conditions.not_ready(Reason.PROGRESSING, "nothing is published yet")
-        return conditions.ready(f"{publication.revision} is published as {publication.sequence}")
+    def _say_outcome(self) -> None:
+        """Say how things stand; a pass that failed keeps the word until one comes through."""
+        judged = judgements.last_judgement(self._database)
+        said = self._trouble or conditions.of_rollout(
+            judged,
+            self._rollouts.rollout,
+            stable=self._rollouts.stable,
+            sequence=self._publisher.sequence,
+        )
+        self._say(said)
 
     def _say(self, said: tuple[Condition, ...]) -> None:
         before = fleet.conditions(self._database)
@@ -218,14 +261,9 @@ class Reconciler:
         return frozenset(node.name for node in self._inventory.nodes)
 
     def _check_fleet(self) -> None:
-        """Agents or nodes changed: is the rollout done, or can a refused revision be enforced now?"""
-        rollout, nodes = self._publisher.rollout, self._nodes()
-        if rollout is not None and self._fleet.enforce(nodes, rollout.sequence):
-            try:
-                self._publisher.fleet_enforces(nodes)
-            except TransientError as error:
-                # Neither an agent's stream nor the inventory's ends for it; the next pass tries again.
-                log.error("rollout_not_saved", revision=rollout.revision, error=str(error))
+        """Agents or nodes changed: may the rollout move, or a refused revision be enforced now?"""
+        nodes = self._nodes()
+        self._rollout_task.wake()
         if self._refused and self._fleet.capabilities(nodes) != self._judged_for:
             self._judged = ""
             self.poke()

@@ -33,6 +33,7 @@ from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database
+from reconciler.state.rollouts import rollout_of
 
 OK: Final = 0
 NO: Final = 1
@@ -212,7 +213,7 @@ def status(state_dir: Path, form: str) -> None:
     except StalledError as error:
         _fail(str(error))
     publication = publications.last_publication(database)
-    rollout = judgements.rollout_of(database, publication.revision) if publication else None
+    rollout = rollout_of(database, publication.revision) if publication else None
     shown = output.status_data(
         publication,
         judgements.last_judgement(database),

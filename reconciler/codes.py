@@ -445,6 +445,11 @@ CODES: Final[dict[str, Code]] = {
         "a revision is enforced whole on every node or not at all: a part would promise more than it keeps",
         "bring agents with the capability to all nodes, or remove the rule",
     ),
+    "TG403": Code(
+        "intent that does not hold",
+        "the files below tests/ say what must pass and what must not, whatever the policies say",
+        "correct the policies or, if it is no longer meant, the intent; `tidegate test` shows all of them",
+    ),
 }  # fmt: skip
 
 

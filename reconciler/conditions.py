@@ -1,6 +1,6 @@
 """What the reconciler says of itself after each pass, as conditions.
 
-In:   the outcome of a pass
+In:   the outcome of a pass, the rollout
 Out:  Conditions
 Pure.
 """
@@ -8,8 +8,17 @@ Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from netpolicy.status import Condition, ConditionType, Reason
+from reconciler.rollout.machine import STAGES, TAKEN_BACK, Phase, Rollout
+from reconciler.state.judgements import Judgement
+
+_HALTS: Final = {
+    Phase.WAITING: Reason.ROLLOUT_WAITING,
+    Phase.PAUSED: Reason.ROLLOUT_PAUSED,
+    Phase.INCONCLUSIVE: Reason.INCONCLUSIVE,
+}
 
 
 def ready(message: str) -> tuple[Condition, ...]:
@@ -19,16 +28,32 @@ def ready(message: str) -> tuple[Condition, ...]:
     )
 
 
+def of_rollout(
+    judged: Judgement | None, rollout: Rollout | None, *, stable: str, sequence: int
+) -> tuple[Condition, ...]:
+    """How things stand after a pass that came through."""
+    if judged is not None and not judged.accepted:
+        message = f"{judged.revision} is refused with {len(judged.diagnostics)} diagnostics"
+        return stalled(Reason.VALIDATION_FAILED, message)
+    if rollout is None or not stable:
+        return not_ready(Reason.PROGRESSING, "nothing is published yet")
+    enforced = f"{stable} is published as {sequence}"
+    why = f": {rollout.reason}" if rollout.reason else ""
+    where = f"{rollout.revision} is {rollout.phase}{why}; {enforced}"
+    if rollout.phase in TAKEN_BACK:
+        is_aborted = rollout.phase in (Phase.ABORTING, Phase.ABORTED)
+        return stalled(Reason.ROLLOUT_ABORTED if is_aborted else Reason.ROLLED_BACK, where)
+    if rollout.phase in STAGES | _HALTS.keys():
+        reason = _HALTS.get(rollout.phase, Reason.PROGRESSING)
+        return (*ready(enforced), _reconciling(reason, where))
+    return ready(enforced)
+
+
 def not_ready(reason: str, message: str) -> tuple[Condition, ...]:
     """Something failed that a later pass may mend."""
     return (
         Condition(type=ConditionType.READY, status=False, reason=reason, message=message),
-        Condition(
-            type=ConditionType.RECONCILING,
-            status=True,
-            reason=Reason.PROGRESSING,
-            message="trying again",
-        ),
+        _reconciling(Reason.PROGRESSING, "trying again"),
     )
 
 
@@ -38,6 +63,10 @@ def stalled(reason: str, message: str) -> tuple[Condition, ...]:
         Condition(type=ConditionType.READY, status=False, reason=reason, message=message),
         Condition(type=ConditionType.STALLED, status=True, reason=reason, message=message),
     )
+
+
+def _reconciling(reason: str, message: str) -> Condition:
+    return Condition(type=ConditionType.RECONCILING, status=True, reason=reason, message=message)
 
 
 def with_times(

@@ -1,7 +1,7 @@
 """Hear what agents say: connected, enforcing, refusing, gone.
 
 In:   the push server's observations
-Out:  records in the state database; a call when the whole fleet enforces a publication
+Out:  records in the state database; the evidence on the candidate; a call when either changes
 Shell. A record that cannot be saved is logged and kept in memory: acks never fail an agent.
 """
 
@@ -17,6 +17,7 @@ from netpolicy.capabilities import BASELINE
 from netpolicy.errors import TransientError
 from netpolicy.evidence import NodeEvidence
 from reconciler.push import Ack, Hello
+from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.state import fleet
 from reconciler.state.database import Database
 
@@ -26,11 +27,15 @@ log = structlog.get_logger()
 class FleetWatch:
     """The last word of each agent. Implements the push server's observer."""
 
-    def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, database: Database, *, changed: Callable[[], None], announced: Callable[[], int]
+    ) -> None:
         self._database = database
+        self._announced = announced
         self._changed = changed
-        self.reports: dict[str, NodeEvidence] = {}
-        """The latest of each node, whatever candidate it is about."""
+        self._reports: dict[str, NodeEvidence] = {}
+        self._evidence = Evidence()
+        self._refusals: dict[str, tuple[int, str]] = {}
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
 
@@ -40,6 +45,24 @@ class FleetWatch:
         return bool(records) and all(
             record is not None and record.sequence >= sequence and not record.error
             for record in records
+        )
+
+    def seen_of(self, digest: str) -> Evidence:
+        """What the fleet reported of a candidate; from now on reports on it are gathered."""
+        if self._evidence.digest != digest:
+            self._evidence = evidence_of(digest, self._reports.values())
+        return self._evidence
+
+    def refusing(self, sequence: int) -> dict[str, str]:
+        """Node → why its agent did not take this publication or a newer one."""
+        return {node: why for node, (at, why) in self._refusals.items() if at >= sequence}
+
+    def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
+        """Nodes that enforce another generation than any that they observed of the candidate."""
+        return tuple(
+            node
+            for node, report in sorted(evidence.reports.items())
+            if report.observed and self._last(node).generation_digest not in report.observed
         )
 
     def capabilities(self, nodes: frozenset[str]) -> dict[str, frozenset[str]]:
@@ -69,9 +92,12 @@ class FleetWatch:
         """An agent enforces a publication or, with an error, does not."""
         if ack.error:
             log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
+            # It says what it holds, not what it refused: that is what was announced last.
+            self._refusals[node] = (self._announced(), ack.error)
             self._remember(replace(self._last(node), connected=True, error=ack.error))
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)
+        self._refusals.pop(node, None)
         self._remember(
             replace(
                 self._last(node),
@@ -85,7 +111,9 @@ class FleetWatch:
 
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         """A node reports what it saw of a candidate."""
-        self.reports[node] = evidence
+        self._reports[node] = evidence
+        self._evidence = add(self._evidence, evidence)
+        self._changed()
 
     def agent_refused(self, node: str, why: str) -> None:
         """A connection was turned away."""

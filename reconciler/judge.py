@@ -2,11 +2,12 @@
 
 In:   SourceFile values of one commit, the settings beside them, what is known of the cluster
 Out:  Verdict: units and diagnostics
-Pure (the cache only saves work). Joins objects → validate → compile.
+Pure (the cache only saves work). Joins objects → validate → compile → intents.
 
 Holds always:
 1. A revision with one error has no units: it is applied whole or not at all.
 2. A revision that removes every policy is refused, unless its settings allow it.
+3. Where intents are held, a revision that breaks one is refused.
 """
 
 from __future__ import annotations
@@ -21,8 +22,13 @@ from netpolicy.rules import Policy, Unit
 from reconciler.codes import CODES
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
+from reconciler.intents.check import check_intents
+from reconciler.intents.expected import expected_denials
+from reconciler.intents.read import read_intents
 from reconciler.objects import ReadCache, read_policies
 from reconciler.objects.memo import PolicyMemo
+from reconciler.rollout.expected import ExpectedDenial
+from reconciler.rollout.plan import DIRECT, Plan
 from reconciler.settings import Settings, read_settings
 from reconciler.validate import (
     MistakeMemo,
@@ -34,6 +40,7 @@ from reconciler.validate import (
 )
 
 REMOVES_EVERY_POLICY: Final = "TG401"
+BROKEN_INTENT: Final = "TG403"
 
 
 class JudgeCache:
@@ -48,10 +55,15 @@ class JudgeCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The units of an accepted revision (empty if refused), and all diagnostics, sorted."""
+    """The units of an accepted revision (empty if refused), and all diagnostics, sorted.
+
+    `plan`: how its settings want revisions rolled out. `expected`: denials that its intents declare.
+    """
 
     units: tuple[Unit, ...]
     diagnostics: tuple[Diagnostic, ...]
+    plan: Plan = DIRECT
+    expected: tuple[ExpectedDenial, ...] = ()
 
     @property
     def accepted(self) -> bool:
@@ -77,8 +89,9 @@ def judge(
     had_policies: bool = False,
     nodes: Mapping[str, Collection[str]] | None = None,
     found: Sequence[Diagnostic] = (),
+    hold_intents: bool = False,
 ) -> Verdict:
-    """Read, validate and compile the files of one revision.
+    """Read, validate and compile the files of one revision, and perhaps hold it to its intents.
 
     `nodes` says what each node's agent can enforce; None where no fleet is in question (an author's
     own check).
@@ -102,8 +115,36 @@ def judge(
     if nodes is not None:
         policies = [policy for unit in units for policy in unit.policies]
         more += check_capabilities(reading.objects, policies, nodes)
+    expected: tuple[ExpectedDenial, ...] = ()
+    if hold_intents:
+        expected, broken = _hold_intents(files, units, inventory)
+        more += broken
     ordered = tuple(sorted({*ordered, *more}, key=lambda diagnostic: diagnostic.sort_key))
-    return Verdict(units=() if has_errors(ordered) else units, diagnostics=ordered)
+    if has_errors(ordered):
+        return Verdict(units=(), diagnostics=ordered)
+    return Verdict(units=units, diagnostics=ordered, plan=settings.rollout, expected=expected)
+
+
+def _hold_intents(
+    files: Sequence[SourceFile], units: Sequence[Unit], inventory: Inventory | None
+) -> tuple[tuple[ExpectedDenial, ...], list[Diagnostic]]:
+    """What the intents expect to be denied, and those that the policies break."""
+    intents, faults = read_intents(files, inventory=inventory)
+    policies = [policy for unit in units for policy in unit.policies]
+    broken = [result for result in check_intents(intents, policies) if not result.holds]
+    code = CODES[BROKEN_INTENT]
+    faults += [
+        Diagnostic(
+            code=BROKEN_INTENT,
+            severity=Severity.ERROR,
+            place=result.intent.place,
+            message=f'"{result.intent.name}": {result.complaint}; {result.found}',
+            why=code.why,
+            fix=code.fix,
+        )
+        for result in broken
+    ]
+    return expected_denials(intents), faults
 
 
 def _removal_fault(settings: Settings) -> list[Diagnostic]:

@@ -1,18 +1,19 @@
-"""Carry a judged revision to the agents: sign, save, announce; in that order, or not at all.
+"""Sign what is wanted and announce what was saved.
 
-In:   verdicts on revisions; acks of the fleet
-Out:  announcements
-Shell: owns the rollout's state and performs its commands.
+In:   Wanted values; units of revisions
+Out:  publications, announcements
+Shell over the keys and the push server. What is saved in between, and when, is `rollouts`' part.
 
 Holds always:
-1. Publication and rollout phase are saved in one transaction before anything is announced.
+1. What is announced was saved before.
 2. A step that fails leaves the last publication announced.
+3. Units of a revision that was published once are signed again byte for byte as they were.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,34 +21,23 @@ from pathlib import Path
 import structlog
 
 from netpolicy import crash_reports
-from netpolicy.bundle import pack_unit
+from netpolicy.bundle import PackedUnit, unpack_unit
 from netpolicy.errors import StalledError
+from netpolicy.rules import PolicyId
 from netpolicy.status import Reason
-from reconciler.judge import Verdict
-from reconciler.publication import Publication
+from netpolicy.trust import CANDIDATE, STABLE
+from reconciler.publication import Candidate, Publication
 from reconciler.push import PushServer
-from reconciler.rollout.machine import (
-    FINAL,
-    Accepted,
-    Command,
-    Event,
-    FleetAcked,
-    Phase,
-    Refused,
-    Rollout,
-    Signed,
-    Superseded,
-    step,
-)
-from reconciler.sign import Signer, is_ageing, refresh_timestamp, sign_publication
-from reconciler.state import judgements, publications
+from reconciler.rollout.wanted import Wanted
+from reconciler.sign import Signer, is_ageing, refresh_timestamp, sign_publication, units_of
+from reconciler.state import publications
 from reconciler.state.database import Database
 
 log = structlog.get_logger()
 
 
 class Publisher:
-    """The rollout of the newest revision, and the publication in force."""
+    """The publication in force."""
 
     def __init__(self, database: Database, keys: Path, push: PushServer) -> None:
         """Raises StalledError if the keys cannot be used."""
@@ -55,56 +45,74 @@ class Publisher:
         self._database = database
         self._keys = keys
         self._push = push
-        self._rollout: Rollout | None = None
+        self._offered: tuple[str, Mapping[str, PackedUnit]] = ("", {})
         self.publication: Publication | None = publications.last_publication(database)
+        self._standing = _says(self.publication)
 
     @property
-    def rollout(self) -> Rollout | None:
-        """Where the newest revision is."""
-        return self._rollout
+    def sequence(self) -> int:
+        """The publication in force; 0 before the first."""
+        return self.publication.sequence if self.publication else 0
+
+    @property
+    def standing(self) -> Wanted | None:
+        """What it says; None before the first."""
+        return self._standing
+
+    @property
+    def digest(self) -> str:
+        """The bundle of its stable units."""
+        return self.publication.digest if self.publication else ""
+
+    def offer(self, revision: str, units: Mapping[str, PackedUnit]) -> None:
+        """Keep the units of the newest revision at hand until they are published."""
+        self._offered = (revision, units)
+
+    def has_units(self, revision: str) -> bool:
+        """True if the revision can be signed."""
+        in_hand = (self._offered[0], *_revisions(self._standing))
+        return revision in in_hand or revision in publications.revisions(self._database)
+
+    def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
+        """How many of the stable policies these units lack, and how many there are."""
+        if self.publication is None:
+            return 0, 0
+        had = _policies(units_of(self.publication, STABLE))
+        return len(had - _policies(units)), len(had)
+
+    def sign(self, what: Wanted) -> Publication:
+        """Sign it as the next sequence.
+
+        Raises StalledError if the keys or the units cannot be used.
+        """
+        candidate = None
+        if what.candidate:
+            units = self._units(what.candidate)
+            candidate = Candidate(revision=what.candidate, units=units, nodes=what.nodes)
+        with _signing_faults():
+            return sign_publication(
+                self.publication,
+                units=self._units(what.stable),
+                revision=what.stable,
+                sequence=_next_sequence(self.publication),
+                candidate=candidate,
+                canary_nodes=what.canary_nodes,
+                confirm_seconds=what.confirm_seconds,
+                # Read anew each time: rotated keys count from the next publication on.
+                signer=Signer.load(self._keys),
+                now=datetime.now(UTC),
+            )
+
+    def announce(self, publication: Publication) -> None:
+        """Make it the one in force; it was saved."""
+        self.publication, self._standing = publication, _says(publication)
+        crash_reports.set_revision(publication.revision)
+        self._push.publish(publication)
 
     def resume(self) -> None:
         """Announce the last publication again, as after a restart."""
-        if self.publication is None:
-            return
-        self._rollout = judgements.rollout_of(self._database, self.publication.revision)
-        self._announce()
-
-    def settle(self, judgement: judgements.Judgement, verdict: Verdict) -> bool:
-        """Save a judgement and publish what it accepts; True if something new was published.
-
-        Raises TransientError if it could not be saved: then nothing was announced.
-        """
-        revision = judgement.revision
-        if verdict.accepted and self._is_published(revision):
-            self.resume()
-            return False
-        self._supersede()
-        rollout = Rollout(revision=revision, since=time.time())
-        event: Event = (
-            Accepted(revision=revision) if verdict.accepted else Refused(revision=revision)
-        )
-        rollout, commands = step(rollout, event, now=time.time())
-        judgements.save_judgement(self._database, judgement, rollout)
-        self._rollout = rollout
-        if Command.SIGN not in commands:
-            return False
-        self._sign(verdict, rollout)
-        return True
-
-    def fleet_enforces(self, nodes: Set[str]) -> None:
-        """Every node of the fleet acknowledged the publication that is rolling out."""
-        rollout = self._rollout
-        if rollout is None or rollout.phase is not Phase.PUBLISHED:
-            return
-        self._fold(FleetAcked(revision=rollout.revision))
-        log.info(
-            "revision_enforced",
-            revision=rollout.revision,
-            sequence=rollout.sequence,
-            nodes=len(nodes),
-            seconds_since_published=round(time.time() - rollout.since, 4),
-        )
+        if self.publication is not None:
+            self.announce(self.publication)
 
     @property
     def is_ageing(self) -> bool:
@@ -121,46 +129,52 @@ class Publisher:
                 self.publication, signer=Signer.load(self._keys), now=datetime.now(UTC)
             )
         publications.save_metadata(self._database, fresh)
-        self.publication = fresh
-        self._push.publish(fresh)
+        self.announce(fresh)
         log.info("timestamp_refreshed", sequence=fresh.sequence)
 
-    def _sign(self, verdict: Verdict, rollout: Rollout) -> None:
-        with _signing_faults():
-            publication = sign_publication(
-                self.publication,
-                units={unit.namespace: pack_unit(unit) for unit in verdict.units},
-                revision=rollout.revision,
-                sequence=_next_sequence(self.publication),
-                # Read anew each time: rotated keys count from the next publication on.
-                signer=Signer.load(self._keys),
-                now=datetime.now(UTC),
-            )
-        signed = Signed(revision=rollout.revision, sequence=publication.sequence)
-        rollout, commands = step(rollout, signed, now=time.time())
-        publications.save_publication(self._database, publication, rollout, now=time.time())
-        self.publication, self._rollout = publication, rollout
-        if Command.ANNOUNCE in commands:
-            self._announce()
+    def _units(self, revision: str) -> Mapping[str, PackedUnit]:
+        """A revision's units: as published where they were, else as offered."""
+        publication, standing = self.publication, self._standing
+        if publication is not None and standing is not None:
+            if revision == standing.stable:
+                return units_of(publication, STABLE)
+            if revision == standing.candidate:
+                return units_of(publication, CANDIDATE)
+        if revision == self._offered[0]:
+            return self._offered[1]
+        kept = publications.publication_of(self._database, revision)
+        if kept is None:
+            raise StalledError(f"{revision} is not kept any more", reason=Reason.SIGNING_FAILED)
+        return units_of(kept, STABLE)
 
-    def _announce(self) -> None:
-        if self.publication is not None:
-            crash_reports.set_revision(self.publication.revision)
-            self._push.publish(self.publication)
 
-    def _is_published(self, revision: str) -> bool:
-        return self.publication is not None and self.publication.revision == revision
+def _says(publication: Publication | None) -> Wanted | None:
+    if publication is None:
+        return None
+    terms = publication.terms
+    wanted = Wanted(
+        stable=terms.stable.commit,
+        canary_nodes=terms.canary_nodes,
+        confirm_seconds=terms.confirm_seconds,
+    )
+    if terms.candidate is None:
+        return wanted
+    return Wanted(
+        stable=wanted.stable,
+        candidate=terms.candidate.commit,
+        nodes=terms.candidate.nodes,
+        canary_nodes=wanted.canary_nodes,
+        confirm_seconds=wanted.confirm_seconds,
+    )
 
-    def _supersede(self) -> None:
-        if self._rollout is not None and self._rollout.phase not in FINAL:
-            self._fold(Superseded(revision=self._rollout.revision))
 
-    def _fold(self, event: Event) -> None:
-        if self._rollout is None:
-            return
-        moved, _ = step(self._rollout, event, now=time.time())
-        judgements.save_rollout(self._database, moved)
-        self._rollout = moved
+def _revisions(standing: Wanted | None) -> tuple[str, ...]:
+    return (standing.stable, standing.candidate) if standing else ()
+
+
+def _policies(units: Mapping[str, PackedUnit]) -> set[PolicyId]:
+    unpacked = (unpack_unit(unit.data, raw_bytes=unit.raw_bytes) for unit in units.values())
+    return {policy.id for unit in unpacked for policy in unit.policies}
 
 
 @contextmanager

@@ -29,6 +29,11 @@ class Result:
         return self.decision.allowed == self.intent.allowed
 
     @property
+    def complaint(self) -> str:
+        """What the author demands, in words."""
+        return f"must be {'allowed' if self.intent.allowed else 'denied'}"
+
+    @property
     def found(self) -> str:
         """What the policies do, in words."""
         decision = self.decision
@@ -61,7 +66,7 @@ def results_junit(results: Sequence[Result]) -> str:
             line=str(place.line),
         )  # fmt: skip
         if not result.holds:
-            SubElement(case, "failure", message=_complaint(result)).text = result.found
+            SubElement(case, "failure", message=result.complaint).text = result.found
     indent(suite)
     return tostring(suite, encoding="unicode", xml_declaration=True)
 
@@ -70,11 +75,7 @@ def _lines(result: Result) -> list[str]:
     intent = result.intent
     if result.holds:
         return [f"ok    {intent.name}"]
-    return [f"FAIL  {intent.name}  [{intent.place}]", f"      {_complaint(result)}; {result.found}"]
-
-
-def _complaint(result: Result) -> str:
-    return f"must be {'allowed' if result.intent.allowed else 'denied'}"
+    return [f"FAIL  {intent.name}  [{intent.place}]", f"      {result.complaint}; {result.found}"]
 
 
 def _words(direction: str, side: Side) -> str:

@@ -229,6 +229,13 @@ class Undo:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Restored:
+    """Somebody went back to it: it is stable again, whatever became of it before."""
+
+    revision: str
+
+
 Event = (
     Accepted
     | Refused
@@ -247,6 +254,7 @@ Event = (
     | Resume
     | Abort
     | Undo
+    | Restored
 )
 
 
@@ -322,13 +330,15 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.ROLLED_BACK, FleetAcked): Phase.QUARANTINED,
     (Phase.ROLLED_BACK, Superseded): Phase.QUARANTINED,
     (Phase.ABORTING, Published): Phase.ABORTED,
+    (Phase.SUPERSEDED, Restored): Phase.PROMOTED,
+    (Phase.ROLLED_BACK, Restored): Phase.PROMOTED,
+    (Phase.QUARANTINED, Restored): Phase.PROMOTED,
 }
 
-ON_ENTRY: Final[dict[Phase, tuple[Command, ...]]] = dict.fromkeys(
-    # While it waits, what it superseded is withdrawn.
-    (Phase.WAITING, *sorted(STAGES), Phase.PUBLISHED, *sorted(TAKING_BACK)),
-    (Command.PUBLISH,),
-)
+PUBLISHING: Final = STAGES | TAKING_BACK | {Phase.PUBLISHED, Phase.WAITING}
+"""What is published changes on entering them; while one waits, what it superseded is withdrawn."""
+
+ON_ENTRY: Final = dict.fromkeys(sorted(PUBLISHING), (Command.PUBLISH,))
 
 _KEEP_REASON: Final = (Published, FleetAcked, Superseded, Approve)
 """They say nothing of why the rollout is where it is."""
@@ -377,7 +387,7 @@ def _moved(rollout: Rollout, target: Target) -> Rollout:
 
 def _entered(rollout: Rollout, phase: Phase) -> Rollout:
     """In a phase that must be published first, no publication counts yet."""
-    sequence = 0 if phase in ON_ENTRY else rollout.sequence
+    sequence = 0 if phase in PUBLISHING else rollout.sequence
     return replace(rollout, phase=phase, sequence=sequence)
 
 

@@ -78,6 +78,11 @@ class DeletionBudget:
     count: int | None = None
     percent: float | None = None
 
+    @property
+    def is_unlimited(self) -> bool:
+        """True if no number of deletions needs anybody's word."""
+        return self.count is None and self.percent is None
+
     def allows(self, deleted: int, *, of: int) -> bool:
         """True if deleting so many of the enforced policies needs nobody's word."""
         if self.count is not None:

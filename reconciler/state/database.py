@@ -28,11 +28,22 @@ log = structlog.get_logger()
 
 PATIENCE_SECONDS: Final = 10.0
 STATE_IS_NEW: Final = "state_is_new"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
-_SCHEMA: Final = """
+_ROLLOUTS: Final = """
+CREATE TABLE rollout (revision TEXT PRIMARY KEY, phase TEXT NOT NULL, body BLOB NOT NULL);
+CREATE TABLE standing (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE history (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, at REAL NOT NULL, revision TEXT NOT NULL, event TEXT NOT NULL,
+    phase TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL
+);
+CREATE TABLE sighting (revision TEXT PRIMARY KEY, body BLOB NOT NULL);
+"""
+
+_SCHEMA: Final = f"""
+{_ROLLOUTS}
 CREATE TABLE publication (
     sequence INTEGER PRIMARY KEY, revision TEXT NOT NULL, digest TEXT NOT NULL, saved_at REAL NOT NULL
 );
@@ -49,9 +60,6 @@ CREATE TABLE judgement (
     revision TEXT PRIMARY KEY, accepted INTEGER NOT NULL, summary TEXT NOT NULL,
     diagnostics TEXT NOT NULL, judged_at REAL NOT NULL
 );
-CREATE TABLE rollout (
-    revision TEXT PRIMARY KEY, phase TEXT NOT NULL, since REAL NOT NULL, sequence INTEGER NOT NULL
-);
 CREATE TABLE agent (
     node TEXT PRIMARY KEY, connected INTEGER NOT NULL, sequence INTEGER NOT NULL,
     digest TEXT NOT NULL, generation_digest TEXT NOT NULL, error TEXT NOT NULL, changed_at REAL NOT NULL,
@@ -63,6 +71,19 @@ CREATE TABLE condition (
 );
 CREATE TABLE acknowledgement (revision TEXT PRIMARY KEY, by TEXT NOT NULL, at REAL NOT NULL);
 """
+
+_MIGRATIONS: Final = {
+    2: f"""
+ALTER TABLE rollout RENAME TO rollout_2;
+{_ROLLOUTS}
+INSERT INTO rollout SELECT revision, phase, CAST(json_object(
+    'revision', revision, 'phase', phase, 'since', since, 'sequence', sequence) AS BLOB) FROM rollout_2;
+DROP TABLE rollout_2;
+INSERT INTO standing SELECT 'current', revision FROM publication ORDER BY sequence DESC LIMIT 1;
+INSERT INTO standing SELECT 'brought', revision FROM publication ORDER BY sequence DESC LIMIT 1;
+""",  # noqa: S608  constants
+}
+"""How a database of this version becomes one of the next; each in one transaction."""
 
 
 class Database:
@@ -171,9 +192,17 @@ def _check_version(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
-    if db.execute("PRAGMA user_version").fetchone()[0] != 0:
-        _check_version(db, path)
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0:
+        # After a loss this is the one trace of it: what was published before is not known any more.
+        log.warning(STATE_IS_NEW, path=str(path))
+        _become(db, _SCHEMA, SCHEMA_VERSION)
         return
-    # After a loss this is the one trace of it: what was published before is not known any more.
-    log.warning(STATE_IS_NEW, path=str(path))
-    db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    while version in _MIGRATIONS:
+        _become(db, _MIGRATIONS[version], version + 1)
+        version += 1
+    _check_version(db, path)
+
+
+def _become(db: sqlite3.Connection, script: str, version: int) -> None:
+    db.executescript(f"BEGIN; {script} PRAGMA user_version = {version}; COMMIT;")

@@ -1,4 +1,4 @@
-"""Judgements: what validation said of each revision, and where its rollout is.
+"""Judgements: what validation said of each revision, and which rewritten histories are accepted.
 
 Shell over the state database.
 """
@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from netpolicy.errors import Diagnostic, Place, Severity
-from reconciler.rollout.machine import Phase, Rollout
+from reconciler.rollout.machine import Rollout
 from reconciler.state.database import Database
+from reconciler.state.rollouts import put_rollout
 
 KEPT_JUDGEMENTS: Final = 200
 
@@ -29,8 +30,10 @@ class Judgement:
     judged_at: float
 
 
-def save_judgement(database: Database, judgement: Judgement, rollout: Rollout) -> None:
-    """Store what validation said, with the phase it led to."""
+def save_judgement(
+    database: Database, judgement: Judgement, rejected: Rollout | None = None
+) -> None:
+    """Store what validation said, with the rollout that ends here if it refuses the revision."""
     diagnostics = json.dumps([asdict(diagnostic) for diagnostic in judgement.diagnostics])
     with database.transaction() as db:
         db.execute(
@@ -43,7 +46,8 @@ def save_judgement(database: Database, judgement: Judgement, rollout: Rollout) -
                 judgement.judged_at,
             ),
         )
-        put_rollout(db, rollout)
+        if rejected is not None:
+            put_rollout(db, rejected)
         _forget_old_judgements(db)
 
 
@@ -59,29 +63,6 @@ def last_judgement(database: Database) -> Judgement | None:
     return _judgement(rows[0]) if rows else None
 
 
-def save_rollout(database: Database, rollout: Rollout) -> None:
-    """Store a rollout's phase before its commands run."""
-    with database.transaction() as db:
-        put_rollout(db, rollout)
-
-
-def put_rollout(db: sqlite3.Connection, rollout: Rollout) -> None:
-    """Store a rollout's phase inside a transaction of the caller's."""
-    db.execute(
-        "INSERT OR REPLACE INTO rollout VALUES (?, ?, ?, ?)",
-        (rollout.revision, rollout.phase, rollout.since, rollout.sequence),
-    )
-
-
-def rollout_of(database: Database, revision: str) -> Rollout | None:
-    """The rollout of a revision, if it is remembered."""
-    rows = database.rows("SELECT * FROM rollout WHERE revision = ?", revision)
-    if not rows:
-        return None
-    revision, phase, since, sequence = rows[0]
-    return Rollout(revision=revision, phase=Phase(phase), since=since, sequence=sequence)
-
-
 def acknowledge(database: Database, revision: str, *, by: str, now: float) -> None:
     """Record that an operator accepts a rewritten history that ends at this commit."""
     with database.transaction() as db:
@@ -94,12 +75,17 @@ def is_acknowledged(database: Database, revision: str) -> bool:
 
 
 def _forget_old_judgements(db: sqlite3.Connection) -> None:
-    newest = "(SELECT revision FROM judgement ORDER BY rowid DESC LIMIT ?)"
-    for table in ("judgement", "rollout"):
-        db.execute(
-            f"DELETE FROM {table} WHERE revision NOT IN {newest}",  # noqa: S608  constants
-            (KEPT_JUDGEMENTS,),
-        )
+    newest = "SELECT revision FROM judgement ORDER BY rowid DESC LIMIT ?"
+    db.execute(
+        f"DELETE FROM judgement WHERE revision NOT IN ({newest})",  # noqa: S608  constant
+        (KEPT_JUDGEMENTS,),
+    )
+    # What can still be gone back to keeps its rollout, and with it the plan then in force.
+    db.execute(
+        "DELETE FROM rollout WHERE revision NOT IN (SELECT revision FROM judgement)"
+        " AND revision NOT IN (SELECT revision FROM publication)"
+        " AND revision NOT IN (SELECT value FROM standing)"
+    )
 
 
 def _judgement(row: Sequence[object]) -> Judgement:

@@ -13,8 +13,8 @@ import pytest
 from netpolicy.errors import StalledError, TransientError
 from reconciler.app import Reconciler
 from reconciler.rollout.machine import Phase
-from reconciler.state import judgements
 from reconciler.state.database import Database
+from reconciler.state.rollouts import rollout_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, deny, names_of
 
@@ -89,7 +89,7 @@ def test_an_ack_that_cannot_be_noted_ends_neither_the_agents_stream_nor_the_reco
                 database = Database.open_read_only(scene.state)
 
                 def is_promoted() -> bool:
-                    rollout = judgements.rollout_of(database, commit)
+                    rollout = rollout_of(database, commit)
                     return rollout is not None and rollout.phase is Phase.PROMOTED
 
                 await until(is_promoted)

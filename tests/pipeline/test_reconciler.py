@@ -19,6 +19,7 @@ from reconciler.rollout.machine import Phase
 from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
 from reconciler.state.database import Database
+from reconciler.state.rollouts import rollout_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, deny, names_of
 
@@ -40,7 +41,7 @@ def test_a_commit_reaches_the_agent_and_is_promoted_once_it_enforces_it(tmp_path
             database = Database.open_read_only(scene.state)
 
             def is_promoted() -> bool:
-                rollout = judgements.rollout_of(database, second)
+                rollout = rollout_of(database, second)
                 return rollout is not None and rollout.phase is Phase.PROMOTED
 
             await until(is_promoted)

@@ -48,7 +48,62 @@ def test_a_value_of_the_type_in_the_schema_is_read_and_any_other_is_not(
     for name, about in schema["properties"].items():
         for kind, values in OF_EACH_TYPE.items():
             for value in values:
+                if about.get("properties") and value:
+                    continue  # a section of named fields: the test below
                 assert bool(faults({name: value})) is (kind != about["type"]), (name, value)
+
+
+def sections(about: dict[str, Any], *path: str) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
+    """Every mapping with named fields below a schema, with the names on the way to it."""
+    found = [(path, about)] if "properties" in about else []
+    for name, below in about.get("properties", {}).items():
+        items = below.get("items", {})
+        found += sections(items, *path, name, "[]") if "properties" in items else []
+        found += sections(below, *path, name)
+    return found
+
+
+def nested(path: tuple[str, ...], value: Any) -> Any:
+    for name in reversed(path):
+        value = [value] if name == "[]" else {name: value}
+    return value
+
+
+def test_each_section_of_the_rollout_knows_its_fields_and_no_others(schema: dict[str, Any]) -> None:
+    rollout = sections(schema["properties"]["rollout"], "rollout")
+    assert len(rollout) == 8
+    for path, about in rollout:
+        unknown = [d for d in faults(nested(path, {"zzz": 1})) if d.code == "TG501"]
+        assert [d.fix for d in unknown] == [f"known: {', '.join(sorted(about['properties']))}"]
+        assert about["additionalProperties"] is False
+        assert all(field["description"] for field in about["properties"].values())
+
+
+def test_the_defaults_of_the_rollout_are_those_of_a_section_that_says_little(
+    schema: dict[str, Any],
+) -> None:
+    def read(value: Any) -> object:
+        data = json.dumps({"rollout": value}).encode()
+        settings, found = read_settings([SourceFile(path=SETTINGS_PATH, blob_id="", data=data)])
+        assert not found
+        return settings.rollout
+
+    little = {
+        "shadow": {"soak": "10m"},
+        "canary": {"nodes": {"matchLabels": {"a": "b"}}},
+        "waves": {"percent": [5]},
+        "windows": [{}],
+    }
+    whole = json.loads(json.dumps(little))
+    for path, about in sections(schema["properties"]["rollout"]):
+        at = whole
+        for name in path:
+            at = at[0] if name == "[]" else at.setdefault(name, {})
+        for name, field in about["properties"].items():
+            if "default" in field:
+                at.setdefault(name, field["default"])
+    assert whole != little
+    assert read(whole) == read(little)
 
 
 def test_the_entries_of_ownership_are_lists_of_texts(schema: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from reconciler.publication import Publication
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import STATE_IS_NEW, Database
+from reconciler.state.rollouts import Change, RolloutStore, rollout_of
 
 
 def a_publication(sequence: int) -> Publication:
@@ -35,22 +36,27 @@ def a_rollout(sequence: int) -> Rollout:
     return Rollout(revision=f"{sequence:040x}", phase=Phase.PUBLISHED, sequence=sequence)
 
 
+def save(database: Database, sequence: int) -> None:
+    change = Change(rollouts=(a_rollout(sequence),), publication=a_publication(sequence))
+    RolloutStore(database).save(change)
+
+
 def test_a_publication_comes_back_whole_after_reopening(tmp_path: Path) -> None:
     database = Database.open(tmp_path)
     assert publications.last_publication(database) is None
     for sequence in (1, 2):
-        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+        save(database, sequence)
     database.close()
     again = Database.open(tmp_path)
     assert publications.last_publication(again) == a_publication(2)
-    assert judgements.rollout_of(again, f"{2:040x}") == a_rollout(2)
+    assert rollout_of(again, f"{2:040x}") == a_rollout(2)
 
 
 def test_old_publications_and_their_units_are_forgotten(tmp_path: Path) -> None:
     database = Database.open(tmp_path)
-    for sequence in range(1, publications.KEPT_PUBLICATIONS + 6):
-        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
-    kept = publications.KEPT_PUBLICATIONS
+    for sequence in range(1, publications.KEPT_REVISIONS + 6):
+        save(database, sequence)
+    kept = publications.KEPT_REVISIONS
     assert database.rows("SELECT count(*) FROM publication") == [(kept,)]
     assert database.rows("SELECT count(*) FROM unit") == [(kept,)]
 
@@ -84,7 +90,7 @@ def test_agents_are_not_connected_until_they_say_so(tmp_path: Path) -> None:
 def test_a_truncated_database_is_refused_with_a_way_out(tmp_path: Path, keep: float) -> None:
     database = Database.open(tmp_path)
     for sequence in range(1, 9):
-        publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+        save(database, sequence)
     database.close()
     path = tmp_path / "state.db"
     os.truncate(path, int(path.stat().st_size * keep) + 100)
@@ -151,29 +157,28 @@ def test_after_the_clock_was_set_back_the_newest_judgement_is_still_the_last_one
 
 def test_a_full_disk_loses_nothing_and_heals(tmp_path: Path) -> None:
     database = Database.open(tmp_path)
-    publications.save_publication(database, a_publication(1), a_rollout(1), now=0)
+    save(database, 1)
     # SQLite's own page limit fails writes as a full file system would.
     pages = database.rows("PRAGMA page_count")[0][0]
     database.rows(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(TransientError, match="full"):
-        publications.save_publication(database, a_publication(2), a_rollout(2), now=0)
+        save(database, 2)
     assert publications.last_publication(database) == a_publication(1)
     database.rows("PRAGMA max_page_count = 1000000")
-    publications.save_publication(database, a_publication(2), a_rollout(2), now=0)
+    save(database, 2)
     assert publications.last_publication(database) == a_publication(2)
 
 
 WRITER = """
 import sys
 from pathlib import Path
-from tests.unit.test_reconciler_state import a_publication, a_rollout
-from reconciler.state import publications
+from tests.unit.test_reconciler_state import save
 from reconciler.state.database import Database
 database = Database.open(Path(sys.argv[1]))
 sequence = int(sys.argv[2])
 while True:
     sequence += 1
-    publications.save_publication(database, a_publication(sequence), a_rollout(sequence), now=0)
+    save(database, sequence)
     print(sequence, flush=True)
 """
 

@@ -2,47 +2,94 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from reconciler.rollout.machine import (
-    FINAL,
+    HALTED,
     NEXT,
+    OVER,
+    STAGES,
+    TAKEN_BACK,
+    Abort,
     Accepted,
+    Approve,
+    Cleared,
     Command,
     Event,
+    EvidenceMissing,
     FleetAcked,
+    GateFailed,
+    Held,
+    Pause,
     Phase,
+    Promote,
+    Published,
     Refused,
+    Restored,
+    Resume,
     Rollout,
-    Signed,
+    StagePassed,
     Superseded,
+    Undo,
+    WaitedEnough,
+    allows,
     step,
 )
+from reconciler.rollout.plan import Plan, Stage, StageKind
+from reconciler.rollout.wanted import wanted
 
-REVISION = "a" * 40
-EVENTS: dict[type[Event], Event] = {
-    Accepted: Accepted(revision=REVISION),
-    Refused: Refused(revision=REVISION),
-    Signed: Signed(revision=REVISION, sequence=7),
-    FleetAcked: FleetAcked(revision=REVISION),
-    Superseded: Superseded(revision=REVISION),
-}
-
-
-def test_an_accepted_revision_is_signed_then_announced_then_promoted() -> None:
-    rollout = Rollout(revision=REVISION)
-    rollout, commands = step(rollout, Accepted(revision=REVISION), now=1.0)
-    assert (rollout.phase, commands) == (Phase.VALIDATED, (Command.SIGN,))
-    rollout, commands = step(rollout, Signed(revision=REVISION, sequence=7), now=2.0)
-    assert (rollout.phase, rollout.sequence, commands) == (
-        Phase.PUBLISHED,
-        7,
-        (Command.ANNOUNCE,),
+REVISION, STABLE = "a" * 40, "b" * 40
+PLAN = Plan(
+    stages=(
+        Stage(kind=StageKind.SHADOW, soak_seconds=10),
+        Stage(kind=StageKind.CANARY, soak_seconds=10, labels=(("canary", "true"),)),
+        Stage(kind=StageKind.WAVE, soak_seconds=10, percent=50.0),
     )
-    rollout, commands = step(rollout, FleetAcked(revision=REVISION), now=3.0)
-    assert (rollout.phase, rollout.since, commands) == (Phase.PROMOTED, 3.0, ())
+)
+EVENTS: dict[type[Event], Event] = {
+    **{
+        kind: kind(revision=REVISION)
+        for kind in (
+            Accepted, Refused, Held, Cleared, StagePassed, GateFailed, EvidenceMissing, WaitedEnough,
+            FleetAcked, Superseded, Approve, Promote, Pause, Resume, Abort, Restored,
+        )
+    },
+    Published: Published(revision=REVISION, sequence=7),
+    Undo: Undo(revision=REVISION, to=STABLE),
+}  # fmt: skip
+
+
+def walk(*kinds: type[Event], rollout: Rollout | None = None) -> Rollout:
+    at = rollout or Rollout(revision=REVISION)
+    for now, kind in enumerate(kinds):
+        event = EVENTS[kind]
+        if kind is Accepted:
+            event = Accepted(revision=REVISION, stable=STABLE, plan=PLAN)
+        at, _ = step(at, event, now=float(now))
+    return at
+
+
+def at_phase(phase: Phase) -> Rollout:
+    plan = Rollout(revision=REVISION, stable=STABLE, plan=PLAN, stage=1, sequence=5)
+    return replace(plan, phase=phase)
+
+
+def test_a_revision_goes_through_every_stage_of_its_plan() -> None:
+    rollout = walk(Accepted, Cleared)
+    seen = [rollout.phase]
+    while rollout.phase is not Phase.PUBLISHED:
+        rollout = walk(Published, StagePassed, rollout=rollout)
+        seen.append(rollout.phase)
+    assert seen == [Phase.SHADOW, Phase.CANARY, Phase.WAVE, Phase.PUBLISHED]
+    assert walk(Published, FleetAcked, rollout=rollout).phase is Phase.PROMOTED
+
+
+def test_a_plan_without_stages_promotes_at_once() -> None:
+    rollout, _ = step(Rollout(revision=REVISION), Accepted(revision=REVISION), now=1.0)
+    rollout, commands = step(rollout, Cleared(revision=REVISION), now=2.0)
+    assert (rollout.phase, rollout.since, commands) == (Phase.PUBLISHED, 2.0, (Command.PUBLISH,))
 
 
 def test_a_refused_revision_calls_for_nothing() -> None:
@@ -50,24 +97,63 @@ def test_a_refused_revision_calls_for_nothing() -> None:
     assert (rollout.phase, commands) == (Phase.REJECTED, ())
 
 
+@pytest.mark.parametrize("phase", sorted(STAGES | HALTED))
+def test_a_failed_gate_takes_back_from_every_stage_and_halt(phase: Phase) -> None:
+    moved, commands = step(at_phase(phase), GateFailed(revision=REVISION, reason="why"), now=1.0)
+    assert (moved.phase, moved.reason, commands) == (
+        Phase.ROLLING_BACK,
+        "why",
+        (Command.PUBLISH,),
+    )
+    assert wanted(moved).stable == STABLE
+    assert not wanted(moved).candidate
+    done = walk(Published, rollout=moved)
+    assert (done.phase, done.reason, done.sequence) == (Phase.ROLLED_BACK, "why", 7)
+
+
+def test_a_resumed_rollout_stands_where_it_was_halted_and_soaks_anew() -> None:
+    paused = walk(Accepted, Cleared, Published, StagePassed, Published, Pause)
+    assert paused.phase is Phase.PAUSED
+    resumed = walk(Resume, rollout=paused)
+    assert (resumed.phase, resumed.stage, resumed.sequence) == (Phase.CANARY, 1, 0)
+
+
+def test_a_halt_changes_nothing_of_what_is_published() -> None:
+    stage = at_phase(Phase.CANARY)
+    for event in (Pause, EvidenceMissing):
+        halted, commands = step(stage, EVENTS[event], now=1.0)
+        assert (wanted(halted), commands) == (wanted(stage), ())
+
+
+def test_a_stage_does_not_count_before_it_is_published() -> None:
+    rollout = walk(Accepted, Cleared, Published, StagePassed)
+    assert (rollout.phase, rollout.sequence) == (Phase.CANARY, 0)
+
+
 def test_an_event_of_another_revision_changes_nothing() -> None:
-    rollout = Rollout(revision=REVISION, phase=Phase.PUBLISHED)
-    assert step(rollout, FleetAcked(revision="b" * 40), now=1.0) == (rollout, ())
+    rollout = at_phase(Phase.CANARY)
+    assert step(rollout, GateFailed(revision="c" * 40), now=1.0) == (rollout, ())
 
 
-@pytest.mark.parametrize("phase", sorted(FINAL))
-@pytest.mark.parametrize("event", EVENTS.values(), ids=lambda e: type(e).__name__)
-def test_a_final_phase_is_never_left(phase: Phase, event: Event) -> None:
-    rollout = Rollout(revision=REVISION, phase=phase)
-    assert step(rollout, event, now=1.0) == (rollout, ())
+@pytest.mark.parametrize("phase", sorted(OVER))
+def test_what_is_over_moves_only_if_somebody_undoes_or_goes_back(phase: Phase) -> None:
+    rollout = at_phase(phase)
+    moving = {kind for kind, event in EVENTS.items() if step(rollout, event, now=1.0)[0] != rollout}
+    assert moving <= {Undo, Restored}
 
 
-@given(st.lists(st.sampled_from(sorted(NEXT, key=str)), max_size=12))
-def test_nothing_is_announced_before_it_was_signed(choices: list[tuple[Phase, type]]) -> None:
-    rollout, signed = Rollout(revision=REVISION), False
-    for phase, kind in choices:
-        if phase is not rollout.phase:
-            continue
-        rollout, commands = step(rollout, EVENTS[kind], now=0.0)
-        signed = signed or kind is Signed
-        assert Command.ANNOUNCE not in commands or signed
+def test_what_was_taken_back_never_becomes_a_candidate_or_stable_by_itself() -> None:
+    reached = set(TAKEN_BACK)
+    by_itself = {kind for kind in EVENTS if kind not in (Undo, Restored)}
+    for _ in Phase:
+        reached |= {
+            target
+            for (phase, kind), target in NEXT.items()
+            if phase in reached and kind in by_itself and isinstance(target, Phase)
+        }
+    assert reached == TAKEN_BACK
+
+
+def test_the_first_revision_ever_cannot_be_undone() -> None:
+    assert not allows(replace(at_phase(Phase.PROMOTED), stable=""), Undo)
+    assert allows(at_phase(Phase.PROMOTED), Undo)

@@ -1,0 +1,170 @@
+"""Move rollouts on: by the time, by what the fleet saw, and by what people ask for.
+
+In:   evidence and acks, the inventory, the rollout file, the clock
+Out:  rollouts moved; what was seen, saved for people; the file's status
+Shell. It needs neither Git nor the agents to be there: a rollback works without them.
+
+Holds always:
+1. A request is handled once: its token is saved with what it led to.
+2. A fault in one look is logged and the next look tries again; it ends no other task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from netpolicy.errors import StalledError, TransientError
+from netpolicy.inventory import Inventory
+from reconciler.fleet_watch import FleetWatch
+from reconciler.rollout.evidence import Evidence
+from reconciler.rollout.gates import Verdict, unexpected
+from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
+from reconciler.rollout.verdict import judge_rollout
+from reconciler.rollout_file import RolloutFile
+from reconciler.rollouts import Request, Rollouts, where
+from reconciler.state.rollouts import RolloutStore, Sighting
+
+log = structlog.get_logger()
+
+LOOK_SECONDS: Final = 0.5
+"""How often the clock and the file are looked at."""
+
+REST_SECONDS: Final = 0.1
+"""Between two looks, however much the fleet reports; a rollback begins within this of its evidence."""
+
+MAX_SHOWN: Final = 200
+"""Differences of each kind that are saved for people, the most frequent first."""
+
+
+class RolloutTask:
+    """Looks at the current rollout whenever something may have changed."""
+
+    def __init__(
+        self,
+        rollouts: Rollouts,
+        store: RolloutStore,
+        fleet: FleetWatch,
+        file: RolloutFile,
+        *,
+        inventory: Callable[[], Inventory],
+        moved: Callable[[], None],
+    ) -> None:
+        self._rollouts = rollouts
+        self._store = store
+        self._fleet = fleet
+        self._file = file
+        self._inventory = inventory
+        self._moved = moved
+        self._seen: Sighting | None = None
+        self._told: tuple[str, str] = ("", "")
+        self._fault = ""
+        self._woken = asyncio.Event()
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(REST_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._woken.wait()
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """Agents or nodes changed: look soon."""
+        self._woken.set()
+
+    def look(self) -> None:
+        """Handle what is asked for, then fold in what is due."""
+        try:
+            answers = self._answer()
+            has_moved = self._advance()
+            self._tell(answers)
+        except (TransientError, StalledError) as error:
+            if str(error) != self._fault:
+                log.error("rollout_held_up", error=str(error))
+            self._fault = str(error)
+            return
+        self._fault = ""
+        if has_moved or answers:
+            self._moved()
+
+    def _answer(self) -> dict[Request, str]:
+        held = self._file.changed()
+        if held is None:
+            return {}
+        answers = {}
+        for request in held.requests():
+            if request.token == self._store.handled(request.action):
+                continue
+            why = self._rollouts.ask(request, now=time.time())
+            answers[request] = f"refused: {why}" if why else "done"
+            log.info(
+                "rollout_request",
+                action=request.action,
+                revision=request.revision,
+                by=request.by,
+                reason=request.reason,
+                answer=answers[request],
+            )
+        return answers
+
+    def _advance(self) -> bool:
+        rollout = self._rollouts.rollout
+        if rollout is None:
+            return False
+        evidence = self._fleet.seen_of(rollout.digest)
+        nodes = self._inventory().nodes
+        refusing = self._fleet.refusing(rollout.sequence)
+        verdict = judge_rollout(rollout, evidence, nodes, refusing)
+        self._remember(rollout, evidence, verdict)
+        names = frozenset(node.name for node in nodes)
+        enforces = self._fleet.enforce(names, rollout.sequence)
+        has_moved = self._rollouts.look(verdict, fleet_enforces=enforces, now=time.time())
+        after = self._rollouts.rollout
+        if has_moved and after is not None and after.phase is Phase.PROMOTED:
+            self._report_promotion(after, evidence, len(names))
+        return has_moved
+
+    def _report_promotion(self, rollout: Rollout, evidence: Evidence, nodes: int) -> None:
+        log.info(
+            "revision_enforced", revision=rollout.revision, sequence=rollout.sequence, nodes=nodes
+        )
+        if others := self._fleet.enforcing_otherwise(evidence):
+            # What runs there is not what was watched: pods or identities changed meanwhile, or worse.
+            log.error("promoted_generation_differs", revision=rollout.revision, nodes=others)
+
+    def _remember(self, rollout: Rollout, evidence: Evidence, verdict: Verdict) -> None:
+        """Save what was seen of the candidate, if it is something else than before."""
+        if rollout.phase not in STAGES | HALTED:
+            return
+        differences = evidence.differences()
+        meant_otherwise = unexpected(differences, rollout.expected)
+        others = tuple(one for one in differences if one not in set(meant_otherwise))
+        sighting = Sighting(
+            revision=rollout.revision,
+            nodes=len(evidence.reports),
+            flows=evidence.flows,
+            pods=evidence.pods,
+            omitted=evidence.omitted,
+            answer=verdict.answer,
+            reasons=verdict.reasons,
+            unexpected=meant_otherwise[:MAX_SHOWN],
+            others=others[:MAX_SHOWN],
+        )
+        if sighting != self._seen:
+            self._store.save_sighting(sighting)
+            self._seen = sighting
+
+    def _tell(self, answers: dict[Request, str]) -> None:
+        rollout = self._rollouts.rollout
+        stands = (rollout.revision, where(rollout)) if rollout else ("", "")
+        if answers or stands != self._told:
+            self._file.tell(revision=stands[0], phase=stands[1], answers=answers)
+            self._told = stands

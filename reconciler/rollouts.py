@@ -1,0 +1,407 @@
+"""Carry revisions through their rollouts: fold events in, save, then do what the table calls for.
+
+In:   accepted revisions; the gates' verdicts; what people ask for
+Out:  saved rollouts; publications
+Shell over a store and a publisher; decides nothing that `reconciler.rollout` does not.
+
+Holds always:
+1. A phase is saved before its command runs; the command's result and the phase it leads to are
+   saved together. After a crash between the two the command runs again, and finds its work done.
+2. What is published is brought to what the phase calls for: comparing, not remembering, so that no
+   crash can leave a step out.
+3. A revision that was taken back is not begun again; a rollback that is under way ends first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import structlog
+
+from netpolicy.bundle import PackedUnit
+from reconciler.publication import Publication
+from reconciler.rollout.expected import ExpectedDenial
+from reconciler.rollout.gates import Verdict
+from reconciler.rollout.machine import (
+    OVER,
+    PUBLISHING,
+    TAKEN_BACK,
+    TAKING_BACK,
+    Abort,
+    Accepted,
+    Approve,
+    Command,
+    Event,
+    Pause,
+    Phase,
+    Promote,
+    Published,
+    Restored,
+    Resume,
+    Rollout,
+    Superseded,
+    Undo,
+    allows,
+    step,
+)
+from reconciler.rollout.plan import DIRECT, Plan, plan_of
+from reconciler.rollout.progress import due
+from reconciler.rollout.verdict import UNSEEN
+from reconciler.rollout.wanted import Wanted, wanted
+from reconciler.state.rollouts import Change, Entry
+
+log = structlog.get_logger()
+
+
+class Action(StrEnum):
+    """What people ask for; the words of the command line and of the annotations."""
+
+    PROMOTE = "promote"
+    APPROVE = "approve"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ABORT = "abort"
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Somebody's wish about one revision. `token` is the whole value that asked; `to`: for a rollback,
+    the revision to go back to (empty: the one before)."""
+
+    action: Action
+    revision: str
+    token: str
+    by: str = ""
+    reason: str = ""
+    to: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """An accepted revision, ready to begin."""
+
+    revision: str
+    digest: str
+    units: Mapping[str, PackedUnit]
+    own_plan: Plan = DIRECT
+    expected: tuple[ExpectedDenial, ...] = ()
+
+
+class Begun(StrEnum):
+    """What became of a revision that was offered."""
+
+    BEGUN = "begun"
+    UNCHANGED = "unchanged"
+    TAKEN_BACK = "taken back"
+
+
+class Store(Protocol):
+    """Where rollouts are kept (`state.rollouts.RolloutStore`)."""
+
+    def save(self, change: Change) -> None:
+        """Store all of a change or nothing."""
+
+    def current(self) -> Rollout | None:
+        """The rollout that moved last."""
+
+    def rollout_of(self, revision: str) -> Rollout | None:
+        """The rollout of a revision, if it is remembered."""
+
+
+class Publishes(Protocol):
+    """Who signs and announces (`publisher.Publisher`)."""
+
+    @property
+    def sequence(self) -> int:
+        """The publication in force; 0 before the first."""
+
+    @property
+    def standing(self) -> Wanted | None:
+        """What it says; None before the first."""
+
+    @property
+    def digest(self) -> str:
+        """The bundle of its stable units."""
+
+    def offer(self, revision: str, units: Mapping[str, PackedUnit]) -> None:
+        """Keep the units of the newest revision at hand."""
+
+    def has_units(self, revision: str) -> bool:
+        """True if the revision can be signed."""
+
+    def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
+        """How many of the stable policies these units lack, and how many there are."""
+
+    def sign(self, what: Wanted) -> Publication:
+        """Sign it as the next sequence; raises StalledError or TransientError."""
+
+    def announce(self, publication: Publication) -> None:
+        """Make it the one in force; it was saved."""
+
+
+class Rollouts:
+    """The rollout that is on its way, or the last one."""
+
+    def __init__(self, store: Store, publisher: Publishes) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._rollout = store.current()
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """Where the current revision is."""
+        return self._rollout
+
+    @property
+    def stable(self) -> str:
+        """The revision of the stable channel; empty before the first."""
+        standing = self._publisher.standing
+        return standing.stable if standing else ""
+
+    def begin(self, revision: Revision, *, now: float) -> Begun:
+        """Begin the rollout of an accepted revision, in place of the one on its way."""
+        self._publisher.offer(revision.revision, revision.units)
+        if self._rollout is not None and self._rollout.phase in TAKING_BACK:
+            self.perform(now=now)  # nothing newer may hide a rollback that did not get out
+        known = self._store.rollout_of(revision.revision)
+        if known is not None and known.phase in TAKEN_BACK:
+            return self._stand_at(revision, Begun.TAKEN_BACK)
+        if revision.revision == self.stable:
+            self._withdraw("the branch is at the enforced revision again", now=now)
+            return self._stand_at(revision, Begun.UNCHANGED)
+        if self._is_on_its_way(revision.revision):
+            self.perform(now=now)
+            return Begun.UNCHANGED
+        self._start(revision, known, now=now)
+        self.perform(now=now)
+        return Begun.BEGUN
+
+    def look(self, verdict: Verdict, *, fleet_enforces: bool, now: float) -> bool:
+        """Fold in the event that is due; True if there was one."""
+        self.perform(now=now)
+        rollout = self._rollout
+        if rollout is None or not self._may_move(rollout):
+            return False
+        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now)
+        if event is None:
+            return False
+        self._fold(event, now=now)
+        return True
+
+    def ask(self, request: Request, *, now: float) -> str:
+        """Do what somebody asks for; returns why not, or nothing if it is done."""
+        self.perform(now=now)
+        if request.action is Action.ROLLBACK:
+            return self._undo(request, now=now)
+        rollout, event = self._rollout, _event_of(request)
+        if rollout is None or rollout.revision != request.revision:
+            return self._refuse(request, "it is not the revision that is on its way", now=now)
+        if not allows(rollout, type(event)):
+            return self._refuse(request, f"it is {rollout.phase}", now=now)
+        if not self._may_move(rollout):
+            return self._refuse(request, "it is not read yet after a restart", now=now)
+        self._fold(event, request=request, now=now)
+        return ""
+
+    def perform(self, *, now: float) -> None:
+        """Bring what is published to what the current phase calls for."""
+        rollout = self._rollout
+        if rollout is None or rollout.sequence or rollout.phase not in PUBLISHING:
+            return
+        what = wanted(rollout)
+        is_new = self._publisher.standing != what
+        publication = self._publisher.sign(what) if is_new else None
+        sequence = publication.sequence if publication else self._publisher.sequence
+        published = Published(revision=rollout.revision, sequence=sequence)
+        moved, _ = step(rollout, published, now=now)
+        entries = (_entry(moved, "Published", now),) if moved.phase is not rollout.phase else ()
+        self._save(Change(rollouts=(moved,), publication=publication, entries=entries, at=now))
+        if publication is not None:
+            self._publisher.announce(publication)
+
+    def _start(self, revision: Revision, known: Rollout | None, *, now: float) -> None:
+        before = self._superseded(by=revision.revision, now=now)
+        rollout = Rollout(revision=revision.revision, since=now)
+        rollout, _ = step(rollout, self._accepted(revision, known), now=now)
+        event = due(rollout, UNSEEN, fleet_enforces=False, now=now)
+        assert event is not None  # a validated revision is cleared or held
+        rollout, _ = step(rollout, event, now=now)
+        moved = (*before, rollout)
+        entries = tuple(
+            _entry(one, "Superseded" if one in before else "Begun", now) for one in moved
+        )
+        self._save(Change(rollouts=moved, entries=entries, brought=revision.revision, at=now))
+
+    def _accepted(self, revision: Revision, known: Rollout | None) -> Accepted:
+        stable = self._store.rollout_of(self.stable)
+        stable_plan = stable.own_plan if stable else DIRECT
+        plan = plan_of(in_force=stable_plan, own=revision.own_plan)
+        if not self.stable or revision.digest == self._publisher.digest:
+            plan = DIRECT  # there is nothing to compare with, or nothing to tell apart
+        why = "" if _is_approved(known) else self._over_budget(plan, revision)
+        return Accepted(
+            revision=revision.revision,
+            digest=revision.digest,
+            stable=self.stable,
+            plan=plan,
+            own_plan=revision.own_plan,
+            stable_plan=stable_plan,
+            expected=revision.expected,
+            needs_approval=bool(why),
+            reason=why,
+        )
+
+    def _over_budget(self, plan: Plan, revision: Revision) -> str:
+        """Why the revision needs somebody's word; nothing if it does not."""
+        if plan.deletion_budget.is_unlimited:
+            return ""
+        deleted, total = self._publisher.deletions(revision.units)
+        if plan.deletion_budget.allows(deleted, of=total):
+            return ""
+        return f"it deletes {deleted} of {total} policies, more than the deletion budget allows"
+
+    def _superseded(self, *, by: str, now: float) -> tuple[Rollout, ...]:
+        rollout = self._rollout
+        if rollout is None or rollout.revision == by or rollout.phase in OVER:
+            return ()
+        return (step(rollout, Superseded(revision=rollout.revision), now=now)[0],)
+
+    def _stand_at(self, revision: Revision, outcome: Begun) -> Begun:
+        """Git brought it, though nothing begins: what comes next must descend from it."""
+        self._store.save(Change(brought=revision.revision))
+        return outcome
+
+    def _may_move(self, rollout: Rollout) -> bool:
+        """False while what it would publish is neither published nor read again."""
+        return rollout.phase is not Phase.WAITING or self._publisher.has_units(rollout.revision)
+
+    def _is_on_its_way(self, revision: str) -> bool:
+        rollout = self._rollout
+        return (
+            rollout is not None
+            and rollout.revision == revision
+            and rollout.phase not in OVER
+            and rollout.phase is not Phase.WAITING  # its units were in memory only
+        )
+
+    def _undo(self, request: Request, *, now: float) -> str:
+        """Take back what is stable. What is on its way rests on it, and goes with it."""
+        stable = self._store.rollout_of(self.stable)
+        if stable is None or request.revision != self.stable:
+            return self._refuse(request, "it is not the enforced revision", now=now)
+        target = request.to or stable.stable
+        if not target or target == self.stable:
+            return self._refuse(request, "there is nothing before it to go back to", now=now)
+        if not self._publisher.has_units(target):
+            return self._refuse(request, f"{target} is not kept any more", now=now)
+        if not allows(stable, Undo):
+            return self._refuse(request, f"it is {stable.phase}", now=now)
+        self._withdraw(f"{self.stable} was taken back", now=now)
+        self._fold_undo(stable, self._undoing(request, target), request, now=now)
+        return ""
+
+    def _fold_undo(self, stable: Rollout, undo: Undo, request: Request, *, now: float) -> None:
+        moved, _ = step(stable, undo, now=now)
+        target = self._store.rollout_of(undo.to)
+        back = (step(target, Restored(revision=undo.to), now=now)[0],) if target else ()
+        self._save(
+            Change(
+                rollouts=(*back, moved),
+                entries=(_entry(moved, "Undo", now, by=request.by),),
+                handled=(request.action, request.token),
+                at=now,
+            )
+        )
+        self.perform(now=now)
+
+    def _undoing(self, request: Request, target: str) -> Undo:
+        known = self._store.rollout_of(target)
+        return Undo(
+            revision=request.revision,
+            to=target,
+            to_plan=known.own_plan if known else DIRECT,
+            reason=request.reason or f"taken back by {request.by or 'an operator'}",
+        )
+
+    def _withdraw(self, why: str, *, now: float) -> None:
+        """Abort what is on its way, if that is not stable already."""
+        rollout = self._rollout
+        if rollout is not None and rollout.revision != self.stable and allows(rollout, Abort):
+            self._fold(Abort(revision=rollout.revision, reason=why), now=now)
+
+    def _refuse(self, request: Request, why: str, *, now: float) -> str:
+        rollout = self._store.rollout_of(request.revision)
+        entry = Entry(
+            at=now,
+            revision=request.revision,
+            event=f"{request.action} refused",
+            phase=rollout.phase if rollout else "",
+            by=request.by,
+            reason=why,
+        )
+        self._store.save(Change(entries=(entry,), handled=(request.action, request.token), at=now))
+        return why
+
+    def _fold(self, event: Event, *, request: Request | None = None, now: float) -> None:
+        rollout = self._rollout
+        assert rollout is not None
+        moved, commands = step(rollout, event, now=now)
+        entry = _entry(moved, type(event).__name__, now, by=request.by if request else "")
+        handled = (request.action, request.token) if request else None
+        self._save(Change(rollouts=(moved,), entries=(entry,), handled=handled, at=now))
+        if Command.PUBLISH in commands:
+            self.perform(now=now)
+
+    def _save(self, change: Change) -> None:
+        self._store.save(change)
+        self._rollout = change.rollouts[-1]
+        for entry in change.entries:
+            log.info(
+                "rollout_moved",
+                revision=entry.revision,
+                event_type=entry.event,
+                phase=entry.phase,
+                by=entry.by,
+                reason=entry.reason,
+            )
+
+
+def _event_of(request: Request) -> Event:
+    revision, reason = request.revision, request.reason
+    match request.action:
+        case Action.PROMOTE:
+            return Promote(revision=revision, reason=reason)
+        case Action.APPROVE:
+            return Approve(revision=revision)
+        case Action.PAUSE:
+            return Pause(revision=revision, reason=reason)
+        case Action.RESUME:
+            return Resume(revision=revision, reason=reason)
+        case _:
+            return Abort(revision=revision, reason=reason)
+
+
+def _is_approved(known: Rollout | None) -> bool:
+    return known is not None and known.phase is Phase.WAITING and not known.needs_approval
+
+
+def _entry(rollout: Rollout, event: str, now: float, *, by: str = "") -> Entry:
+    return Entry(
+        at=now,
+        revision=rollout.revision,
+        event=event,
+        phase=where(rollout),
+        by=by,
+        reason=rollout.reason,
+    )
+
+
+def where(rollout: Rollout) -> str:
+    """The phase as people read it: waves by their share."""
+    if rollout.phase is Phase.WAVE:
+        return f"{rollout.phase} {rollout.plan.stages[rollout.stage].percent:g}%"
+    return str(rollout.phase)

@@ -1,0 +1,177 @@
+"""Rollouts, who moved them and why, and what was seen of their candidates.
+
+Shell over the state database.
+
+Holds always:
+1. A Change is one transaction: a phase, the publication that says so, the entry in the history and
+   the request that asked for it appear together or not at all.
+2. The rollout saved last is the current one.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import astuple, dataclass
+from typing import Final
+
+import msgspec
+
+from netpolicy.evidence import Difference
+from netpolicy.labels import Label, Labels
+from reconciler.publication import Publication
+from reconciler.rollout.machine import Rollout
+from reconciler.state.database import Database
+from reconciler.state.publications import put_publication
+
+KEPT_ENTRIES: Final = 2_000
+KEPT_SIGHTINGS: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the history. `by` is empty where nobody asked: time or evidence decided."""
+
+    at: float
+    revision: str
+    event: str
+    phase: str
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What one step stores. `brought`: the commit that Git brought; `handled`: action and its value."""
+
+    rollouts: tuple[Rollout, ...] = ()
+    entries: tuple[Entry, ...] = ()
+    publication: Publication | None = None
+    brought: str = ""
+    handled: tuple[str, str] | None = None
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What was last seen of a candidate, for people: the worst differences of the whole fleet."""
+
+    revision: str
+    at: float = 0.0
+    nodes: int = 0
+    flows: int = 0
+    pods: int = 0
+    omitted: int = 0
+    answer: str = ""
+    reasons: tuple[str, ...] = ()
+    unexpected: tuple[Difference, ...] = ()
+    others: tuple[Difference, ...] = ()
+
+
+class RolloutStore:
+    """The rollouts of one state database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, change: Change) -> None:
+        """Store all of it or nothing; raises TransientError if it could not be stored."""
+        with self._database.transaction() as db:
+            if change.publication is not None:
+                put_publication(db, change.publication, now=change.at)
+            for rollout in change.rollouts:
+                put_rollout(db, rollout)
+                _stand(db, "current", rollout.revision)
+            if change.brought:
+                _stand(db, "brought", change.brought)
+            if change.handled is not None:
+                _stand(db, f"handled {change.handled[0]}", change.handled[1])
+            _append(db, change.entries)
+
+    def current(self) -> Rollout | None:
+        """The rollout that moved last."""
+        revision = self._standing("current")
+        return rollout_of(self._database, revision) if revision else None
+
+    def rollout_of(self, revision: str) -> Rollout | None:
+        """The rollout of a revision, if it is remembered."""
+        return rollout_of(self._database, revision)
+
+    def brought(self) -> str:
+        """The last commit that Git brought into a rollout; empty before the first."""
+        return self._standing("brought")
+
+    def handled(self, action: str) -> str:
+        """The value of an action's request that was last handled; empty if none was."""
+        return self._standing(f"handled {action}")
+
+    def history(self, limit: int = KEPT_ENTRIES) -> tuple[Entry, ...]:
+        """What happened, the newest first."""
+        rows = self._database.rows(
+            "SELECT at, revision, event, phase, by, reason FROM history ORDER BY id DESC LIMIT ?",
+            limit,
+        )
+        names = ("at", "revision", "event", "phase", "by", "reason")
+        return tuple(Entry(**dict(zip(names, row, strict=True))) for row in rows)
+
+    def save_sighting(self, sighting: Sighting) -> None:
+        """Store what was last seen of a candidate."""
+        body = msgspec.json.encode(sighting, enc_hook=_encode_labels)
+        with self._database.transaction() as db:
+            db.execute("DELETE FROM sighting WHERE revision = ?", (sighting.revision,))
+            db.execute("INSERT INTO sighting VALUES (?, ?)", (sighting.revision, body))
+            db.execute(
+                "DELETE FROM sighting WHERE rowid NOT IN"
+                " (SELECT rowid FROM sighting ORDER BY rowid DESC LIMIT ?)",
+                (KEPT_SIGHTINGS,),
+            )
+
+    def sighting(self, revision: str) -> Sighting | None:
+        """What was last seen of a candidate, if it is remembered."""
+        rows = self._database.rows("SELECT body FROM sighting WHERE revision = ?", revision)
+        if not rows:
+            return None
+        return msgspec.json.decode(rows[0][0], type=Sighting, dec_hook=_decode_labels)
+
+    def _standing(self, name: str) -> str:
+        rows = self._database.rows("SELECT value FROM standing WHERE name = ?", name)
+        return str(rows[0][0]) if rows else ""
+
+
+def rollout_of(database: Database, revision: str) -> Rollout | None:
+    """The rollout of a revision, if it is remembered."""
+    rows = database.rows("SELECT body FROM rollout WHERE revision = ?", revision)
+    return msgspec.json.decode(rows[0][0], type=Rollout) if rows else None
+
+
+def put_rollout(db: sqlite3.Connection, rollout: Rollout) -> None:
+    """Store a rollout inside a transaction of the caller's."""
+    db.execute(
+        "INSERT OR REPLACE INTO rollout VALUES (?, ?, ?)",
+        (rollout.revision, rollout.phase, msgspec.json.encode(rollout)),
+    )
+
+
+def _stand(db: sqlite3.Connection, name: str, value: str) -> None:
+    db.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", (name, value))
+
+
+def _append(db: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
+    if not entries:
+        return
+    db.executemany(
+        "INSERT INTO history (at, revision, event, phase, by, reason) VALUES (?, ?, ?, ?, ?, ?)",
+        [astuple(entry) for entry in entries],
+    )
+    db.execute("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", (KEPT_ENTRIES,))
+
+
+def _encode_labels(value: object) -> list[tuple[str, str, str]]:
+    if isinstance(value, Labels):
+        return [(label.source, label.key, label.value) for label in value]
+    raise NotImplementedError(type(value))
+
+
+def _decode_labels(kind: type, value: list[list[str]]) -> Labels:
+    if kind is Labels:
+        return Labels(Label(*parts) for parts in value)
+    raise NotImplementedError(kind)
