@@ -9,11 +9,13 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 5
+#define TG_ABI_VERSION 6
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
 #define TG_ENDPOINT_ADDRESSES 8
+#define TG_INTERFACE_GROUPS 1024
+#define TG_INTERFACES_PER_GROUP 8
 #define TG_SHADOWS 2                 /* generations that are asked beside the active one */
 #define TG_ANY 0                    /* peer class, protocol or port class of a wildcard entry */
 
@@ -136,6 +138,19 @@ struct tg_control {
 	__u8 previous;                       /* kept loaded for a rollback; not read by packets */
 };
 _Static_assert(sizeof(struct tg_control) == 8, "one atomic word");
+
+/* Where an interface's endpoint is; read and stored as one word. Index zero: nobody's. */
+struct tg_interface {
+	__u32 index;
+	__u32 slot;
+};
+_Static_assert(sizeof(struct tg_interface) == 8, "one atomic word");
+
+/* The interfaces whose indices are equal modulo TG_INTERFACE_GROUPS. */
+struct tg_interface_group {
+	struct tg_interface held[TG_INTERFACES_PER_GROUP];
+};
+_Static_assert(sizeof(struct tg_interface_group) == 64, "one cache line");
 
 struct tg_endpoint {
 	__u32 id;

@@ -7,10 +7,35 @@
 #include "maps.h"
 #include "packet.h"
 
+#define TG_NO_ENDPOINT 0xffffffff        /* beyond the last slot */
+
+/* The agent may store another word meanwhile. */
+static __always_inline struct tg_interface load_interface(const struct tg_interface *stored)
+{
+	__u64 word = *(volatile __u64 *)stored;
+	struct tg_interface interface;
+
+	__builtin_memcpy(&interface, &word, sizeof(interface));
+	return interface;
+}
+
 /* NULL: nobody, and every packet is dropped. */
 static __always_inline const struct tg_endpoint *endpoint_behind(__u32 interface)
 {
-	return bpf_map_lookup_elem(&endpoints, &interface);
+	__u32 group = interface % TG_INTERFACE_GROUPS, slot = TG_NO_ENDPOINT;
+	struct tg_interface_group *near = bpf_map_lookup_elem(&interfaces, &group);
+
+	if (!near || interface == 0)             /* an empty word is of index zero */
+		return NULL;
+	for (__u32 i = 0; i < TG_INTERFACES_PER_GROUP; i++) {
+		struct tg_interface held = load_interface(&near->held[i]);
+
+		if (held.index == interface) {
+			slot = held.slot;
+			break;
+		}
+	}
+	return bpf_map_lookup_elem(&endpoints, &slot);
 }
 
 static __always_inline bool is_own_address(const struct tg_endpoint *endpoint,

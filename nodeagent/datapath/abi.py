@@ -15,11 +15,13 @@ from typing import Final
 
 from netpolicy.evidence import Cause
 
-ABI_VERSION: Final = 5
+ABI_VERSION: Final = 6
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
 ENDPOINT_ADDRESSES: Final = 8
+INTERFACE_GROUPS: Final = 1024
+INTERFACES_PER_GROUP: Final = 8
 PORTS_PER_ELEMENT: Final = 4
 ELEMENTS_PER_PROTOCOL: Final = 16384
 PORT_PROTOCOLS: Final = 5
@@ -110,6 +112,18 @@ class Control(Structure):
         ("preview", c_uint8),
         ("previous", c_uint8),
     )
+
+
+class Interface(Structure):
+    """`struct tg_interface`."""
+
+    _fields_ = (("index", c_uint32), ("slot", c_uint32))
+
+
+class InterfaceGroup(Structure):
+    """`struct tg_interface_group`."""
+
+    _fields_ = (("held", Interface * INTERFACES_PER_GROUP),)
 
 
 class Endpoint(Structure):

@@ -31,6 +31,7 @@ from nodeagent.datapath import (
     shadows,
 )
 from nodeagent.datapath.control import Control, ControlWord
+from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader
 from nodeagent.datapath.filters import Filter
@@ -85,6 +86,7 @@ class Datapath:
         self._intended = self._word.load()
         self._intended_labels = self.labels()
         self._fingerprints = FingerprintReader()
+        self._endpoints = EndpointMap(opened.maps["interfaces"], opened.maps["endpoints"])
 
     @classmethod
     def open(cls, config: DatapathConfig) -> Datapath:
@@ -178,15 +180,15 @@ class Datapath:
 
     def set_endpoint(self, endpoint: LocalEndpoint, ifindex: int) -> None:
         """Tell the programs who is behind an interface."""
-        peers.set_endpoint(self._maps["endpoints"], endpoint, ifindex)
+        peers.set_endpoint(self._endpoints, endpoint, ifindex)
 
     def remove_endpoint(self, ifindex: int) -> None:
         """Forget who is behind an interface: while attached, it drops everything."""
-        peers.remove_endpoint(self._maps["endpoints"], ifindex)
+        peers.remove_endpoint(self._endpoints, ifindex)
 
     def read_endpoints(self) -> dict[int, KernelEndpoint]:
         """Interface index → endpoint, as the kernel holds them."""
-        return peers.read_endpoints(self._maps["endpoints"])
+        return peers.read_endpoints(self._endpoints)
 
     def upsert_addresses(self, plan: AddressPlan) -> int:
         """Add and change addresses; return how many differed."""
@@ -228,7 +230,7 @@ class Datapath:
                 generations=self._generations,
                 addresses=self._maps["addresses"],
                 prefixes=self._maps["prefixes"],
-                endpoints=self._maps["endpoints"],
+                endpoints=self._endpoints,
             ),
             self._fingerprints,
             control=self.control(),
@@ -336,6 +338,7 @@ class Datapath:
     def close(self) -> None:
         """Give the descriptors back. What is pinned and attached stays."""
         self._word.close()
+        self._endpoints.close()
         self._opened.close()
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from nodeagent.datapath import libbpf, peers, pins
 from nodeagent.datapath.control import Control
+from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.filters import Filter, list_filters
 from nodeagent.datapath.fingerprints import FingerprintReader, Fingerprints
@@ -46,7 +47,7 @@ class HeldMaps:
     generations: GenerationMaps
     addresses: Map
     prefixes: Map
-    endpoints: Map
+    endpoints: EndpointMap
 
 
 def read_holdings(

@@ -13,6 +13,7 @@ from struct import Struct
 from typing import Final
 
 from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import AddressPlan, LocalEndpoint
@@ -66,9 +67,9 @@ def packed_addresses(plan: AddressPlan) -> dict[str, list[tuple[bytes, bytes]]]:
     }
 
 
-def set_endpoint(endpoints: Map, endpoint: LocalEndpoint, ifindex: int) -> None:
+def set_endpoint(endpoints: EndpointMap, endpoint: LocalEndpoint, ifindex: int) -> None:
     """Tell the programs who is behind an interface."""
-    libbpf.update(endpoints, _WORD.pack(ifindex), pack_endpoint(endpoint))
+    endpoints.put(ifindex, pack_endpoint(endpoint))
 
 
 def pack_endpoint(endpoint: LocalEndpoint) -> bytes:
@@ -88,19 +89,19 @@ def pack_endpoint(endpoint: LocalEndpoint) -> bytes:
     return bytes(value)
 
 
-def remove_endpoint(endpoints: Map, ifindex: int) -> None:
+def remove_endpoint(endpoints: EndpointMap, ifindex: int) -> None:
     """Forget who is behind an interface: the programs there drop everything."""
-    libbpf.delete(endpoints, _WORD.pack(ifindex))
+    endpoints.remove(ifindex)
 
 
-def packed_endpoints(endpoints: Map) -> dict[int, bytes]:
+def packed_endpoints(endpoints: EndpointMap) -> dict[int, bytes]:
     """Interface index → endpoint, as the kernel holds it."""
-    return {_WORD.unpack(key)[0]: value for key, value in libbpf.entries_of(endpoints)}
+    return dict(endpoints.items())
 
 
-def read_endpoints(endpoints: Map) -> dict[int, KernelEndpoint]:
+def read_endpoints(endpoints: EndpointMap) -> dict[int, KernelEndpoint]:
     """Interface index → endpoint."""
-    return {_WORD.unpack(key)[0]: _endpoint(value) for key, value in libbpf.entries_of(endpoints)}
+    return {ifindex: _endpoint(value) for ifindex, value in endpoints.items()}
 
 
 def _endpoint(value: bytes) -> KernelEndpoint:

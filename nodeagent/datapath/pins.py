@@ -28,7 +28,7 @@ CURRENT: Final = "current"
 NEXT: Final = "next"
 PROGRAMS: Final = ("from_pod", "to_pod")
 MAPS: Final = (
-    "control", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
+    "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
     "coverage", "lost_differences", "events", "counters",
 )  # fmt: skip

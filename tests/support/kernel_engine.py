@@ -134,14 +134,14 @@ class KernelEngine:
     def forget_flows(self) -> None:
         """Empty the maps of flows and fragments."""
         self.datapath.clear_conntrack()
-        with self._opened("fragments") as fragments:
+        with self.opened("fragments") as fragments:
             for key, _ in list(libbpf.entries_of(fragments)):
                 libbpf.delete(fragments, key)
 
     def age_flows(self, seconds: float) -> None:
         """Make every flow look idle for some more seconds."""
         for name in self._config.flow_maps:
-            with self._opened(name) as flows:
+            with self.opened(name) as flows:
                 for key, value in list(libbpf.entries_of(flows)):
                     entry = abi.ConntrackEntry.from_buffer_copy(value)
                     entry.last_seen_ns -= int(seconds * 1e9)
@@ -150,7 +150,7 @@ class KernelEngine:
 
     def age_fragments(self, seconds: float) -> None:
         """Make every first fragment look seen some seconds earlier."""
-        with self._opened("fragments") as fragments:
+        with self.opened("fragments") as fragments:
             for key, value in list(libbpf.entries_of(fragments)):
                 first = abi.FirstFragment.from_buffer_copy(value)
                 first.seen_ns -= int(seconds * 1e9)
@@ -183,7 +183,8 @@ class KernelEngine:
         self.datapath.close()
 
     @contextmanager
-    def _opened(self, name: str) -> Iterator[libbpf.Map]:
+    def opened(self, name: str) -> Iterator[libbpf.Map]:
+        """A map by its name."""
         opened = libbpf.open_map(map_path(self._config.bpffs, version_of(self._config), name))
         try:
             yield opened

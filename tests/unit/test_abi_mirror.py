@@ -19,6 +19,8 @@ HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
 STRUCTURES = {
     "tg_address": abi.Address,
     "tg_control": abi.Control,
+    "tg_interface": abi.Interface,
+    "tg_interface_group": abi.InterfaceGroup,
     "tg_endpoint": abi.Endpoint,
     "tg_prefix": abi.Prefix,
     "tg_policy_key": abi.PolicyKey,
@@ -44,6 +46,8 @@ CONSTANTS = {
     "TG_NO_SLOT": abi.NO_SLOT,
     "TG_SHADOWS": abi.SHADOWS,
     "TG_ENDPOINT_ADDRESSES": abi.ENDPOINT_ADDRESSES,
+    "TG_INTERFACE_GROUPS": abi.INTERFACE_GROUPS,
+    "TG_INTERFACES_PER_GROUP": abi.INTERFACES_PER_GROUP,
     "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
     "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
     "TG_PORT_PROTOCOLS": abi.PORT_PROTOCOLS,
