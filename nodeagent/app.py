@@ -30,6 +30,7 @@ import structlog
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
 from netpolicy.version import VERSION
+from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.endpoints.interfaces import watch_interfaces
@@ -99,7 +100,8 @@ class Agent:
 
     def __init__(self, config: AgentConfig, datapath: Datapath, channels: Channels | None) -> None:
         self._config = config
-        self._enforcer = Enforcer(datapath)
+        watch = CandidateWatch(datapath, node=config.node, state_dir=config.state_dir)
+        self._enforcer = Enforcer(datapath, watch)
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
         self._planner = Planner(
@@ -113,7 +115,10 @@ class Agent:
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._channel = ReconcilerChannel(
-            config, apply=self._planner.take, inventory=self._planner.take_feed
+            config,
+            apply=self._planner.take,
+            inventory=self._planner.take_feed,
+            evidence=self._planner.evidence,
         )
         self._parts = AgentParts(
             node=config.node,

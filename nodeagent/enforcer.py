@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from netpolicy.evidence import Shadow
+from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.datapath import Datapath, GenerationLabel
 from nodeagent.flows.naming import RevisionMeaning
 from nodeagent.plan.generation import Generation
@@ -59,10 +60,12 @@ Shadows = Mapping[Shadow, tuple[Generation, PolicyOrigin]]
 class Enforcer:
     """Owns the datapath's state. One caller at a time."""
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, watch: CandidateWatch | None = None) -> None:
         self._datapath = datapath
         self.meanings: Mapping[int, RevisionMeaning] = {}
         """What the last revisions enforced; replaced, never changed, so that it may be kept."""
+        self.watch = watch
+        """Who counts what the candidate would do."""
         self._shadow_meanings: Mapping[Shadow, RevisionMeaning] = {}
         self._wanted: frozenset[str] = frozenset()
         self.installed: Installed | None = None
@@ -104,6 +107,7 @@ class Enforcer:
         if active_digest == plan.generation.digest:
             self._remember(self.revision, plan.generation, origin)
         self.is_torn = True
+        await self._settle_counts(shadows)
         if any(not isinstance(step, Activate) for step in steps):
             self._suspend_shadows(shadows)
         for step in steps:
@@ -181,6 +185,13 @@ class Enforcer:
             )
 
     # Shadows -------------------------------------------------------------------------------
+
+    async def _settle_counts(self, shadows: Shadows) -> None:
+        """Before the candidate's slot goes, or judges for real: keep what was counted under it."""
+        slot = self._datapath.control().slot_of(Shadow.CANDIDATE)
+        goes = slot is not None and not self._is_held(slot, shadows.get(Shadow.CANDIDATE))
+        if goes and self.watch is not None:
+            await asyncio.to_thread(self.watch.settle)
 
     def _suspend_shadows(self, shadows: Shadows) -> None:
         """Before addresses change: nothing is asked that does not know the identities to come."""

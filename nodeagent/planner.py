@@ -25,8 +25,9 @@ import structlog
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
 from netpolicy.errors import RejectedBundle, StalledError
-from netpolicy.evidence import Role
+from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
+from nodeagent.candidate_watch import Followed
 from nodeagent.datapath import DatapathError, GenerationLabel
 from nodeagent.endpoints.local_pods import LocalView
 from nodeagent.enforcer import Enforcer, PolicyOrigin
@@ -34,6 +35,7 @@ from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
+from nodeagent.rollout.tally import names_of
 from nodeagent.saved_feed import load_feed, save_feed
 
 log = structlog.get_logger()
@@ -140,7 +142,8 @@ class Planner:
         """Enforce a verified publication; return what that came to, or raise why it cannot be."""
         await self._await_view()
         async with self._lock:
-            before = self._enforcer.active_label
+            await self._catch_up()
+            before, watched = self._enforcer.active_label, self._watched()
             try:
                 plan = await self._replan(replace(self._known, channels=channels))
             except (DatapathError, StalledError, RejectedBundle) as error:
@@ -152,9 +155,33 @@ class Planner:
         return InForce(
             generation_digest=plan.generation.digest,
             role=self.standing.role,
-            candidate_generation_digest=plan.candidate.digest if plan.candidate else "",
+            candidate_generation_digest=(
+                watched if self.standing.role is Role.ENFORCING else self._watched()
+            ),
             flipped=before is None or before.generation_digest != plan.generation.digest,
         )
+
+    async def _catch_up(self) -> None:
+        """Bring a watched candidate up to date, so that a flip changes nothing but who judges."""
+        if self._changed.is_set() and self._watched():
+            try:
+                await self._replan(self._known)
+            except (DatapathError, StalledError, RejectedBundle) as error:
+                self._note_failure(error)
+
+    def _watched(self) -> str:
+        """The digest of the candidate's generation, if it is watched here."""
+        installed = self._enforcer.installed
+        watched = installed.plan.candidate if installed else None
+        return watched.digest if watched else ""
+
+    async def evidence(self) -> NodeEvidence | None:
+        """What this node saw of the candidate, if there is one."""
+        watch = self._enforcer.watch
+        if watch is None:
+            return None
+        async with self._lock:  # the kernel's counts and the names they are under belong together
+            return await asyncio.to_thread(watch.evidence)
 
     async def take_feed(self, entries: tuple[AddressEntry, ...]) -> None:
         """Use, and keep for the next start, what the reconciler says lies behind each address."""
@@ -232,6 +259,7 @@ class Planner:
             and (installed.plan.inputs, installed.origin) == (inputs, origin)
         ):
             self._note_standing(known, stand, loaded)
+            await self._follow_candidate(known, stand, installed.plan)
             self._place()
             return installed.plan
         kept = installed.plan.numbers if installed else None
@@ -239,6 +267,7 @@ class Planner:
         watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
         flips = await self._enforcer.enforce(plan, origin, candidate=watched)
         self._note_standing(known, stand, loaded)
+        await self._follow_candidate(known, stand, plan)
         self._place()
         self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
         return plan
@@ -250,6 +279,11 @@ class Planner:
         self._known = replace(self._known, channels=known.channels)
         self._enforced = stand.enforced if stand else None
         self._loaded, self.standing = loaded, stand
+
+    async def _follow_candidate(self, known: Known, stand: Standing | None, plan: NodePlan) -> None:
+        if self._enforcer.watch is not None:
+            followed = await asyncio.to_thread(_followed, known.channels, stand, plan)
+            await asyncio.to_thread(self._enforcer.watch.follow, followed)
 
     def _awaits_bundle(self, known: Known) -> bool:
         """A kernel that enforces a bundle waits for one; bootstrap policy would cut pods off."""
@@ -356,6 +390,23 @@ def _unless_older(channels: Channels | None, found: GenerationLabel | None) -> C
         log.error(BUNDLE_BEHIND_KERNEL, stored=channels.sequence, enforced=found.sequence)
         return None
     return channels
+
+
+def _followed(channels: Channels | None, stand: Standing | None, plan: NodePlan) -> Followed | None:
+    """The candidate as the plan has it: watched, enforced, or neither; None if there is none."""
+    if channels is None or channels.candidate is None or stand is None:
+        return None
+    watched, names = plan.candidate, None
+    if watched is not None:
+        names = names_of(plan.identities, plan.owners.values(), watched.attributions)
+    enforced = plan.generation.digest if stand.role is Role.ENFORCING else ""
+    return Followed(
+        candidate_digest=channels.candidate.digest,
+        generation_digest=watched.digest if watched else enforced,
+        role=stand.role,
+        names=names,
+        error=stand.error,
+    )
 
 
 def _candidate_commit(stand: Standing) -> str:

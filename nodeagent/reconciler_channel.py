@@ -19,6 +19,7 @@ from nodeagent.datapath import GenerationLabel
 from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 from nodeagent.receive.installer import Apply
+from nodeagent.receive.reports import AskEvidence
 from nodeagent.rollout.channels import Channels
 
 
@@ -70,10 +71,13 @@ class ReconcilerChannel:
         *,
         apply: Apply,
         inventory: Callable[[tuple[AddressEntry, ...]], Awaitable[None]],
+        evidence: AskEvidence,
     ) -> None:
         self._receiver: Receiver | None = None
         if config.reconciler.address:
-            self._receiver = Receiver(receive_config(config), apply=apply, inventory=inventory)
+            self._receiver = Receiver(
+                receive_config(config), apply=apply, inventory=inventory, evidence=evidence
+            )
 
     async def run(self) -> None:
         """Keep the channel up for ever."""

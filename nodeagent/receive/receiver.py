@@ -34,6 +34,7 @@ from nodeagent.receive.entries import Entries, StreamFault
 from nodeagent.receive.installer import Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
 from nodeagent.receive.latest import Latest
+from nodeagent.receive.reports import AskEvidence, Reports, Stream
 from nodeagent.receive.store import BundleStore, HeldBundle
 from nodeagent.receive.update import update
 
@@ -72,12 +73,14 @@ class Receiver:
         *,
         apply: Apply,
         inventory: TakeInventory,
+        evidence: AskEvidence | None = None,
         store: BundleStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Read the trusted root and the last good bundle; raises OSError if there is no root."""
         self._config = config
         self._take_inventory = inventory
+        self._ask_evidence = evidence or _no_evidence
         self._clock = clock
         self._root = config.root.read_bytes()
         self._store = store or BundleStore(config.state_dir, trusted_root=self._root)
@@ -128,10 +131,14 @@ class Receiver:
     async def _converse(self, stub: Any) -> None:
         """All that goes on over one connection, until any part of it ends."""
         call, latest = stub.Announce(), Latest()
+        stream = Stream(call)
+        reports = Reports(stream, self._ask_evidence)
+        await stream.say(push_pb2.AgentMessage(hello=self._hello()))
         parts = [
-            asyncio.create_task(self._hear_announcements(call, latest)),
-            asyncio.create_task(self._answer_all(stub, call, latest)),
+            asyncio.create_task(self._hear(call, latest)),
+            asyncio.create_task(self._answer_all(stub, stream, reports, latest)),
             asyncio.create_task(self._follow_inventory(stub)),
+            asyncio.create_task(reports.run()),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -142,8 +149,7 @@ class Receiver:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _hear_announcements(self, call: Any, latest: Latest) -> None:
-        await call.write(push_pb2.AgentMessage(hello=self._hello()))
+    async def _hear(self, call: Any, latest: Latest) -> None:
         if SESSION_OPEN in dict(await call.initial_metadata() or ()):
             self._meet()
         async for message in call:
@@ -151,13 +157,16 @@ class Receiver:
                 latest.put(message.announcement)
         await _raise_status(call)
 
-    async def _answer_all(self, stub: Any, call: Any, latest: Latest) -> None:
+    async def _answer_all(
+        self, stub: Any, stream: Stream, reports: Reports, latest: Latest
+    ) -> None:
         """Take what is announced; what could not be taken is tried again until it is superseded."""
         retry = Backoff()
         announcement = await latest.get()
         while True:
             failure = await self._take(stub, announcement)
-            await call.write(push_pb2.AgentMessage(ack=self._answer(announcement, failure)))
+            await reports.now()
+            await stream.say(push_pb2.AgentMessage(ack=self._answer(announcement, failure)))
             if failure is None:
                 retry.succeed()
                 announcement = await latest.get()
@@ -304,6 +313,10 @@ class Receiver:
                 log.error(METADATA_EXPIRED, sequence=self.status().sequence)
             was_expired = is_expired
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+
+
+async def _no_evidence() -> None:
+    """A receiver without a planner has seen nothing."""
 
 
 async def _raise_status(call: Any) -> None:

@@ -70,7 +70,9 @@ class Standing:
 class InForce:
     """What a node did with a publication, as it says to the reconciler.
 
-    `flipped`: packets are judged by other rules than before it.
+    `candidate_generation_digest`: of the candidate's generation that is watched, or that was until it
+    came into force: then it is the enforced one's, byte for byte, or something went wrong. `flipped`:
+    packets are judged by other rules than before it.
     """
 
     generation_digest: str

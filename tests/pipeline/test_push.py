@@ -12,11 +12,13 @@ import pytest
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
+from netpolicy.node_choice import NodeChoice
 from netpolicy.wire.evidence import encode_evidence
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.client import connect
 from tests.support.push_fleet import (
     FailingFiles,
+    candidate_of,
     config_of,
     make_keys,
     publish,
@@ -273,5 +275,58 @@ def test_every_answer_is_confirmed_and_evidence_is_known_by_the_certificates_nam
                     assert (await call.read()).confirmation.nonce == nonce
                 assert heard.reports == [("node-a", replace(report, node="node-a"))]
                 assert [ack.role for _, ack in heard.acks] == [Role.SHADOW] * 2
+
+    asyncio.run(scenario())
+
+
+def test_a_candidate_arrives_with_the_nodes_it_is_for_and_is_reported_on(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            stable = (unit_of("shop", "deny"), unit_of("blog", "open"))
+            choice = NodeChoice(labels=(("canary", "yes"),), percent=12.5, salt="s")
+            candidate = candidate_of(unit_of("shop", "changed"), stable[1], nodes=choice)
+            publication = publish(keys, 1, *stable, candidate=candidate, confirm_seconds=7)
+            server.publish(publication)
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                await until(lambda: heard.acks)
+                (channels,) = node.channels
+                assert channels.terms == publication.terms
+                assert channels.candidate is not None
+                assert [p.id.name for p in channels.candidate.policies] == ["open", "changed"]
+                assert node.store.load_last_good() == channels
+                node.seen = NodeEvidence(
+                    node="node-a",
+                    candidate_digest=channels.candidate.digest,
+                    generation_digest="b" * 64,
+                    role=Role.SHADOW,
+                    flows=3,
+                )
+                await until(lambda: heard.reports)
+                assert heard.reports[0] == ("node-a", node.seen)
+                node.seen, node.role = replace(node.seen, role=Role.ENFORCING), Role.ENFORCING
+                server.publish(publish(keys, 2, *stable, previous=publication, candidate=candidate))
+                await until(lambda: len(heard.acks) == 2)
+                assert heard.reports[-1][1].role is Role.ENFORCING  # told before the answer
+                assert heard.acks[1][1].role is Role.ENFORCING
+
+    asyncio.run(scenario())
+
+
+def test_a_candidate_whose_units_are_not_those_that_were_signed_is_refused(
+    keys: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        async with serving(keys) as (server, heard, port):
+            stable = unit_of("shop", "deny")
+            changed = unit_of("shop", "changed")
+            publication = publish(keys, 1, stable, candidate=candidate_of(changed))
+            units = {**publication.units, changed.digest: unit_of("shop", "evil").data}
+            server.publish(replace(publication, units=units))
+            async with running(config_of(keys, tmp_path / "a", port)) as node:
+                await until(lambda: heard.acks)
+                assert heard.acks[0][1].reason in {"Tampered", "TooLarge"}
+                assert node.channels == []
 
     asyncio.run(scenario())

@@ -170,8 +170,14 @@ class Node:
         root = config.root.read_bytes()
         self.store = BundleStore(config.state_dir, trusted_root=root, files=files)
         self.receiver = Receiver(
-            config, apply=self._apply, inventory=self._take, store=self.store, clock=clock
+            config,
+            apply=self._apply,
+            inventory=self._take,
+            evidence=self._evidence,
+            store=self.store,
+            clock=clock,
         )
+        self.seen: NodeEvidence | None = None
         self.channels: list[Channels] = []
         self.bundles: list[Bundle] = []
         self.role = Role.NONE
@@ -189,6 +195,9 @@ class Node:
         self.channels.append(channels)
         self.bundles.append(channels.stable)
         return InForce(generation_digest=channels.stable.digest[::-1], role=self.role)
+
+    async def _evidence(self) -> NodeEvidence | None:
+        return self.seen
 
     async def _take(self, entries: tuple[AddressEntry, ...]) -> None:
         self.inventories.append(entries)

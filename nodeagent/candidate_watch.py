@@ -1,0 +1,125 @@
+"""Follow the candidate on this node: what is counted of it, under whichever generation it is loaded.
+
+In:   the datapath's counts; which candidate is loaded, and under which names
+Out:  NodeEvidence; a file that keeps it through restarts
+Shell over the datapath's counters and one file.
+
+Holds always:
+1. Counts are folded in before the kernel forgets them, and belong to one candidate only.
+2. A file that is damaged or of another candidate counts for nothing; one that cannot be written is
+   logged, and the counts of this run still stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+from google.protobuf.message import DecodeError
+
+from netpolicy.evidence import NodeEvidence, Role, Shadow
+from netpolicy.wire.evidence import MAX_EVIDENCE_BYTES, decode_evidence, encode_evidence
+from netpolicy.wire.tidegate.v1 import push_pb2
+from nodeagent.datapath import Datapath
+from nodeagent.receive.storage import DiskFiles
+from nodeagent.rollout.tally import Names, Tally, report, tally, tally_of, total
+
+log = structlog.get_logger()
+
+EVIDENCE_NOT_SAVED: Final = "evidence_not_saved"
+EVIDENCE_FILE: Final = "candidate-evidence"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Followed:
+    """The candidate as it stands here. `names` are those of its counts; None: the kernel counts nothing."""
+
+    candidate_digest: str
+    generation_digest: str
+    role: Role
+    names: Names | None = None
+    error: str = ""
+
+
+class CandidateWatch:
+    """The tally of one candidate. One caller at a time."""
+
+    def __init__(self, datapath: Datapath, *, node: str, state_dir: Path) -> None:
+        self._datapath = datapath
+        self._node = node
+        self._path = state_dir / EVIDENCE_FILE
+        self._followed: Followed | None = None
+        self._earlier = Tally()
+
+    def follow(self, followed: Followed | None) -> None:
+        """From now on this is the candidate, and these are its names."""
+        if followed is None:
+            self._earlier = Tally()
+        elif self._followed is None or (
+            self._followed.candidate_digest != followed.candidate_digest
+        ):
+            self._earlier = self._load(followed.candidate_digest)
+        self._followed = followed
+
+    def settle(self) -> None:
+        """Fold in what the kernel counted: its counts are about to go."""
+        followed = self._followed
+        if followed is None or followed.names is None:
+            return
+        self._earlier = total(self._earlier, self._counted(followed.names))
+        self._followed = Followed(
+            candidate_digest=followed.candidate_digest,
+            generation_digest=followed.generation_digest,
+            role=followed.role,
+            error=followed.error,
+        )
+        self._save()
+
+    def evidence(self) -> NodeEvidence | None:
+        """What this node saw of the candidate so far; None if there is none."""
+        followed = self._followed
+        if followed is None:
+            return None
+        counted = self._earlier
+        if followed.names is not None:
+            counted = total(counted, self._counted(followed.names))
+        return self._report(followed, counted)
+
+    def _counted(self, names: Names) -> Tally:
+        return tally(
+            self._datapath.read_differences(Shadow.CANDIDATE),
+            self._datapath.read_coverage(Shadow.CANDIDATE),
+            lost=self._datapath.lost_differences(Shadow.CANDIDATE),
+            names=names,
+        )
+
+    def _report(self, followed: Followed, counted: Tally) -> NodeEvidence:
+        return report(
+            counted,
+            node=self._node,
+            candidate_digest=followed.candidate_digest,
+            generation_digest=followed.generation_digest,
+            role=followed.role,
+            error=followed.error,
+        )
+
+    def _save(self) -> None:
+        if self._followed is None:
+            return
+        message = encode_evidence(self._report(self._followed, self._earlier))
+        files, beside = DiskFiles(), self._path.with_name(f"{EVIDENCE_FILE}.new")
+        try:
+            files.write(beside, message.SerializeToString(deterministic=True))
+            files.rename(beside, self._path)
+        except OSError as error:
+            log.error(EVIDENCE_NOT_SAVED, path=str(self._path), error=error.strerror)
+
+    def _load(self, candidate_digest: str) -> Tally:
+        try:
+            data = DiskFiles().read(self._path, max_bytes=2 * MAX_EVIDENCE_BYTES)
+            saved = decode_evidence(self._node, push_pb2.Evidence.FromString(data))
+        except (OSError, ValueError, DecodeError):
+            return Tally()
+        return tally_of(saved) if saved.candidate_digest == candidate_digest else Tally()
