@@ -22,6 +22,7 @@ from benchmarks.datapath_world import (
     generation_of,
     label_of,
     loaded_datapath,
+    without_rules,
 )
 from benchmarks.packets import ACK, SYN, context, tcp4
 from benchmarks.report import Result
@@ -33,6 +34,7 @@ SIZES: Final = (100, 1_000, 10_000, 100_000)
 REPEAT: Final = 5_000
 """Few enough that every new flow's event still finds room in the ring."""
 ROUNDS: Final = 40
+SHADOWED_ENTRIES: Final = 10_000
 GROWTH_TARGET: Final = 1.5
 """A thousand times the entries may cost this much more."""
 
@@ -67,6 +69,32 @@ def run() -> list[Result]:
                             target=GROWTH_TARGET,
                         )
                     )
+        results += _with_shadows(datapath)
+    return results
+
+
+def _with_shadows(datapath: Datapath) -> list[Result]:
+    """What it costs to judge by other generations too; the baseline is the same case without any."""
+    generation = generation_of(SHADOWED_ENTRIES)
+    slots = [datapath.control().active]
+    for shadow in (generation, generation, without_rules(generation)):
+        slots.append(
+            datapath.fill(shadow, label=label_of(shadow), keep={s for s in slots if s is not None})
+        )
+    _, alike, also_alike, refusing = slots
+    results = []
+    alone: dict[str, float] = {}
+    for name, candidate, preview in (
+        ("no shadow", None, None),
+        ("a shadow that agrees", alike, None),
+        ("two shadows that agree", alike, also_alike),
+        ("a shadow that would deny", refusing, None),
+    ):
+        datapath.set_shadows(candidate=candidate, preview=preview)
+        for case, cost in _cases(datapath).items():
+            baseline = alone.setdefault(case, cost)
+            metric = f"{case}, {SHADOWED_ENTRIES:,} entries, {name}"
+            results.append(Result(metric=metric, value=cost, unit="ns/packet", baseline=baseline))
     return results
 
 

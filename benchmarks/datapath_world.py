@@ -13,6 +13,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -86,6 +87,12 @@ def generation_of(entries: int) -> Generation:
         attributions={},
         digest=hashlib.sha256(str(entries).encode()).hexdigest(),
     )
+
+
+def without_rules(generation: Generation) -> Generation:
+    """The same world with everything denied."""
+    digest = hashlib.sha256(f"{generation.digest} without rules".encode()).hexdigest()
+    return replace(generation, policy={}, digest=digest)
 
 
 def label_of(generation: Generation) -> GenerationLabel:
