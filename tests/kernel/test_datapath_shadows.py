@@ -24,6 +24,7 @@ from nodeagent.datapath import (
     Occasion,
     Reason,
     abi,
+    libbpf,
 )
 from nodeagent.plan.generation import Generation, PolicyEntry, TableFlag, Verdict
 from tests.support import kernel_packets as packets
@@ -223,7 +224,8 @@ def test_filling_never_touches_a_slot_that_is_in_use(engine: KernelEngine) -> No
 @pytest.mark.parametrize("lost", ["policy", "class_of", "port_class", "endpoint_tables"])
 def test_what_a_shadow_lacks_is_what_it_would_deny(engine: KernelEngine, lost: str) -> None:
     slot = shadow(engine, small_generation())
-    engine.delete_entry(lost, slot.to_bytes(4, sys.byteorder))
+    with engine.opened(lost) as damaged:
+        assert libbpf.delete(damaged, slot.to_bytes(4, sys.byteorder))
     assert out(engine, 80, 4000).allowed
     missing = replace(denied_out(80), reason=Reason.NO_GENERATION, cookie=0)
     assert counted(engine) == {missing: 1}
@@ -280,38 +282,55 @@ def test_counts_are_exact_when_nobody_reads_the_events(engine: KernelEngine) -> 
 
 
 def test_counts_are_exact_on_several_processors_at_once(engine: KernelEngine) -> None:
-    """The first of each kind is where two of them may meet."""
     engine.datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
-    for _ in range(20):
-        engine.datapath.set_shadows(candidate=None, preview=None)
-        shadow(engine, without_rules())
-        asked = [
-            (Direction.EGRESS, ip(WEB4, FAR4, TCP, packets.tcp(4000 + n, 80))) for n in range(4)
-        ]
-        with ThreadPoolExecutor(max_workers=len(asked)) as threads:
-            list(threads.map(lambda one: engine.datapath.run_program(*one, repeat=2_000), asked))
-        assert counted(engine) == {denied_out(80): 2_000 * len(asked)}
-        assert engine.datapath.read_coverage(CANDIDATE) == {
-            WEB_ENDPOINT.endpoint_id: 2_000 * len(asked)
-        }
-
-
-def test_differences_without_room_are_counted_as_lost(engine: KernelEngine) -> None:
     shadow(engine, without_rules())
+    asked = [ip(WEB4, FAR4, TCP, packets.tcp(4000 + number, 80)) for number in range(4)]
+
+    def run(packet: bytes) -> None:
+        engine.datapath.run_program(Direction.EGRESS, packet, repeat=20_000)
+
+    with ThreadPoolExecutor(max_workers=len(asked)) as threads:
+        list(threads.map(run, asked))
+    assert counted(engine) == {denied_out(80): 80_000}
+    assert engine.datapath.read_coverage(CANDIDATE) == {WEB_ENDPOINT.endpoint_id: 80_000}
+
+
+@pytest.mark.parametrize("kind", Shadow)
+def test_differences_without_room_are_counted_as_lost(engine: KernelEngine, kind: Shadow) -> None:
+    datapath, (other,) = engine.datapath, set(Shadow) - {kind}
+    agreeing = fill(engine, small_generation())
+    tighter = datapath.fill(without_rules(), label=LABEL, keep={agreeing})
+    slots = {kind: tighter, other: agreeing}
+    datapath.set_shadows(candidate=slots[CANDIDATE], preview=slots[PREVIEW])
     assert out(engine, 80, 4000).allowed
-    engine.crowd_differences(CANDIDATE)
+    engine.crowd_differences(kind)
     assert out(engine, 80, 4001).allowed
     for source_port in range(3):
         packet = ip(WEB4, FAR4, UDP, packets.udp(4000 + source_port, 53))
         assert engine.run(WEB_ENDPOINT, Direction.EGRESS, packet).allowed
-    assert engine.datapath.lost_differences(CANDIDATE) == 3
-    assert engine.datapath.lost_differences(PREVIEW) == 0
-    assert counted(engine)[denied_out(80)] == 2
-    shadow(engine, without_rules())
-    assert engine.datapath.lost_differences(CANDIDATE) == 0
+    assert (datapath.lost_differences(kind), datapath.lost_differences(other)) == (3, 0)
+    assert counted(engine, kind)[denied_out(80)] == 2
+    datapath.set_shadows(candidate=None, preview=None)
+    datapath.set_shadows(candidate=slots[CANDIDATE], preview=slots[PREVIEW])
+    assert datapath.lost_differences(kind) == 0
     packet = ip(WEB4, FAR4, UDP, packets.udp(4009, 53))
     assert engine.run(WEB_ENDPOINT, Direction.EGRESS, packet).allowed
-    assert counted(engine) == {denied_out(53, UDP): 1}
+    assert counted(engine, kind) == {denied_out(53, UDP): 1}
+
+
+def test_what_late_packets_count_for_the_shadow_before_is_not_taken_for_this_ones(
+    engine: KernelEngine,
+) -> None:
+    before = shadow(engine, without_rules())
+    after = engine.datapath.fill(without_rules(), label=LABEL)
+    engine.datapath.set_shadows(candidate=after, preview=None)
+    late = abi.DifferenceKey(source_identity=WEB, port=80, shadow=CANDIDATE, slot=before, cause=1)
+    with engine.opened("differences") as differences:
+        libbpf.update(differences, bytes(late), bytes(abi.Difference(count=5)))
+    assert engine.datapath.read_differences(CANDIDATE) == ()
+    engine.datapath.set_shadows(candidate=None, preview=None)
+    engine.datapath.set_shadows(candidate=before, preview=None)
+    assert engine.datapath.read_differences(CANDIDATE) == (), "forgotten with the rest"
 
 
 def test_shadows_change_no_verdict_and_no_flow(engine: KernelEngine) -> None:

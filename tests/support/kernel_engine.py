@@ -156,15 +156,10 @@ class KernelEngine:
                 first.seen_ns -= int(seconds * 1e9)
                 libbpf.update(fragments, key, bytes(first))
 
-    def delete_entry(self, name: str, key: bytes) -> None:
-        """Take one entry out of a map, as no agent would."""
-        with self._opened(name) as damaged:
-            libbpf.delete(damaged, key)
-
     def crowd_differences(self, shadow: Shadow) -> None:
         """Count so much else under a shadow that there is no room left for more."""
         slot = self.datapath.control().slot_of(shadow)
-        with self._opened("differences") as differences:
+        with self.opened("differences") as differences:
             room = differences.max_entries - sum(1 for _ in libbpf.entries_of(differences))
             nobodys = (
                 abi.DifferenceKey(
