@@ -19,6 +19,7 @@ NAMES: Final = {
     "flip": "benchmarks.flip",
     "compile": "benchmarks.compiling",
     "judge": "benchmarks.judging",
+    "plan": "benchmarks.plan",
     "push": "benchmarks.push",
 }
 KERNEL: Final = frozenset({"datapath", "connect", "flip"})

@@ -92,13 +92,11 @@ def number_identities(
     so equal inputs give equal numbers.
     """
     numbers = {labels: int(number) for number, labels in RESERVED_LABELS.items()}
-    wanted = sorted(set(label_sets), key=lambda labels: labels.items)
+    wanted = set(label_sets)
     if kept:
         numbers |= {labels: kept[labels] for labels in wanted if labels in kept}
     taken = set(numbers.values())
-    for labels in wanted:
-        if labels in numbers:
-            continue
+    for labels in sorted(wanted - numbers.keys(), key=lambda labels: labels.items):
         number = _hashed(labels)
         while number in taken:
             number = (number & ~_HASH_MASK) | ((number + 1) & _HASH_MASK)

@@ -263,7 +263,8 @@ class Planner:
             self._place()
             return installed.plan
         kept = installed.plan.numbers if installed else None
-        plan = await asyncio.to_thread(plan_node, inputs, kept=kept)
+        before = installed.plan if installed else None
+        plan = await asyncio.to_thread(plan_node, inputs, kept=kept, before=before)
         watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
         flips = await self._enforcer.enforce(plan, origin, candidate=watched)
         self._note_standing(known, stand, loaded)

@@ -13,7 +13,9 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
+from typing import Final
 
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import cidr_labels
@@ -23,7 +25,8 @@ from netpolicy.rules import Policy
 from nodeagent.plan.generation import AddressPlan
 from nodeagent.plan.membership import WORLD_PREFIXES, blocks_of
 
-_V4_MAPPED = ip_network("::ffff:0:0/96")
+MEMO_ENTRIES: Final = 65_536
+_V4_MAPPED: Final = ip_network("::ffff:0:0/96")
 
 
 def policy_prefixes(policies: Iterable[Policy]) -> frozenset[str]:
@@ -61,8 +64,9 @@ def plan_addresses(
     )
 
 
+@lru_cache(maxsize=MEMO_ENTRIES)
 def canonical_address(text: str) -> str:
-    """The one text of an address."""
+    """The one text of an address. Remembered: plan after plan asks it of the whole cluster."""
     return str(ip_address(text))
 
 

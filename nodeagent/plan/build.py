@@ -1,7 +1,7 @@
 """Turn policies and the pods of this node into one generation of the kernel's maps.
 
 In:   policies, local endpoints, the labels behind each identity number
-Out:  Generation
+Out:  Generation; Built, which `nodeagent.plan.regroup` can carry on from
 Pure. Equal inputs give an equal digest, whatever their order.
 
 Holds always:
@@ -23,7 +23,7 @@ from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
 from netpolicy.labels import Labels
 from netpolicy.rules import Action, Direction, Mode, Peers, Policy, Rule, RuleId
-from nodeagent.plan.digest import generation_digest
+from nodeagent.plan.digest import PartDigests, part_digests
 from nodeagent.plan.generation import (
     ANY_CLASS,
     ANY_PORT_CLASS,
@@ -71,12 +71,34 @@ class _Ruling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Table:
+class Table:
     """A table before it is filled: the policies that select its endpoints, in order."""
 
     number: int
     policies: tuple[Policy, ...]
     endpoint_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A generation, what it was built from, and what was found out on the way.
+
+    `policies` are the `given` ones, egress by number; `parts` are the digests of its maps.
+    """
+
+    generation: Generation
+    endpoints: tuple[LocalEndpoint, ...]
+    identities: Mapping[int, Labels]
+    admit_local_host: bool
+    given: tuple[Policy, ...]
+    policies: tuple[Policy, ...]
+    tables: tuple[Table, ...]
+    peers: PeerClasses
+    parts: PartDigests
+
+    def stands_for(self, given: tuple[Policy, ...], admit_local_host: bool) -> bool:
+        """True if it was built from these policies."""
+        return self.given == given and self.admit_local_host == admit_local_host
 
 
 def build_generation(
@@ -92,24 +114,52 @@ def build_generation(
     `identities` holds every identity a peer may have, and those of the endpoints. Raises
     StalledError if the plan is larger than the maps may grow.
     """
-    enforced = sorted(
-        (policy for policy in policies if policy.mode in modes), key=lambda p: (p.id, p.index)
-    )
-    tables = _tables(resolve_peers_ports(enforced, identities), endpoints, identities)
+    enforced = in_force(policies, modes)
+    return build(enforced, endpoints, identities, admit_local_host=admit_local_host).generation
+
+
+def in_force(policies: Iterable[Policy], modes: frozenset[Mode]) -> tuple[Policy, ...]:
+    """The policies of these modes, in the order that generations are built in."""
+    chosen = (policy for policy in policies if policy.mode in modes)
+    return tuple(sorted(chosen, key=lambda policy: (policy.id, policy.index)))
+
+
+def build(
+    given: tuple[Policy, ...],
+    endpoints: Sequence[LocalEndpoint],
+    identities: Mapping[int, Labels],
+    *,
+    admit_local_host: bool,
+) -> Built:
+    """The same, of the policies `in_force` alone, with what it takes to carry on from there."""
+    policies = resolve_peers_ports(given, identities)
+    tables = group_endpoints(policies, endpoints, identities)
     rules = [rule for table in tables for policy in table.policies for rule in policy.rules]
     peers = partition_identities(identities, [LOCAL_HOST, *(rule.peers for rule in rules)])
     ports = partition_ports(p for rule in rules for p in rule.ports or ())
     rulings: dict[PolicyKey, _Ruling] = {}
     for table in tables:
         _fill_table(rulings, table, peers, ports, admit_local_host=admit_local_host)
-    return _numbered(rulings, tables, peers, ports)
+    unnamed = _numbered(rulings, tables, peers, ports)
+    parts = part_digests(unnamed)
+    return Built(
+        generation=replace(unnamed, digest=parts.whole()),
+        endpoints=tuple(endpoints),
+        identities=identities,
+        admit_local_host=admit_local_host,
+        given=given,
+        policies=policies,
+        tables=tables,
+        peers=peers,
+        parts=parts,
+    )
 
 
-def _tables(
+def group_endpoints(
     policies: Sequence[Policy],
     endpoints: Sequence[LocalEndpoint],
     identities: Mapping[int, Labels],
-) -> list[_Table]:
+) -> tuple[Table, ...]:
     """Group the endpoints by the policies that select them, and by the ports these mean in them; number
     the groups by endpoint.
     """
@@ -126,19 +176,19 @@ def _tables(
         named = by_name.intersection(chosen)
         own = own_port_labels(identities[endpoint.identity]) if named else Labels()
         groups.setdefault((chosen, own), []).append(endpoint.endpoint_id)
-    return [
-        _Table(
+    return tuple(
+        Table(
             number=number,
             policies=tuple(resolve_own_ports(policies[i], own) for i in chosen),
             endpoint_ids=tuple(endpoint_ids),
         )
         for number, ((chosen, own), endpoint_ids) in enumerate(groups.items(), start=1)
-    ]
+    )
 
 
 def _fill_table(
     rulings: dict[PolicyKey, _Ruling],
-    table: _Table,
+    table: Table,
     peers: PeerClasses,
     ports: PortClasses,
     *,
@@ -202,7 +252,7 @@ def _admit_local_host(filled: dict[PolicyKey, _Ruling], table: int, host_class: 
 
 def _numbered(
     rulings: Mapping[PolicyKey, _Ruling],
-    tables: list[_Table],
+    tables: tuple[Table, ...],
     peers: PeerClasses,
     ports: PortClasses,
 ) -> Generation:
@@ -219,7 +269,7 @@ def _numbered(
     }
     attributions = {number: cause for cause, number in cookies.items() if cause is not None}
     cookies[None] = 0
-    generation = Generation(
+    return Generation(
         policy={
             key: PolicyEntry(ruling.verdict, cookies[ruling.because])
             for key, ruling in sorted(rulings.items())
@@ -234,10 +284,9 @@ def _numbered(
         attributions=attributions,
         digest="",
     )
-    return replace(generation, digest=generation_digest(generation))
 
 
-def _isolation(table: _Table, direction: Direction) -> Attribution | None:
+def _isolation(table: Table, direction: Direction) -> Attribution | None:
     """Whom to name when nothing matched: the policies that turned default deny on, if any."""
     names = {RuleId(policy=p.id) for p in table.policies if direction in p.default_deny}
     return Attribution(Outcome.DENIED_BY_DEFAULT, tuple(sorted(names))) if names else None

@@ -1,8 +1,10 @@
 """Name a generation by everything it holds.
 
-In:   Generation (its own `digest` is ignored)
-Out:  SHA-256, lower-case hex
+In:   Generation (its own `digest` is ignored), or one of its maps
+Out:  PartDigests, and the whole's SHA-256 in lower-case hex
 Pure. Equal contents, equal digest, whatever the order they were built in.
+
+Map by map, so that one more identity costs no reading of all rules.
 
 The digest never leaves the node: it tells a restarted agent that the kernel already holds its plan.
 """
@@ -10,29 +12,63 @@ The digest never leaves the node: it tells a restarted agent that the kernel alr
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from nodeagent.plan.generation import Attribution, Generation
+from nodeagent.plan.generation import Attribution, EndpointTable, Generation
 
 _ENTRY: Final = struct.Struct("<IIBBHBHI")
 _CLASS: Final = struct.Struct("<II")
 _ENDPOINT: Final = struct.Struct("<IIBII")
 
 
-def generation_digest(generation: Generation) -> str:
-    """SHA-256 over every map's sorted contents, each part under its name and length."""
-    digest = sha256()
-    for name, data in (
-        ("policy", _policy_bytes(generation)),
-        ("class_of", b"".join(_CLASS.pack(*pair) for pair in sorted(generation.class_of.items()))),
-        ("port_class_of", _port_bytes(generation)),
-        ("endpoint_tables", _endpoint_bytes(generation)),
-        ("attributions", _attribution_bytes(generation)),
-    ):
-        digest.update(f"{name} {len(data)}\n".encode())
-        digest.update(data)
-    return digest.hexdigest()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PartDigests:
+    """The digests of what a generation holds, map by map."""
+
+    policy: bytes
+    class_of: bytes
+    port_class_of: bytes
+    endpoint_tables: bytes
+    attributions: bytes
+
+    def whole(self) -> str:
+        """The digest of all of it: SHA-256, lower-case hex."""
+        parts = (
+            self.policy, self.class_of, self.port_class_of, self.endpoint_tables,
+            self.attributions,
+        )  # fmt: skip
+        return sha256(b"".join(parts)).hexdigest()
+
+
+def part_digests(generation: Generation) -> PartDigests:
+    """Each map's digest."""
+    return PartDigests(
+        policy=sha256(_policy_bytes(generation)).digest(),
+        class_of=class_digest(generation.class_of),
+        port_class_of=sha256(_port_bytes(generation)).digest(),
+        endpoint_tables=endpoint_digest(generation.endpoint_tables),
+        attributions=sha256(_attribution_bytes(generation)).digest(),
+    )
+
+
+def class_digest(class_of: Mapping[int, int]) -> bytes:
+    """The digest of the classes alone."""
+    return sha256(b"".join(_CLASS.pack(*pair) for pair in sorted(class_of.items()))).digest()
+
+
+def endpoint_digest(tables: Mapping[int, EndpointTable]) -> bytes:
+    """The digest of the endpoints' tables alone."""
+    return sha256(
+        b"".join(
+            _ENDPOINT.pack(
+                number, table.table, table.flags, table.ingress_cookie, table.egress_cookie
+            )
+            for number, table in sorted(tables.items())
+        )
+    ).digest()
 
 
 def _policy_bytes(generation: Generation) -> bytes:
@@ -49,13 +85,6 @@ def _port_bytes(generation: Generation) -> bytes:
     return b"".join(
         bytes([protocol]) + classes.tobytes()
         for protocol, classes in sorted(generation.port_class_of.items())
-    )
-
-
-def _endpoint_bytes(generation: Generation) -> bytes:
-    return b"".join(
-        _ENDPOINT.pack(number, table.table, table.flags, table.ingress_cookie, table.egress_cookie)
-        for number, table in sorted(generation.endpoint_tables.items())
     )
 
 

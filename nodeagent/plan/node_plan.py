@@ -21,9 +21,10 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.rules import Mode, Policy
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
-from nodeagent.plan.build import ENFORCED, EVALUATED, build_generation
+from nodeagent.plan.build import ENFORCED, EVALUATED, Built, build, in_force
 from nodeagent.plan.enforceable import refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.regroup import rebuild
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,13 +72,28 @@ class NodePlan:
     """
 
     inputs: PlanInputs
-    generation: Generation
+    built: Built
     addresses: AddressPlan
     endpoints: tuple[LocalEndpoint, ...]
     identities: Mapping[int, Labels]
     owners: Mapping[str, AddressEntry] = field(default_factory=dict)
-    candidate: Generation | None = None
-    preview: Generation | None = None
+    built_candidate: Built | None = None
+    built_preview: Built | None = None
+
+    @property
+    def generation(self) -> Generation:
+        """What is enforced."""
+        return self.built.generation
+
+    @property
+    def candidate(self) -> Generation | None:
+        """What a rollout would enforce."""
+        return self.built_candidate.generation if self.built_candidate else None
+
+    @property
+    def preview(self) -> Generation | None:
+        """What every policy together would enforce."""
+        return self.built_preview.generation if self.built_preview else None
 
     @property
     def numbers(self) -> dict[Labels, int]:
@@ -85,9 +101,15 @@ class NodePlan:
         return {labels: number for number, labels in self.identities.items()}
 
 
-def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -> NodePlan:
+def plan_node(
+    inputs: PlanInputs,
+    *,
+    kept: Mapping[Labels, int] | None = None,
+    before: NodePlan | None = None,
+) -> NodePlan:
     """Plan the node. `kept` are the numbers of the plan before, so that they stay.
 
+    `before` is a plan to carry on from: it changes how long this takes, never what comes of it.
     Raises RejectedBundle for policies that this agent cannot enforce, StalledError for too many.
     """
     candidate = inputs.candidate
@@ -103,24 +125,39 @@ def plan_node(inputs: PlanInputs, *, kept: Mapping[Labels, int] | None = None) -
     endpoints = tuple(
         _endpoint(pod, numbers) for pod in sorted(inputs.pods, key=lambda p: p.endpoint_id)
     )
-    build = partial(
-        build_generation,
-        endpoints=endpoints,
-        identities=identities,
-        admit_local_host=inputs.admit_local_host,
+    built = partial(
+        _built, inputs=inputs, endpoints=endpoints, identities=identities, before=before
     )
     return NodePlan(
         inputs=inputs,
-        generation=build(inputs.policies, modes=inputs.modes),
+        built=built(inputs.policies, inputs.modes),
         addresses=plan_addresses(
             known, entries, node_addresses=inputs.node_addresses, numbers=numbers
         ),
         endpoints=endpoints,
         identities=identities,
         owners=owners,
-        candidate=None if candidate is None else build(candidate, modes=inputs.modes),
-        preview=build(inputs.policies, modes=EVALUATED) if inputs.has_preview else None,
+        built_candidate=None if candidate is None else built(candidate, inputs.modes),
+        built_preview=built(inputs.policies, EVALUATED) if inputs.has_preview else None,
     )
+
+
+def _built(
+    policies: tuple[Policy, ...],
+    modes: frozenset[Mode],
+    *,
+    inputs: PlanInputs,
+    endpoints: tuple[LocalEndpoint, ...],
+    identities: Mapping[int, Labels],
+    before: NodePlan | None,
+) -> Built:
+    """Carried on from a generation of the same policies, if the plan before has one."""
+    enforced = in_force(policies, modes)
+    if before is not None:
+        for one in (before.built, before.built_candidate, before.built_preview):
+            if one is not None and one.stands_for(enforced, inputs.admit_local_host):
+                return rebuild(one, endpoints, identities)
+    return build(enforced, endpoints, identities, admit_local_host=inputs.admit_local_host)
 
 
 def _owners(inputs: PlanInputs) -> dict[str, AddressEntry]:

@@ -21,9 +21,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
-from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import AddressPlan, Generation
 from nodeagent.plan.node_plan import NodePlan
+from nodeagent.plan.regroup import rebuild
 
 
 class PolicySource(Enum):
@@ -112,10 +112,5 @@ def _over(plan: NodePlan, other: NodePlan) -> Generation:
 
     An endpoint's own identity is the desired plan's, which both hold.
     """
-    return build_generation(
-        plan.inputs.policies,
-        plan.endpoints,
-        {**other.identities, **plan.identities},
-        modes=plan.inputs.modes,
-        admit_local_host=plan.inputs.admit_local_host,
-    )
+    identities = {**other.identities, **plan.identities}
+    return rebuild(plan.built, plan.endpoints, identities).generation

@@ -25,6 +25,11 @@ PROBES = tuple(product((Protocol.TCP, Protocol.UDP), (0, 8, 53, 79, 80, 443, 808
     (Protocol.ICMP, kind) for kind in (0, 8, 53, 255)
 )
 
+EDGES = sorted(
+    {edge + by for edge in (1, 8, 53, 80, 443, 8080) for by in (-1, 0, 1)} | {65534, 65535}
+)
+"""Where drawn ranges begin and end, and the ports beside."""
+
 
 def _judged(planned: Planned, cluster: SmallCluster, here: int, peer: str, direction: Direction,
             probe: tuple[Protocol, int]) -> Judgement:  # fmt: skip
@@ -95,6 +100,32 @@ def test_classes_never_merge_identities_that_a_rule_tells_apart(cluster, some):
         peer_class = planned.generation.class_of[identity_of(planned.addresses, peer)]
         matched = tuple(peers_match(rule.peers, cluster.end(peer)) for rule in rules)
         assert seen.setdefault(peer_class, matched) == matched, peer
+
+
+@settings(max_examples=60, deadline=None)
+@given(cluster=clusters, some=policies())
+def test_port_classes_never_merge_ports_that_a_rule_tells_apart(cluster, some):
+    generation = plan(cluster, some).generation
+    locals_ = [labels for _, labels in cluster.pods[: cluster.local]]
+    ranges = [
+        ports
+        for policy in some
+        if policy.mode is Mode.ENFORCE and any(policy.subject.matches(own) for own in locals_)
+        for rule in policy.rules
+        for ports in rule.ports or ()
+        if not ports.name
+    ]
+    for protocol in {ports.protocol for ports in ranges}:
+        seen: dict[int, frozenset[int]] = {}
+        for port in EDGES if protocol is not Protocol.ICMP else range(256):
+            port_class = generation.port_class_of[int(protocol)][port]
+            within = frozenset(
+                index
+                for index, ports in enumerate(ranges)
+                if ports.protocol is protocol and ports.first <= port <= ports.last
+            )
+            assert seen.setdefault(port_class, within) == within, port
+            assert port_class != 0 or not within, port
 
 
 @settings(max_examples=60, deadline=None)
