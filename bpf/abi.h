@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 6
+#define TG_ABI_VERSION 7
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -17,6 +17,8 @@
 #define TG_INTERFACE_GROUPS 1024
 #define TG_INTERFACES_PER_GROUP 8
 #define TG_SHADOWS 2                 /* generations that are asked beside the active one */
+#define TG_UNJUDGED_ETHERTYPES 8
+#define TG_IDENTITY_NO_ROOM 0xffffffff  /* of an address that the exact ones had no room for */
 #define TG_ANY 0                    /* peer class, protocol or port class of a wildcard entry */
 
 /* Ports are packed four to a value: element protocol_index * 16384 + port / 4. */
@@ -29,13 +31,6 @@
 #define TG_REASONS 256
 #define TG_COUNTER_LOST_EVENTS (TG_REASONS * 2)
 #define TG_COUNTERS (TG_REASONS * 2 + 1)
-
-/* Lifetimes of idle conntrack entries, in seconds. */
-#define TG_LIFETIME_TCP 21600
-#define TG_LIFETIME_TCP_OPENING 60
-#define TG_LIFETIME_TCP_CLOSED 10
-#define TG_LIFETIME_DATAGRAM 60
-#define TG_LIFETIME_FRAGMENTS 30        /* as long as a receiver waits for the rest, by default */
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -59,6 +54,7 @@ enum tg_table_flag {
 /* Why a packet was dropped. Cilium's number where one fits, ours from 220 up; never reused. */
 enum tg_reason {
 	TG_FORWARDED = 0,
+	TG_DROP_INVALID_SOURCE_MAC = 130,
 	TG_DROP_INVALID_SOURCE_IP = 132,
 	TG_DROP_POLICY_DENIED = 133,         /* no rule allows it */
 	TG_DROP_INVALID_PACKET = 134,
@@ -67,7 +63,6 @@ enum tg_reason {
 	TG_DROP_UNKNOWN_L4 = 142,
 	TG_DROP_CONNTRACK_INSERT = 155,
 	TG_DROP_INVALID_IPV6_EXTENSION = 156,
-	TG_DROP_FRAGMENT = 157,              /* malformed, overlapping, or of what is never cut */
 	TG_DROP_UNSUPPORTED_L2 = 166,
 	TG_DROP_INVALID_IDENTITY = 171,      /* the peer's address has no identity, or no class */
 	TG_DROP_NO_FIRST_FRAGMENT = 175,     /* none passed, or not yet, or too long ago */
@@ -78,6 +73,15 @@ enum tg_reason {
 	TG_DROP_NO_ENDPOINT = 203,           /* the interface is nobody's */
 	TG_DROP_NO_GENERATION = 220,         /* the active slot lacks a map */
 	TG_DROP_NO_TABLE = 221,              /* the generation does not know the endpoint */
+	TG_DROP_NEIGHBOUR_ADDRESS = 222,     /* ARP or neighbour discovery claims another's address */
+	TG_DROP_NEIGHBOUR_MAC = 223,         /* or names another MAC than the frame comes from */
+	TG_DROP_ROUTER_ADVERTISEMENT = 224,  /* a pod poses as a router */
+	TG_DROP_INVALID_NEIGHBOUR = 225,     /* malformed ARP or neighbour discovery */
+	TG_DROP_FRAGMENT = 226,              /* malformed, or of what is never cut */
+	TG_DROP_FRAGMENT_OVERLAP = 227,      /* would rewrite the first fragment */
+	TG_DROP_MAPPED_ADDRESS = 228,        /* an IPv4-mapped address in IPv6 */
+	TG_DROP_NO_ROOM = 229,               /* the address table had no room for the peer */
+	TG_DROP_SOURCE_ROUTE = 230,          /* would go on to another address than the judged one */
 };
 
 /* What made an event: a new flow's verdict, a changed verdict, one refused packet, or a shadow's
@@ -121,6 +125,7 @@ enum tg_opener {
 enum tg_conntrack_flag {
 	TG_CONNTRACK_ONE_WAY = 1,            /* found mid-stream: the other direction is no reply */
 	TG_CONNTRACK_REPLIED = 2,
+	TG_CONNTRACK_ESTABLISHED = 4,        /* its opener spoke again after an answer */
 };
 
 /* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */
@@ -152,13 +157,33 @@ struct tg_interface_group {
 };
 _Static_assert(sizeof(struct tg_interface_group) == 64, "one cache line");
 
+/* By words, as the verifier compares no unaligned longer ones. All zero: unknown. */
+struct tg_mac {
+	__be16 words[3];
+};
+_Static_assert(sizeof(struct tg_mac) == 6, "no hidden padding");
+
+/* Read-only data of the programs, set by the loader before it loads them. Lifetimes are those of
+ * idle conntrack entries; ethertypes that pass unjudged end with a zero. */
+struct tg_settings {
+	__u64 lifetime_tcp_ns;
+	__u64 lifetime_tcp_opening_ns;
+	__u64 lifetime_tcp_closed_ns;
+	__u64 lifetime_datagram_ns;
+	__u64 lifetime_fragments_ns;
+	__u16 unjudged_ethertypes[TG_UNJUDGED_ETHERTYPES];
+};
+_Static_assert(sizeof(struct tg_settings) == 56, "no hidden padding");
+
 struct tg_endpoint {
 	__u32 id;
 	__u32 identity;
 	__u32 address_count;
+	struct tg_mac mac;
+	__u8 padding[2];
 	struct tg_address addresses[TG_ENDPOINT_ADDRESSES];
 };
-_Static_assert(sizeof(struct tg_endpoint) == 140, "no hidden padding");
+_Static_assert(sizeof(struct tg_endpoint) == 148, "no hidden padding");
 
 /* Longest-prefix key; IPv4 prefixes count 96 bits more. */
 struct tg_prefix {
@@ -231,7 +256,9 @@ _Static_assert(sizeof(struct tg_judgement) == 8, "one atomic word");
 struct tg_conntrack_entry {
 	struct tg_judgement judgement;
 	__u64 last_seen_ns;
-	__u64 last_seen_tick;                /* the kernel's jiffies at that time; zero: not noted */
+	__u32 last_seen_tick;                /* the kernel's jiffies at that time; zero: not noted */
+	__u16 forward_awaits;                /* upper half of the opener's last acknowledgement */
+	__u16 reply_awaits;
 	__u64 forward_packets;
 	__u64 forward_bytes;
 	__u64 reply_packets;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Flows that were judged before.
  *
- *     first packet ──▶ half_open ── opener again, after an answer ──▶ conntrack
+ *     first packet ──▶ half_open ── opener again, after an answer ──▶ conntrack (established)
  *
  * Holds always:
  * 1. An entry belongs to one endpoint, and is judged in the direction it was opened in.
@@ -10,6 +10,8 @@
  *    retransmission would revive a revoked connection whose entry is gone.
  * 4. What nobody answered, or whose opener did not go on after the answer, takes no room from flows
  *    that did: who forges a million openings hears no answers, and stays in `half_open`.
+ * 5. Of an established TCP flow, neither a RST or FIN whose sequence number is a guess nor an opening
+ *    shortens the entry's life.
  */
 #ifndef TIDEGATE_CONNTRACK_H
 #define TIDEGATE_CONNTRACK_H
@@ -17,8 +19,11 @@
 #include "abi.h"
 #include "maps.h"
 #include "packet.h"
+#include "settings.h"
 
-#define SECOND_NS 1000000000ULL
+/* How far beyond what its receiver awaits a last segment may be, in blocks of 64 KiB: what was on the
+ * way when the sender gave up. Who cannot hear the flow hits this once in four thousand guesses. */
+#define TCP_BELIEVED_BLOCKS 16
 
 static __always_inline struct tg_judgement load_judgement(struct tg_conntrack_entry *entry)
 {
@@ -64,18 +69,22 @@ static __always_inline __u16 judged_port(const struct tg_conntrack_key *key, __u
 	return direction == TG_EGRESS ? key->remote_port : key->local_port;
 }
 
+/* Did a side reset it, or both finish? */
+static __always_inline bool is_closed(const struct tg_conntrack_entry *entry)
+{
+	return ((entry->forward_tcp_flags | entry->reply_tcp_flags) & TCP_FLAG_RST) ||
+	       (entry->forward_tcp_flags & entry->reply_tcp_flags & TCP_FLAG_FIN);
+}
+
 static __always_inline __u64 lifetime_ns(const struct tg_conntrack_entry *entry, __u8 protocol)
 {
-	__u8 both = entry->forward_tcp_flags & entry->reply_tcp_flags;
-	__u8 any = entry->forward_tcp_flags | entry->reply_tcp_flags;
-
 	if (protocol != IPPROTO_TCP)
-		return TG_LIFETIME_DATAGRAM * SECOND_NS;
-	if ((any & TCP_FLAG_RST) || (both & TCP_FLAG_FIN))
-		return TG_LIFETIME_TCP_CLOSED * SECOND_NS;
-	if (!(entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)))
-		return TG_LIFETIME_TCP_OPENING * SECOND_NS;
-	return TG_LIFETIME_TCP * SECOND_NS;
+		return settings.lifetime_datagram_ns;
+	if (is_closed(entry))
+		return settings.lifetime_tcp_closed_ns;
+	if (!(entry->flags & (TG_CONNTRACK_ESTABLISHED | TG_CONNTRACK_ONE_WAY)))
+		return settings.lifetime_tcp_opening_ns;
+	return settings.lifetime_tcp_ns;
 }
 
 /* Too old to speak for its flow? Another processor may have stored a later time. */
@@ -110,18 +119,48 @@ static __always_inline long insert_entry(const struct tg_conntrack_key *key,
 	return bpf_map_update_elem(&conntrack, key, entry, BPF_ANY);
 }
 
-/* If there is no room the flow stays half open, where it can be evicted, but is judged alike. */
-static __always_inline void promote_entry(const struct tg_conntrack_key *key,
-					  struct tg_conntrack_entry *entry)
+/* Its opener went on after an answer. If there is no room for it in `conntrack` it stays half open,
+ * where it can be evicted, but is judged alike. Not inline: the copy gets a stack of its own. */
+static __noinline int establish_entry(const struct tg_conntrack_key *key,
+				      struct tg_conntrack_entry *entry, bool is_half_open)
 {
-	struct tg_conntrack_entry moved = *entry;
+	struct tg_conntrack_entry moved;
 
+	if (!is_half_open) {
+		entry->flags |= TG_CONNTRACK_ESTABLISHED;
+		return 0;
+	}
+	moved = *entry;
 	moved.judgement = load_judgement(entry);
+	moved.flags |= TG_CONNTRACK_ESTABLISHED;
 	if (!bpf_map_update_elem(&conntrack, key, &moved, BPF_ANY))
 		bpf_map_delete_elem(&half_open, key);
+	return 0;
 }
 
-static __always_inline void see_entry(struct tg_conntrack_entry *entry, __u64 now, __u64 tick)
+/* Is an opening of this flow an old, late or forged one? To an established connection that nobody has
+ * begun to close it is a packet like any other; its receiver answers as RFC 5961 says. */
+static __always_inline bool goes_on(const struct tg_conntrack_entry *entry, __u8 direction)
+{
+	return (entry->flags & TG_CONNTRACK_ESTABLISHED) && entry->direction == direction &&
+	       !((entry->forward_tcp_flags | entry->reply_tcp_flags) &
+		 (TCP_FLAG_FIN | TCP_FLAG_RST));
+}
+
+/* The flags to remember: the end of an established flow only if who says so knows where it is. */
+static __always_inline __u8 believed_flags(const struct tg_conntrack_entry *entry,
+					   const struct packet *packet, bool is_reply)
+{
+	__u16 awaited = is_reply ? entry->forward_awaits : entry->reply_awaits;
+	__u16 beyond = (packet->tcp_sequence >> 16) - awaited;
+
+	if (!(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST)) ||
+	    !(entry->flags & TG_CONNTRACK_ESTABLISHED) || beyond <= TCP_BELIEVED_BLOCKS)
+		return packet->tcp_flags;
+	return packet->tcp_flags & ~(TCP_FLAG_FIN | TCP_FLAG_RST);
+}
+
+static __always_inline void see_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 tick)
 {
 	entry->last_seen_ns = now;
 	entry->last_seen_tick = tick;
@@ -133,12 +172,26 @@ static __always_inline void add_packet(struct tg_conntrack_entry *entry, __u32 b
 	__sync_fetch_and_add(is_reply ? &entry->reply_bytes : &entry->forward_bytes, bytes);
 }
 
+/* Note which block of the stream a side awaits next. */
+static __always_inline void note_awaited(struct tg_conntrack_entry *entry, __u16 awaits,
+					 bool is_reply)
+{
+	if (is_reply)
+		entry->reply_awaits = awaits;
+	else
+		entry->forward_awaits = awaits;
+}
+
 /* Account a packet that passes. Refused ones do not keep an entry alive. */
 static __always_inline void touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
-					__u8 tcp_flags, bool is_reply)
+					const struct packet *packet, bool is_reply)
 {
+	__u8 tcp_flags = believed_flags(entry, packet, is_reply);
+
 	see_entry(entry, now, bpf_jiffies64());
 	add_packet(entry, bytes, is_reply);
+	if (packet->tcp_flags & TCP_FLAG_ACK)
+		note_awaited(entry, packet->tcp_awaits, is_reply);
 	if (is_reply) {
 		entry->reply_tcp_flags |= tcp_flags;
 		entry->flags |= TG_CONNTRACK_REPLIED;

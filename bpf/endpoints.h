@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Which pod is behind an interface, and which addresses are its own. */
+/* Which pod is behind an interface, and which addresses and which MAC are its own. */
 #ifndef TIDEGATE_ENDPOINTS_H
 #define TIDEGATE_ENDPOINTS_H
 
@@ -46,6 +46,28 @@ static __always_inline bool is_own_address(const struct tg_endpoint *endpoint,
 			return true;
 	}
 	return false;
+}
+
+static __always_inline bool same_mac(const struct tg_mac *a, const struct tg_mac *b)
+{
+	return a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
+	       a->words[2] == b->words[2];
+}
+
+static __always_inline bool is_known_mac(const struct tg_mac *mac)
+{
+	return mac->words[0] || mac->words[1] || mac->words[2];
+}
+
+/* Does the frame come from the pod's own MAC? One that is not known is not checked. */
+static __always_inline bool has_own_mac(struct __sk_buff *skb, const struct tg_endpoint *endpoint)
+{
+	struct tg_mac sender;
+
+	if (!is_known_mac(&endpoint->mac))
+		return true;
+	return !load_header(skb, ETH_ALEN, &sender, sizeof(sender)) &&
+	       same_mac(&sender, &endpoint->mac);
 }
 
 #endif

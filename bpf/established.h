@@ -7,7 +7,7 @@
  * 1. It passes a packet or leaves it to the long way; it refuses none, and reports nothing.
  * 2. What it passes, the long way would pass too, and account alike. So every check of the long way that
  *    an established packet could fail stands here again.
- * 3. Nothing about the flow changes but its time and its sums: an opening, a close, a first answer, a
+ * 3. Nothing about the flow changes but its time, its sums and its place in the stream: an opening, a close, a first answer, a
  *    flag that was not seen yet, another revision: each is the long way's.
  */
 #ifndef TIDEGATE_ESTABLISHED_H
@@ -30,6 +30,7 @@ struct short_packet {
 	__u32 end;
 	__u16 source_port;
 	__u16 destination_port;
+	__u16 tcp_awaits;
 	__u8 protocol;
 	__u8 tcp_flags;
 };
@@ -74,6 +75,7 @@ static __always_inline bool read_short_tcp(void *at, void *data_end, struct shor
 		return false;
 	packet->source_port = bpf_ntohs(tcp->source);
 	packet->destination_port = bpf_ntohs(tcp->dest);
+	packet->tcp_awaits = bpf_ntohl(tcp->ack_seq) >> 16;
 	packet->tcp_flags = ((__u8 *)at)[13];
 	return (packet->tcp_flags & (TCP_FLAGS_OF_CHANGE | TCP_FLAG_ACK)) == TCP_FLAG_ACK &&
 	       tcp->doff * 4 >= sizeof(*tcp) &&
@@ -88,6 +90,7 @@ static __always_inline bool read_short_udp(void *at, void *data_end, struct shor
 		return false;
 	packet->source_port = bpf_ntohs(udp->source);
 	packet->destination_port = bpf_ntohs(udp->dest);
+	packet->tcp_awaits = 0;
 	packet->tcp_flags = 0;
 	return packet->l4_offset + sizeof(*udp) <= packet->end;
 }
@@ -148,12 +151,13 @@ static __always_inline bool is_allowed_now(struct tg_conntrack_entry *entry,
 	       judgement.verdict == TG_ALLOW;
 }
 
-/* Would the long way write more into the entry than its time and its sums? */
+/* Would the long way write more into the entry than its time, its sums and its place in the stream? */
 static __always_inline bool changes_entry(const struct tg_conntrack_entry *entry,
 					  const struct short_packet *packet, bool is_reply)
 {
 	if (!is_reply)
-		return packet->tcp_flags & ~entry->forward_tcp_flags;
+		return (packet->tcp_flags & ~entry->forward_tcp_flags) ||
+		       !(entry->flags & TG_CONNTRACK_ESTABLISHED);
 	return (packet->tcp_flags & ~entry->reply_tcp_flags) ||
 	       (entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)) !=
 		       TG_CONNTRACK_REPLIED;
@@ -163,7 +167,8 @@ static __always_inline bool changes_entry(const struct tg_conntrack_entry *entry
  * costs as much as a third of the map lookup. */
 static __always_inline bool keep_alive(struct tg_conntrack_entry *entry, __u8 protocol)
 {
-	__u64 tick = bpf_jiffies64(), now;
+	__u32 tick = bpf_jiffies64();
+	__u64 now;
 
 	if (entry->last_seen_tick == tick)
 		return true;
@@ -186,7 +191,8 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 	if (!read_short(skb, &packet) || !load_control(&in_force))
 		return false;
 	endpoint = endpoint_behind(skb->ifindex);
-	if (!endpoint || (out && !is_own_address(endpoint, &packet.source)))
+	if (!endpoint ||
+	    (out && (!has_own_mac(skb, endpoint) || !is_own_address(endpoint, &packet.source))))
 		return false;
 	entry = find_answered(endpoint->id, &packet, out);
 	if (!entry || !is_allowed_now(entry, in_force))
@@ -194,6 +200,7 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 	is_reply = entry->direction != direction;
 	if (changes_entry(entry, &packet, is_reply) || !keep_alive(entry, packet.protocol))
 		return false;
+	note_awaited(entry, packet.tcp_awaits, is_reply);
 	add_packet(entry, skb->len, is_reply);
 	count(TG_FORWARDED * 2 + direction, skb->len);
 	return true;

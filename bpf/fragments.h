@@ -61,10 +61,10 @@ static __noinline int recall_first(struct packet *packet, __u32 endpoint_id, __u
 
 	fragment_key(&key, endpoint_id, packet, direction);
 	first = bpf_map_lookup_elem(&fragments, &key);
-	if (!first || (__s64)(now - first->seen_ns) > (__s64)(TG_LIFETIME_FRAGMENTS * SECOND_NS))
+	if (!first || (__s64)(now - first->seen_ns) > (__s64)settings.lifetime_fragments_ns)
 		return TG_DROP_NO_FIRST_FRAGMENT;
 	if (packet->fragment_offset < first->payload_bytes)
-		return TG_DROP_FRAGMENT;
+		return TG_DROP_FRAGMENT_OVERLAP;
 	packet->source_port = first->source_port;
 	packet->destination_port = first->destination_port;
 	packet->kind = first->kind;

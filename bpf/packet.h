@@ -20,6 +20,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "abi.h"
+#include "settings.h"
 
 #define IP_FRAGMENTED 0x3fff             /* more-fragments bit and offset */
 #define IP_MORE 0x2000
@@ -27,8 +28,12 @@
 #define IPV6_MORE 0x0001
 #define IPV6_OFFSET 0xfff8               /* in bytes, as it stands */
 #define IP_DATAGRAM_BYTES 0xffff
+#define IP_OPTION_BYTES 40
+#define IP_OPTION_END 0
+#define IP_OPTION_NOTHING 1
+#define IP_OPTION_LOOSE_ROUTE 131
+#define IP_OPTION_STRICT_ROUTE 137
 #define IPV6_EXTENSIONS 6                /* more than any honest packet carries */
-#define ARP_HARDWARE_ETHERNET 1
 #define SCTP_CHUNK_INIT 1
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
@@ -47,7 +52,6 @@
 #define ND_ROUTER_SOLICITATION 133
 #define ND_ROUTER_ADVERTISEMENT 134
 #define ND_NEIGHBOUR_ADVERTISEMENT 136
-#define ND_TARGET_OFFSET 8
 #define ND_HOP_LIMIT 255                 /* a router would have lowered it: the sender is on-link */
 
 enum packet_kind {
@@ -56,6 +60,7 @@ enum packet_kind {
 	PACKET_ICMP_ERROR,               /* may speak of a known flow */
 	PACKET_ARP,
 	PACKET_NEIGHBOUR,                /* IPv6 neighbour discovery */
+	PACKET_UNJUDGED,                 /* neither: its ethertype is configured to pass */
 };
 
 /* A later fragment has neither ports nor flags: `recall_first` tells what the first one said. */
@@ -77,6 +82,8 @@ struct packet {
 	__u32 fragment_bytes;
 	__u8 fragment_protocol;
 	__u8 fragment;
+	__u32 tcp_sequence;
+	__u16 tcp_awaits;                /* the upper half of what the segment acknowledges */
 	__u16 source_port;
 	__u16 destination_port;
 	__u8 kind;
@@ -88,6 +95,18 @@ struct packet {
 	__u8 opens;
 	__u8 streams;
 	__u8 echo_reply;
+};
+
+struct ip_option {
+	__u8 type;
+	__u8 bytes;                      /* this header included; END and NOTHING have none */
+};
+
+struct ipv6_extension {
+	__u8 following;
+	__u8 words;                      /* of eight bytes, beyond the first */
+	__u8 routing_type;
+	__u8 segments_left;              /* of a routing header: addresses still to be visited */
 };
 
 struct ipv6_fragment {
@@ -115,18 +134,6 @@ struct icmp_start {
 	__be16 echo_identifier;
 	__be16 echo_sequence;
 };
-
-struct arp_ipv4 {
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_bytes;
-	__u8 protocol_bytes;
-	__be16 operation;
-	__u8 sender_mac[ETH_ALEN];
-	__be32 sender;
-	__u8 target_mac[ETH_ALEN];
-	__be32 target;
-} __attribute__((packed));
 
 static __always_inline bool same_address(const struct tg_address *a, const struct tg_address *b)
 {
@@ -185,22 +192,6 @@ static __always_inline long load_header(struct __sk_buff *skb, __u32 offset, voi
 	((packet)->l4_offset + sizeof(header) <= (packet)->end &&                         \
 	 !load_header(skb, (packet)->l4_offset, &(header), sizeof(header)))
 
-static __always_inline __u8 parse_arp(struct __sk_buff *skb, struct packet *packet)
-{
-	struct arp_ipv4 arp;
-
-	if (load_header(skb, ETH_HLEN, &arp, sizeof(arp)))
-		return TG_DROP_TRUNCATED;
-	if (arp.hardware != bpf_htons(ARP_HARDWARE_ETHERNET) ||
-	    arp.protocol != bpf_htons(ETH_P_IP) || arp.protocol_bytes != sizeof(arp.sender) ||
-	    arp.hardware_bytes != ETH_ALEN)
-		return TG_DROP_INVALID_PACKET;
-	map_ipv4(&packet->source, arp.sender);
-	map_ipv4(&packet->destination, arp.target);
-	packet->kind = PACKET_ARP;
-	return TG_FORWARDED;
-}
-
 static __always_inline __u8 parse_tcp(struct __sk_buff *skb, struct packet *packet)
 {
 	struct tcphdr tcp;
@@ -210,6 +201,8 @@ static __always_inline __u8 parse_tcp(struct __sk_buff *skb, struct packet *pack
 		return TG_DROP_TRUNCATED;
 	packet->source_port = bpf_ntohs(tcp.source);
 	packet->destination_port = bpf_ntohs(tcp.dest);
+	packet->tcp_sequence = bpf_ntohl(tcp.seq);
+	packet->tcp_awaits = bpf_ntohl(tcp.ack_seq) >> 16;
 	packet->tcp_flags = ((__u8 *)&tcp)[13];
 	packet->opens = (packet->tcp_flags & (TCP_FLAG_SYN | TCP_FLAG_ACK)) == TCP_FLAG_SYN;
 	packet->streams = 1;
@@ -328,6 +321,35 @@ static __always_inline __u32 packet_end(struct __sk_buff *skb, __u32 length, boo
 	return is_zero && skb->len > 0xffff ? skb->len : ETH_HLEN + length;
 }
 
+/* Options are well formed and do not send the packet on from the judged destination to others.
+ * Global for the same reason as `parse_packet`. */
+__noinline int check_ipv4_options(struct __sk_buff *skb, __u32 bytes)
+{
+	__u32 at = ETH_HLEN + sizeof(struct iphdr);
+	__u32 end = at + bytes;
+	struct ip_option option;
+
+	if (bytes > IP_OPTION_BYTES)
+		return TG_DROP_INVALID_PACKET;
+	for (int i = 0; i < IP_OPTION_BYTES && at < end; i++) {
+		if (load_header(skb, at, &option.type, sizeof(option.type)))
+			return TG_DROP_TRUNCATED;
+		if (option.type == IP_OPTION_END)
+			return TG_FORWARDED;
+		if (option.type == IP_OPTION_LOOSE_ROUTE || option.type == IP_OPTION_STRICT_ROUTE)
+			return TG_DROP_SOURCE_ROUTE;
+		if (option.type == IP_OPTION_NOTHING) {
+			at++;
+			continue;
+		}
+		if (at + sizeof(option) > end ||
+		    load_header(skb, at, &option, sizeof(option)) || option.bytes < sizeof(option))
+			return TG_DROP_INVALID_PACKET;
+		at += option.bytes;
+	}
+	return at > end ? TG_DROP_INVALID_PACKET : TG_FORWARDED;
+}
+
 static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *packet)
 {
 	struct iphdr ip;
@@ -345,8 +367,13 @@ static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	packet->hop_limit = ip.ttl;
 	packet->l4_offset = ETH_HLEN + ip.ihl * 4;
 	packet->end = packet_end(skb, bpf_ntohs(ip.tot_len), ip.tot_len == 0);
-	if (packet->end > skb->len)
+	if (packet->end > skb->len || packet->l4_offset > packet->end)
 		return TG_DROP_TRUNCATED;
+	if (ip.ihl > 5) {
+		reason = check_ipv4_options(skb, ip.ihl * 4 - sizeof(ip));
+		if (reason)
+			return reason;
+	}
 	if (ip.protocol != IPPROTO_TCP && ip.protocol != IPPROTO_UDP &&
 	    ip.protocol != IPPROTO_SCTP && ip.protocol != IPPROTO_ICMP)
 		return TG_DROP_UNKNOWN_L4;
@@ -363,16 +390,19 @@ static __always_inline bool is_extension(__u8 header)
 	return header == IPPROTO_HOPOPTS || header == IPPROTO_ROUTING || header == IPPROTO_DSTOPTS;
 }
 
-/* Walk to the transport header. */
+/* Walk to the transport header. A routing header that still has segments would be sent on from the
+ * judged destination to others. */
 static __always_inline __u8 skip_extensions(struct __sk_buff *skb, struct packet *packet)
 {
-	struct ipv6_opt_hdr extension;
+	struct ipv6_extension extension;
 
 	for (int i = 0; i < IPV6_EXTENSIONS && is_extension(packet->protocol); i++) {
 		if (!LOAD_L4(skb, packet, extension))
 			return TG_DROP_TRUNCATED;
-		packet->protocol = extension.nexthdr;
-		packet->l4_offset += (extension.hdrlen + 1) * 8;
+		if (packet->protocol == IPPROTO_ROUTING && extension.segments_left)
+			return TG_DROP_SOURCE_ROUTE;
+		packet->protocol = extension.following;
+		packet->l4_offset += (extension.words + 1) * 8;
 	}
 	return is_extension(packet->protocol) ? TG_DROP_INVALID_IPV6_EXTENSION : TG_FORWARDED;
 }
@@ -410,9 +440,10 @@ static __always_inline __u8 parse_ipv6(struct __sk_buff *skb, struct packet *pac
 		return TG_DROP_TRUNCATED;
 	__builtin_memcpy(&packet->source, &ip.saddr, sizeof(packet->source));
 	__builtin_memcpy(&packet->destination, &ip.daddr, sizeof(packet->destination));
-	if (ip.version != 6 || is_ipv4_mapped(&packet->source) ||
-	    is_ipv4_mapped(&packet->destination))
+	if (ip.version != 6)
 		return TG_DROP_INVALID_PACKET;
+	if (is_ipv4_mapped(&packet->source) || is_ipv4_mapped(&packet->destination))
+		return TG_DROP_MAPPED_ADDRESS;
 	packet->protocol = ip.nexthdr;
 	packet->hop_limit = ip.hop_limit;
 	packet->l4_offset = ETH_HLEN + sizeof(ip);
@@ -432,6 +463,28 @@ static __always_inline __u8 parse_ipv6(struct __sk_buff *skb, struct packet *pac
 	return parse_l4(skb, packet);
 }
 
+/* Let a frame pass that no rule can speak of, if its ethertype is configured to. */
+static __always_inline __u8 pass_unjudged(struct packet *packet, __u16 ethertype, __u8 reason)
+{
+	for (int i = 0; i < TG_UNJUDGED_ETHERTYPES && settings.unjudged_ethertypes[i]; i++) {
+		if (settings.unjudged_ethertypes[i] == ethertype) {
+			packet->kind = PACKET_UNJUDGED;
+			return TG_FORWARDED;
+		}
+	}
+	return reason;
+}
+
+/* What is neither IP nor ARP. A length in place of the type: 802.3. */
+static __always_inline __u8 parse_other(struct packet *packet, __u16 ethertype)
+{
+	if (ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD)
+		return pass_unjudged(packet, ethertype, TG_DROP_VLAN);
+	if (ethertype < ETH_P_802_3_MIN)
+		return pass_unjudged(packet, ETH_P_802_3, TG_DROP_UNSUPPORTED_L2);
+	return pass_unjudged(packet, ethertype, TG_DROP_UNSUPPORTED_L3);
+}
+
 /* Fill `packet`, which is zeroed, or say why it cannot be judged. A global function, so that the
  * verifier walks it once: from each of its ends it would else walk the rest of the program anew, and
  * loading took a hundred times as long. */
@@ -444,17 +497,17 @@ __noinline int parse_packet(struct __sk_buff *skb, struct packet *packet)
 	if (load_header(skb, 0, &ethernet, sizeof(ethernet)))
 		return TG_DROP_TRUNCATED;
 	/* A device may have moved the tag out of the bytes. */
-	if (skb->vlan_present || ethernet.h_proto == bpf_htons(ETH_P_8021Q) ||
-	    ethernet.h_proto == bpf_htons(ETH_P_8021AD))
-		return TG_DROP_VLAN;
+	if (skb->vlan_present)
+		return pass_unjudged(packet, bpf_ntohs(skb->vlan_proto), TG_DROP_VLAN);
 	if (ethernet.h_proto == bpf_htons(ETH_P_IP))
 		return parse_ipv4(skb, packet);
 	if (ethernet.h_proto == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(skb, packet);
-	if (ethernet.h_proto == bpf_htons(ETH_P_ARP))
-		return parse_arp(skb, packet);
-	return bpf_ntohs(ethernet.h_proto) < ETH_P_802_3_MIN ? TG_DROP_UNSUPPORTED_L2 :
-							       TG_DROP_UNSUPPORTED_L3;
+	if (ethernet.h_proto == bpf_htons(ETH_P_ARP)) {
+		packet->kind = PACKET_ARP;
+		return TG_FORWARDED;
+	}
+	return parse_other(packet, bpf_ntohs(ethernet.h_proto));
 }
 
 #endif

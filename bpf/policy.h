@@ -168,6 +168,10 @@ static __noinline int judge(const struct question *ask, struct ruling *ruling)
 		return 0;
 	}
 	peer_class = bpf_map_lookup_elem(classes, &ruling->remote_identity);
+	if (ruling->remote_identity == TG_IDENTITY_NO_ROOM) {
+		refuse(ruling, TG_DROP_NO_ROOM);
+		return 0;
+	}
 	if (!peer_class || ruling->remote_identity == 0) {
 		refuse(ruling, TG_DROP_INVALID_IDENTITY);
 		return 0;

@@ -17,36 +17,10 @@
 #include "events.h"
 #include "fragments.h"
 #include "maps.h"
+#include "neighbours.h"
 #include "packet.h"
 #include "policy.h"
 #include "shadow.h"
-
-/* A pod may probe for an address, but claim its own only. */
-static __always_inline bool arp_is_honest(const struct tg_endpoint *endpoint,
-					  const struct packet *packet)
-{
-	return packet->source.words[3] == 0 || is_own_address(endpoint, &packet->source);
-}
-
-/* The same of IPv6. A pod is no router: it does not advertise itself as one. */
-static __always_inline bool neighbour_is_honest(struct __sk_buff *skb,
-						const struct tg_endpoint *endpoint,
-						const struct packet *packet)
-{
-	struct tg_address target;
-
-	if (!is_unspecified(&packet->source) && !is_link_local(&packet->source) &&
-	    !is_own_address(endpoint, &packet->source))
-		return false;
-	if (packet->icmp_type == ND_ROUTER_ADVERTISEMENT)
-		return false;
-	if (packet->icmp_type != ND_NEIGHBOUR_ADVERTISEMENT)
-		return true;
-	if (packet->l4_offset + ND_TARGET_OFFSET + sizeof(target) > packet->end ||
-	    load_header(skb, packet->l4_offset + ND_TARGET_OFFSET, &target, sizeof(target)))
-		return false;
-	return is_link_local(&target) || is_own_address(endpoint, &target);
-}
 
 static __always_inline void ask_judge(struct passage *passage, const struct tg_address *remote,
 				      __u16 port, __u8 protocol, __u8 direction)
@@ -85,6 +59,7 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 		.forward_bytes = bytes,
 		.direction = passage->direction,
 		.forward_tcp_flags = packet->tcp_flags,
+		.forward_awaits = packet->tcp_awaits,
 	};
 
 	passage->occasion = TG_OCCASION_NEW;
@@ -134,9 +109,10 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 	settle(passage, key, entry);
 	if (passage->ruling.verdict != TG_ALLOW)
 		return;
-	touch_entry(entry, passage->now, bytes, passage->packet.tcp_flags, is_reply);
-	if (is_half_open && !is_reply && (entry->flags & TG_CONNTRACK_REPLIED))
-		promote_entry(key, entry);
+	touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
+	if (!is_reply && (entry->flags & TG_CONNTRACK_REPLIED) &&
+	    !(entry->flags & TG_CONNTRACK_ESTABLISHED))
+		establish_entry(key, entry, is_half_open);
 }
 
 static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
@@ -153,7 +129,7 @@ static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
 		/* Nobody asked: an answer opens no flow. */
 		passage->occasion = TG_OCCASION_NEW;
 		judge_alone(passage, packet->icmp_type);
-	} else if (!entry || packet->opens) {
+	} else if (!entry || (packet->opens && !goes_on(entry, passage->direction))) {
 		open_flow(passage, &key, is_half_open, bytes);
 	} else if ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != passage->direction) {
 		judge_alone(passage, judged_port(&key, passage->direction));
@@ -209,17 +185,15 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 		return TG_DROP_NO_ENDPOINT;
 	passage->endpoint_id = endpoint->id;
 	passage->local_identity = endpoint->identity;
+	if (passage->direction == TG_EGRESS && !has_own_mac(skb, endpoint))
+		return TG_DROP_INVALID_SOURCE_MAC;
 	if (reason)
 		return reason;
-	if (packet->kind == PACKET_ARP || packet->kind == PACKET_NEIGHBOUR) {
+	if (packet->kind >= PACKET_ARP) {
 		passage->ruling.verdict = TG_ALLOW;
-		if (passage->direction == TG_INGRESS)
-			return TG_FORWARDED;
-		if (packet->kind == PACKET_ARP)
-			return arp_is_honest(endpoint, packet) ? TG_FORWARDED :
-								 TG_DROP_INVALID_SOURCE_IP;
-		return neighbour_is_honest(skb, endpoint, packet) ? TG_FORWARDED :
-								    TG_DROP_INVALID_SOURCE_IP;
+		return packet->kind == PACKET_UNJUDGED ?
+		       TG_FORWARDED :
+		       check_neighbour(skb, &passage->packet, endpoint, passage->direction);
 	}
 	if (passage->direction == TG_EGRESS && !is_own_address(endpoint, &packet->source))
 		return TG_DROP_INVALID_SOURCE_IP;

@@ -23,6 +23,7 @@ class DropReason:
 
 
 _REASONS: Final = (
+    DropReason(130, "Invalid source mac", "INVALID_SOURCE_MAC"),
     DropReason(132, "Invalid source ip", "INVALID_SOURCE_IP"),
     DropReason(133, "Policy denied", "POLICY_DENIED"),
     DropReason(134, "Invalid packet", "INVALID_PACKET_DROPPED"),
@@ -56,6 +57,17 @@ _REASONS: Final = (
     DropReason(203, "Endpoint policy program not available", "DROP_EP_NOT_READY"),
     DropReason(220, "Active generation incomplete", "TIDEGATE_NO_GENERATION"),
     DropReason(221, "Endpoint unknown to the active generation", "TIDEGATE_NO_TABLE"),
+    DropReason(
+        222, "ARP or neighbour discovery claims another's address", "TIDEGATE_NEIGHBOUR_ADDRESS"
+    ),
+    DropReason(223, "ARP or neighbour discovery names another's MAC", "TIDEGATE_NEIGHBOUR_MAC"),
+    DropReason(224, "Router advertised by a pod", "TIDEGATE_ROUTER_ADVERTISEMENT"),
+    DropReason(225, "Malformed ARP or neighbour discovery", "TIDEGATE_INVALID_NEIGHBOUR"),
+    DropReason(226, "Malformed fragment, or of what is never cut", "TIDEGATE_FRAGMENT"),
+    DropReason(227, "Fragment overlaps the first one", "TIDEGATE_FRAGMENT_OVERLAP"),
+    DropReason(228, "IPv4-mapped address in IPv6", "TIDEGATE_MAPPED_ADDRESS"),
+    DropReason(229, "No room in the address table", "TIDEGATE_NO_ROOM"),
+    DropReason(230, "Source-routed packet", "TIDEGATE_SOURCE_ROUTE"),
 )
 
 DROP_REASONS: Final = {reason.number: reason for reason in _REASONS}

@@ -11,6 +11,7 @@ Holds always:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterator
 from ipaddress import ip_address
 from typing import Final
@@ -24,6 +25,7 @@ from netpolicy.rules import LAST_PORT, WITH_PORTS
 
 INVENTORY_LIMITS: Final = Limits(size_bytes=64 << 20, depth=16, nodes=4_000_000, items=100_000)
 
+_MAC: Final = re.compile("[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _PROTOCOLS: Final = {protocol.name: protocol for protocol in WITH_PORTS}
 
 
@@ -84,7 +86,7 @@ class _Reader:
             labels=fields.text_map("labels"),
             service_account=fields.text("serviceAccount"),
             interface=self._interface(fields, f"pod {namespace}/{name}"),
-            mac=fields.text("mac"),
+            mac=self._mac(fields),
             ports=tuple(self._ports(fields)),
         )
         fields.finish()
@@ -115,6 +117,15 @@ class _Reader:
             place = ("interface", fields.text("node"), interface)
             self._claim(fields, ("interface",), place, owner)
         return interface
+
+    def _mac(self, fields: Fields) -> str:
+        """What the pod's frames must come from; it may be left out, and is then not checked."""
+        text = fields.text("mac").lower()
+        if text and (not _MAC.fullmatch(text) or int(text[1], 16) & 1 or not text.strip("0:")):
+            fix = "write six pairs of hexadecimal digits, in quotes, as `ip link` shows them"
+            fields.fault(("mac",), BAD_VALUE, f'"{text}" is no MAC of one interface', fix=fix)
+            return ""
+        return text
 
     def _addresses(self, fields: Fields, owner: str) -> tuple[str, ...]:
         found = []

@@ -66,6 +66,7 @@ def datapath_config(config: AgentConfig) -> DatapathConfig:
         bpffs=config.bpffs,
         object_path=config.bpf_object,
         conntrack_entries=config.conntrack_entries,
+        options=config.datapath,
     )
 
 

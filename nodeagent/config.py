@@ -14,6 +14,7 @@ from typing import Final
 from netpolicy.document import Document, read_documents
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, Fields, single_document
+from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions, read_options
 from nodeagent.flows.ring import DEFAULT_CAPACITY
 
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
@@ -55,6 +56,7 @@ class AgentConfig:
     conntrack_entries: int = DEFAULT_CONNTRACK_ENTRIES
     kept_flows: int = DEFAULT_CAPACITY
     admit_local_host: bool = True
+    datapath: DatapathOptions = DEFAULT_OPTIONS
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
 
 
@@ -81,6 +83,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
         kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
         admit_local_host=fields.flag("admit_local_host", True),
+        datapath=read_options(fields.record("datapath")),
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
     )
     fields.finish()

@@ -14,14 +14,16 @@ from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
 from netpolicy.evidence import Cause
+from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 6
+ABI_VERSION: Final = 7
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
 ENDPOINT_ADDRESSES: Final = 8
 INTERFACE_GROUPS: Final = 1024
 INTERFACES_PER_GROUP: Final = 8
+IDENTITY_NO_ROOM: Final = 0xFFFF_FFFF
 PORTS_PER_ELEMENT: Final = 4
 ELEMENTS_PER_PROTOCOL: Final = 16384
 PORT_PROTOCOLS: Final = 5
@@ -41,6 +43,7 @@ class Reason(IntEnum):
     """Why a packet was dropped (`enum tg_reason`); 0: it was not."""
 
     FORWARDED = 0
+    INVALID_SOURCE_MAC = 130
     INVALID_SOURCE_IP = 132
     POLICY_DENIED = 133
     INVALID_PACKET = 134
@@ -49,7 +52,6 @@ class Reason(IntEnum):
     UNKNOWN_L4 = 142
     CONNTRACK_INSERT = 155
     INVALID_IPV6_EXTENSION = 156
-    FRAGMENT = 157
     UNSUPPORTED_L2 = 166
     INVALID_IDENTITY = 171
     NO_FIRST_FRAGMENT = 175
@@ -60,6 +62,15 @@ class Reason(IntEnum):
     NO_ENDPOINT = 203
     NO_GENERATION = 220
     NO_TABLE = 221
+    NEIGHBOUR_ADDRESS = 222
+    NEIGHBOUR_MAC = 223
+    ROUTER_ADVERTISEMENT = 224
+    INVALID_NEIGHBOUR = 225
+    FRAGMENT = 226
+    FRAGMENT_OVERLAP = 227
+    MAPPED_ADDRESS = 228
+    NO_ROOM = 229
+    SOURCE_ROUTE = 230
 
 
 class Occasion(IntEnum):
@@ -94,6 +105,7 @@ class ConntrackFlag(IntFlag):
 
     ONE_WAY = 1
     REPLIED = 2
+    ESTABLISHED = 4
 
 
 class Address(Structure):
@@ -126,6 +138,25 @@ class InterfaceGroup(Structure):
     _fields_ = (("held", Interface * INTERFACES_PER_GROUP),)
 
 
+class Mac(Structure):
+    """`struct tg_mac`: all zero if it is not known."""
+
+    _fields_ = (("bytes", c_uint8 * 6),)
+
+
+class Settings(Structure):
+    """`struct tg_settings`."""
+
+    _fields_ = (
+        ("lifetime_tcp_ns", c_uint64),
+        ("lifetime_tcp_opening_ns", c_uint64),
+        ("lifetime_tcp_closed_ns", c_uint64),
+        ("lifetime_datagram_ns", c_uint64),
+        ("lifetime_fragments_ns", c_uint64),
+        ("unjudged_ethertypes", c_uint16 * MOST_UNJUDGED_ETHERTYPES),
+    )
+
+
 class Endpoint(Structure):
     """`struct tg_endpoint`."""
 
@@ -133,6 +164,8 @@ class Endpoint(Structure):
         ("id", c_uint32),
         ("identity", c_uint32),
         ("address_count", c_uint32),
+        ("mac", Mac),
+        ("padding", c_uint8 * 2),
         ("addresses", Address * ENDPOINT_ADDRESSES),
     )
 
@@ -226,7 +259,9 @@ class ConntrackEntry(Structure):
     _fields_ = (
         ("judgement", Judgement),
         ("last_seen_ns", c_uint64),
-        ("last_seen_tick", c_uint64),
+        ("last_seen_tick", c_uint32),
+        ("forward_awaits", c_uint16),
+        ("reply_awaits", c_uint16),
         ("forward_packets", c_uint64),
         ("forward_bytes", c_uint64),
         ("reply_packets", c_uint64),
@@ -356,6 +391,16 @@ def pack_address(text: str) -> bytes:
 def unpack_address(data: bytes) -> str:
     """The canonical text of a 16-byte form."""
     return str(ip_address(data[12:] if data.startswith(_IPV4_MAPPED) else data))
+
+
+def pack_mac(text: str) -> Mac:
+    """A MAC written as six pairs of hex digits; empty: not known."""
+    return Mac.from_buffer_copy(bytes.fromhex(text.replace(":", "")) or bytes(6))
+
+
+def unpack_mac(mac: Mac) -> str:
+    """The text of a MAC; empty if it is not known."""
+    return bytes(mac.bytes).hex(":") if any(mac.bytes) else ""
 
 
 def pack_prefix(text: str) -> bytes:

@@ -1,6 +1,6 @@
 """Load the compiled object and pin it, in a process of its own.
 
-    python -m nodeagent.datapath.loader --bpffs DIR --object FILE --conntrack-entries N
+    python -m nodeagent.datapath.loader --bpffs DIR --object FILE --conntrack-entries N [...]
 
 In:   the object that `make bpf` compiled
 Out:  a whole version under bpffs, named `current`; prints `adopted`, `loaded` or `replaced`
@@ -10,7 +10,8 @@ should not carry.
 Holds always:
 1. Killed at any point, it leaves the version before whole and in use.
 2. Maps whose layout and size are unchanged are shared with the version before, so that generations,
-   flows and addresses outlive an upgrade of the programs. Otherwise the new maps start empty, with no
+   flows and addresses outlive an upgrade of the programs. A map of another size takes over the entries;
+   a smaller one that has no room for them is refused. Of another layout, all maps start empty, with no
    active generation: interfaces keep the old programs, and their policy, until `attach` replaces them.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -42,8 +44,11 @@ from nodeagent.datapath.pins import (
     program_path,
     version_of,
 )
+from nodeagent.datapath.settings import pack_settings
+from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions, FlowLifetimes
 
 BPFFS_ROOT: Final = Path("/sys/fs/bpf")
+CONSTANTS: Final = ".rodata.settings"
 _BPFFS_MAGIC: Final = "cafe4a11"
 
 
@@ -100,15 +105,17 @@ def _load_and_pin(config: DatapathConfig, version: Version, shared: Version | No
     if not opened:
         raise DatapathError(f"opening {config.object_path}", errno=ctypes.get_errno())
     try:
-        for name, entries in config.flow_maps.items():
+        for name, entries in config.map_sizes.items():
             libbpf.check(
                 library.bpf_map__set_max_entries(_map_named(opened, name), entries),
                 f"sizing {name}",
             )
-        if shared:
-            _reuse_maps(opened, config, shared)
+        _set_constants(opened, pack_settings(config.options))
+        resized = _reuse_maps(opened, config, shared) if shared else ()
         libbpf.check(library.bpf_object__load(opened), f"loading {config.object_path}")
-        if not shared:
+        if shared:
+            _carry_over(opened, config, shared, resized)
+        else:
             _mark_not_ready(library.bpf_map__fd(_map_named(opened, "control")))
         _pin_all(opened, config.bpffs, version)
     finally:
@@ -122,12 +129,24 @@ def _map_named(opened: int, name: str) -> int:
     return int(found)
 
 
-def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> None:
-    """Take over the maps of the version before; those of flows only if their size is the same."""
+def _set_constants(opened: int, data: bytes) -> None:
+    size = ctypes.c_size_t()
+    place = libbpf.library().bpf_map__initial_value(
+        _map_named(opened, CONSTANTS), ctypes.byref(size)
+    )
+    if not place or size.value != len(data):
+        raise DatapathError(f"the object's constants are {size.value} bytes, not {len(data)}")
+    ctypes.memmove(place, data, len(data))
+
+
+def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> tuple[str, ...]:
+    """Take over the maps of the version before; return the names of those whose size differs."""
+    resized = []
     for name in MAPS:
         old = libbpf.open_map(map_path(config.bpffs, shared, name))
         try:
-            if old.max_entries != config.flow_maps.get(name, old.max_entries):
+            if old.max_entries != config.map_sizes.get(name, old.max_entries):
+                resized.append(name)
                 continue
             libbpf.check(
                 libbpf.library().bpf_map__reuse_fd(_map_named(opened, name), old.fd),
@@ -135,6 +154,22 @@ def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> None:
             )
         finally:
             old.close()
+    return tuple(resized)
+
+
+def _carry_over(
+    opened: int, config: DatapathConfig, shared: Version, resized: tuple[str, ...]
+) -> None:
+    """Copy what the maps of another size held: an address that is missing would pass for the world's."""
+    for name in resized:
+        old = libbpf.open_map(map_path(config.bpffs, shared, name))
+        fd = os.dup(libbpf.library().bpf_map__fd(_map_named(opened, name)))
+        new = libbpf.describe_map(fd, name)
+        try:
+            libbpf.update_batch(new, list(libbpf.entries_of(old)))
+        finally:
+            old.close()
+            new.close()
 
 
 def _mark_not_ready(control_fd: int) -> None:
@@ -163,12 +198,21 @@ def _pin_all(opened: int, bpffs: Path, version: Version) -> None:
         libbpf.pin(found[name], program_path(bpffs, version, name))
 
 
+def _options(text: str) -> DatapathOptions:
+    """As `ensure_loaded` writes them."""
+    given = json.loads(text)
+    given["lifetimes"] = FlowLifetimes(**given["lifetimes"])
+    given["unjudged_ethertypes"] = tuple(given["unjudged_ethertypes"])
+    return DatapathOptions(**given)
+
+
 def main() -> int:
     """The command line of the child process."""
     parser = argparse.ArgumentParser(prog="python -m nodeagent.datapath.loader")
     parser.add_argument("--bpffs", type=Path, required=True)
     parser.add_argument("--object", type=Path, required=True, dest="object_path")
     parser.add_argument("--conntrack-entries", type=int, required=True)
+    parser.add_argument("--options", type=_options, default=DEFAULT_OPTIONS)
     try:
         outcome = load(DatapathConfig(**vars(parser.parse_args())))
     except DatapathError as error:

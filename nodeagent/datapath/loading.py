@@ -7,8 +7,10 @@ Shell over that child process.
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from dataclasses import asdict
 from enum import StrEnum
 from typing import Final
 
@@ -35,6 +37,7 @@ def ensure_loaded(config: DatapathConfig) -> LoadOutcome:
         "--bpffs", str(config.bpffs),
         "--object", str(config.object_path),
         "--conntrack-entries", str(config.conntrack_entries),
+        "--options", json.dumps(asdict(config.options)),
     ]  # fmt: skip
     try:
         done = subprocess.run(

@@ -29,6 +29,7 @@ class KernelEndpoint:
     endpoint_id: int
     identity: int
     addresses: tuple[str, ...]
+    mac: str = ""
 
 
 def upsert(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
@@ -84,6 +85,7 @@ def pack_endpoint(endpoint: LocalEndpoint) -> bytes:
         id=endpoint.endpoint_id,
         identity=endpoint.identity,
         address_count=len(packed),
+        mac=abi.pack_mac(endpoint.mac),
         addresses=tuple(abi.Address.from_buffer_copy(address) for address in packed),
     )
     return bytes(value)
@@ -109,6 +111,7 @@ def _endpoint(value: bytes) -> KernelEndpoint:
     return KernelEndpoint(
         endpoint_id=found.id,
         identity=found.identity,
+        mac=abi.unpack_mac(found.mac),
         addresses=tuple(
             abi.unpack_address(bytes(found.addresses[i].bytes)) for i in range(found.address_count)
         ),

@@ -23,6 +23,8 @@ from typing import Final
 
 from nodeagent.datapath.abi import ABI_VERSION
 from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.settings import pack_settings
+from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 
 CURRENT: Final = "current"
 NEXT: Final = "next"
@@ -39,11 +41,12 @@ _HALF_OPEN_LEAST: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatapathConfig:
-    """Where the datapath is pinned, from what it is loaded, and how many flows it remembers."""
+    """Where the datapath is pinned, from what it is loaded, what it has room for, and its constants."""
 
     bpffs: Path
     object_path: Path
     conntrack_entries: int = 262_144
+    options: DatapathOptions = DEFAULT_OPTIONS
 
     @property
     def half_open_entries(self) -> int:
@@ -52,13 +55,22 @@ class DatapathConfig:
 
     @property
     def flow_maps(self) -> dict[str, int]:
-        """The maps that are sized by configuration, and their sizes."""
+        """The maps of flows, and their sizes."""
         return {"conntrack": self.conntrack_entries, "half_open": self.half_open_entries}
+
+    @property
+    def map_sizes(self) -> dict[str, int]:
+        """The maps that are sized by configuration, and their sizes. While the agent goes from one plan
+        to the next, the address maps hold what either has."""
+        return self.flow_maps | {
+            "addresses": self.options.max_addresses * 2,
+            "prefixes": self.options.max_prefixes * 2,
+        }
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One loaded object: its layout's version, its digest, its conntrack size."""
+    """One loaded object: its layout's version, a digest of it and its constants, its conntrack size."""
 
     name: str
 
@@ -71,10 +83,12 @@ class Version:
 def version_of(config: DatapathConfig) -> Version:
     """The version that the compiled object would be loaded as."""
     try:
-        digest = hashlib.sha256(config.object_path.read_bytes()).hexdigest()[:_DIGEST_LETTERS]
+        digest = hashlib.sha256(config.object_path.read_bytes())
     except OSError as error:
         raise DatapathError(f"the compiled datapath is not readable: {error}") from error
-    return Version(f"v{ABI_VERSION}-{digest}-{config.conntrack_entries}")
+    digest.update(repr(config.map_sizes).encode() + pack_settings(config.options))
+    letters = digest.hexdigest()[:_DIGEST_LETTERS]
+    return Version(f"v{ABI_VERSION}-{letters}-{config.conntrack_entries}")
 
 
 def current_version(bpffs: Path) -> Version | None:

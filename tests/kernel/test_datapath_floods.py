@@ -23,7 +23,7 @@ from tests.support.kernel_fixtures import (
     small_generation,
     wildcard,
 )
-from tests.support.kernel_packets import ACK, SYN, ip
+from tests.support.kernel_packets import ACK, RST, SYN, ip
 
 pytestmark = pytest.mark.kernel
 
@@ -93,6 +93,7 @@ def test_a_connection_that_is_opened_again_is_one_flow(engine: KernelEngine) -> 
     for _ in range(2):
         establish(engine, 4000, FAR4)
         assert only_flow(engine).forward_packets == 2
+        assert into(engine, packets.tcp(4000, 8080, RST))
 
 
 def test_a_revoke_cuts_a_flow_that_both_sides_spoke_in(engine: KernelEngine) -> None:

@@ -112,8 +112,8 @@ def test_a_fragment_that_would_rewrite_the_first_is_dropped(
     engine: KernelEngine, web: str, far: str
 ) -> None:
     assert out(engine, first(web, far)).allowed
-    assert out(engine, later(web, far, offset=8)).reason == Reason.FRAGMENT
-    assert out(engine, later(web, far, offset=len(DATAGRAM) - 8)).reason == Reason.FRAGMENT
+    assert out(engine, later(web, far, offset=8)).reason == Reason.FRAGMENT_OVERLAP
+    assert out(engine, later(web, far, offset=len(DATAGRAM) - 8)).reason == Reason.FRAGMENT_OVERLAP
 
 
 @ENDS
@@ -165,7 +165,7 @@ def test_the_ipv6_header_of_a_later_fragment_need_not_tell_the_protocol(
     for said in (destination_options, TCP):
         assert out(engine, fragment(WEB6, FAR6, said, DATA, offset=len(chain))).allowed
     overlapping = fragment(WEB6, FAR6, destination_options, DATA, offset=len(chain) - 8)
-    assert out(engine, overlapping).reason == Reason.FRAGMENT
+    assert out(engine, overlapping).reason == Reason.FRAGMENT_OVERLAP
 
 
 def test_a_fragment_that_is_the_whole_datagram_is_a_packet_like_any_other(

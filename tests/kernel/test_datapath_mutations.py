@@ -26,13 +26,15 @@ SEED = int(os.environ.get("TIDEGATE_PACKET_SEED", "20260731"))
 UNREADABLE = frozenset({
     Reason.INVALID_SOURCE_IP, Reason.INVALID_PACKET, Reason.TRUNCATED, Reason.UNSUPPORTED_L3,
     Reason.UNKNOWN_L4, Reason.INVALID_IPV6_EXTENSION, Reason.FRAGMENT, Reason.UNSUPPORTED_L2,
-    Reason.NO_FIRST_FRAGMENT, Reason.VLAN,
+    Reason.NO_FIRST_FRAGMENT, Reason.VLAN, Reason.INVALID_SOURCE_MAC, Reason.NEIGHBOUR_ADDRESS,
+    Reason.NEIGHBOUR_MAC, Reason.ROUTER_ADVERTISEMENT, Reason.INVALID_NEIGHBOUR,
+    Reason.FRAGMENT_OVERLAP, Reason.MAPPED_ADDRESS, Reason.SOURCE_ROUTE,
 })  # fmt: skip
 
 
 def test_every_mutated_packet_passes_or_is_dropped_as_an_independent_reader_says() -> None:
     print(f"TIDEGATE_PACKET_SEED={SEED}")
-    reader = PacketReader(WEB_ENDPOINT.addresses)
+    reader = PacketReader(WEB_ENDPOINT.addresses, bytes.fromhex(WEB_ENDPOINT.mac.replace(":", "")))
     seen: Counter[Reason] = Counter()
     with kernel_engine() as engine:
         everything_open = small_generation({}, flags=TableFlag(0))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -247,9 +248,9 @@ REFUSED = {
     "IPv6 under IPv4's ethertype": (
         packets.ethernet(packets.ipv6(WEB6, FAR6, TCP, GOOD), packets.IPV4), Reason.INVALID_PACKET),
     "IPv4-mapped source in IPv6": (
-        ip(f"::ffff:{WEB4}", FAR6, TCP, GOOD), Reason.INVALID_PACKET),
+        ip(f"::ffff:{WEB4}", FAR6, TCP, GOOD), Reason.MAPPED_ADDRESS),
     "IPv4-mapped destination in IPv6": (
-        ip(WEB6, f"::ffff:{FAR4}", TCP, GOOD), Reason.INVALID_PACKET),
+        ip(WEB6, f"::ffff:{FAR4}", TCP, GOOD), Reason.MAPPED_ADDRESS),
     "GRE": (ip(WEB4, FAR4, 47, bytes(20)), Reason.UNKNOWN_L4),
     "ICMPv6 in IPv4": (ip(WEB4, FAR4, ICMPV6, packets.icmp(128)), Reason.UNKNOWN_L4),
     "authentication header": (
@@ -259,11 +260,21 @@ REFUSED = {
     "neighbour's advertisement whose target is only padding": (
         packets.ethernet(packets.ipv6(WEB6, "ff02::1", ICMPV6, packets.icmp(136, data=b""),
                                       hop_limit=255) + bytes.fromhex("fe80" + "00" * 14),
-                         packets.IPV6), Reason.INVALID_SOURCE_IP),
+                         packets.IPV6), Reason.TRUNCATED),
     "ARP of other hardware than Ethernet": (
         packets.arp(WEB4, PEER4).replace(b"\0\x01\x08\0", b"\0\x06\x08\0"),
-        Reason.INVALID_PACKET),
-    "claim of another's address by ARP": (packets.arp(PEER4, WEB4, 2), Reason.INVALID_SOURCE_IP),
+        Reason.INVALID_NEIGHBOUR),
+    "reverse ARP": (packets.arp(WEB4, PEER4, 3), Reason.INVALID_NEIGHBOUR),
+    "ARP cut short": (packets.arp(WEB4, PEER4)[:-1], Reason.TRUNCATED),
+    "IPv4 loose source route": (
+        ip(WEB4, FAR4, TCP, GOOD, options=b"\x83\x07\x04\x0a\0\0\x09\0"), Reason.SOURCE_ROUTE),
+    "IPv4 strict source route behind another option": (
+        ip(WEB4, FAR4, TCP, GOOD, options=b"\x01\x94\x04\0\0\x89\x03\x04"), Reason.SOURCE_ROUTE),
+    "IPv4 option that runs out of the header": (
+        ip(WEB4, FAR4, TCP, GOOD, options=b"\x94\x09\0\0\0\0\0\0"), Reason.INVALID_PACKET),
+    "IPv6 routing header with a segment left": (
+        ip(WEB6, FAR6, ROUTING, packets.source_routed(following=TCP, left=1) + GOOD),
+        Reason.SOURCE_ROUTE),
 }  # fmt: skip
 
 
@@ -279,9 +290,10 @@ def test_what_cannot_be_judged_is_dropped_with_its_reason(engine: KernelEngine, 
     "packet",
     [
         ip(WEB4, FAR4, TCP, GOOD, options=b"\x07\x27\x04" + bytes(37)),
+        ip(WEB6, FAR6, ROUTING, packets.source_routed(following=TCP, left=0) + GOOD),
         ip(WEB6, FAR6, HOP, packets.extension(DESTINATION) + packets.extension(TCP, 2) + GOOD),
     ],
-    ids=["IPv4 options", "IPv6 extensions"],
+    ids=["IPv4 options", "IPv6 routing header at its end", "IPv6 extensions"],
 )
 def test_ports_behind_options_are_found(engine: KernelEngine, packet: bytes) -> None:
     assert out(engine, packet).allowed
@@ -298,32 +310,97 @@ def test_an_interface_that_is_nobodys_drops_everything(engine: KernelEngine) -> 
 # Neighbours ----------------------------------------------------------------------------------
 
 
-def discovery(kind: int, *, source: str, target: str, hop_limit: int = 255) -> bytes:
-    data = bytes.fromhex("".join(f"{int(part or '0', 16):04x}" for part in expand(target)))
+def discovery(
+    kind: int, *, source: str, target: str = "", options: bytes = b"", hop_limit: int = 255
+) -> bytes:
+    data = (IPv6Address(target).packed if target else b"") + options
     return ip(source, "ff02::1", ICMPV6, packets.icmp(kind, data=data), hop_limit=hop_limit)
 
 
-def expand(address: str) -> list[str]:
-    from ipaddress import IPv6Address
-
-    return IPv6Address(address).exploded.split(":")
+OWN_LINK, OTHER_LINK = (packets.link_option(1, mac) for mac in (packets.OWN_MAC, packets.OTHER_MAC))
 
 
 def test_neighbour_discovery_and_arp_pass(engine: KernelEngine) -> None:
     assert out(engine, packets.arp(WEB4, PEER4)).allowed
     assert out(engine, packets.arp("0.0.0.0", WEB4)).allowed
-    assert into(engine, packets.arp(PEER4, WEB4)).allowed
-    assert out(engine, discovery(135, source="fe80::1", target=PEER6)).allowed
+    assert out(engine, packets.arp(WEB4, WEB4, 2)).allowed
+    assert into(engine, packets.arp(PEER4, WEB4, mac=packets.OTHER_MAC)).allowed
+    assert out(engine, discovery(133, source="fe80::1", options=OWN_LINK)).allowed
+    assert out(engine, discovery(135, source="fe80::1", target=PEER6, options=OWN_LINK)).allowed
     assert out(engine, discovery(135, source="::", target=WEB6)).allowed
-    assert out(engine, discovery(136, source=WEB6, target=WEB6)).allowed
-    assert into(engine, discovery(134, source="fe80::9", target="::")).allowed
+    nonce = b"\x0e\x01" + bytes(6)
+    answer = discovery(136, source=WEB6, target=WEB6, options=nonce + packets.link_option(2))
+    assert out(engine, answer).allowed
+    router = discovery(134, source="fe80::9", options=bytes(8) + OTHER_LINK)
+    assert into(engine, router).allowed
 
 
-def test_a_pod_cannot_claim_anothers_address_or_pose_as_a_router(engine: KernelEngine) -> None:
-    claim = discovery(136, source=WEB6, target=PEER6)
-    assert out(engine, claim).reason == Reason.INVALID_SOURCE_IP
-    router = discovery(134, source="fe80::1", target="::")
-    assert out(engine, router).reason == Reason.INVALID_SOURCE_IP
+DISHONEST = {
+    "answer for another's address": (packets.arp(PEER4, WEB4, 2), Reason.NEIGHBOUR_ADDRESS),
+    "question from another's address": (packets.arp(PEER4, WEB4), Reason.NEIGHBOUR_ADDRESS),
+    "gratuitous claim of another's address": (
+        packets.arp(PEER4, PEER4), Reason.NEIGHBOUR_ADDRESS),
+    "answer from no address": (packets.arp("0.0.0.0", WEB4, 2), Reason.NEIGHBOUR_ADDRESS),
+    "own address for another's MAC": (
+        packets.arp(WEB4, PEER4, 2, mac=packets.OTHER_MAC), Reason.NEIGHBOUR_MAC),
+    "probe for another's MAC": (
+        packets.arp("0.0.0.0", WEB4, mac=packets.OTHER_MAC), Reason.NEIGHBOUR_MAC),
+    "advertisement of another's address": (
+        discovery(136, source=WEB6, target=PEER6), Reason.NEIGHBOUR_ADDRESS),
+    "advertisement from another's address": (
+        discovery(136, source=PEER6, target=WEB6), Reason.INVALID_SOURCE_IP),
+    "advertisement of another's MAC": (
+        discovery(136, source=WEB6, target=WEB6, options=packets.link_option(2, packets.OTHER_MAC)),
+        Reason.NEIGHBOUR_MAC),
+    "solicitation from another's MAC": (
+        discovery(135, source=WEB6, target=PEER6, options=OTHER_LINK), Reason.NEIGHBOUR_MAC),
+    "router's solicitation from another's MAC": (
+        discovery(133, source="fe80::1", options=OWN_LINK + OTHER_LINK), Reason.NEIGHBOUR_MAC),
+    "router's advertisement": (
+        discovery(134, source="fe80::1", options=bytes(8)), Reason.ROUTER_ADVERTISEMENT),
+    "option without length": (
+        discovery(135, source=WEB6, target=PEER6, options=bytes(8)), Reason.INVALID_NEIGHBOUR),
+    "option beyond the end": (
+        discovery(135, source=WEB6, target=PEER6, options=b"\x0e\x02" + bytes(6)),
+        Reason.INVALID_NEIGHBOUR),
+    "option cut short": (
+        discovery(135, source=WEB6, target=PEER6, options=OWN_LINK[:7]), Reason.TRUNCATED),
+    "MAC of another length": (
+        discovery(135, source=WEB6, target=PEER6, options=b"\x01\x02" + bytes(14)),
+        Reason.INVALID_NEIGHBOUR),
+    "more options than are read": (
+        discovery(135, source=WEB6, target=PEER6, options=OWN_LINK * 9), Reason.INVALID_NEIGHBOUR),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DISHONEST)
+@pytest.mark.parametrize("mac", [WEB_ENDPOINT.mac, ""], ids=["known MAC", "unknown MAC"])
+def test_a_pod_claims_only_its_own_addresses_for_the_mac_it_speaks_from(
+    engine: KernelEngine, name: str, mac: str
+) -> None:
+    packet, reason = DISHONEST[name]
+    endpoint = replace(WEB_ENDPOINT, mac=mac)
+    assert engine.run(endpoint, Direction.EGRESS, packet).reason == reason
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        ip(WEB4, FAR4, TCP, packets.tcp(4000, 80)),
+        ip(WEB6, FAR6, TCP, packets.tcp(4000, 80)),
+        packets.arp(WEB4, PEER4, mac=packets.OTHER_MAC),
+        discovery(135, source=WEB6, target=PEER6),
+        packets.ethernet(bytes(46), 0x88CC),
+    ],
+    ids=["IPv4", "IPv6", "ARP", "neighbour discovery", "other"],
+)
+def test_a_pod_speaks_from_no_mac_but_its_own(engine: KernelEngine, packet: bytes) -> None:
+    forged = packet[:6] + packets.OTHER_MAC + packet[12:]
+    assert out(engine, forged).reason == Reason.INVALID_SOURCE_MAC
+    assert into(engine, forged).reason != Reason.INVALID_SOURCE_MAC
+    unknown = replace(WEB_ENDPOINT, mac="")
+    told = engine.run(unknown, Direction.EGRESS, forged).reason
+    assert told != Reason.INVALID_SOURCE_MAC, "what is not known is not checked"
 
 
 def test_neighbour_discovery_from_afar_and_redirects_are_judged_like_any_icmp(

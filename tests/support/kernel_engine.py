@@ -30,6 +30,7 @@ from nodeagent.datapath import (
     libbpf,
 )
 from nodeagent.datapath.pins import map_path, remove_all_pins, version_of
+from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from tests.support import kernel_packets as packets
 
@@ -195,20 +196,26 @@ class KernelEngine:
 
 
 def private_config(
-    *, conntrack_entries: int = CONNTRACK_ENTRIES, object_path: Path = OBJECT
+    *,
+    conntrack_entries: int = CONNTRACK_ENTRIES,
+    object_path: Path = OBJECT,
+    options: DatapathOptions = DEFAULT_OPTIONS,
 ) -> DatapathConfig:
     """A directory of bpffs that nobody else has."""
     return DatapathConfig(
         bpffs=BPFFS / f"tidegate-test-{uuid.uuid4().hex[:8]}",
         object_path=object_path,
         conntrack_entries=conntrack_entries,
+        options=options,
     )
 
 
 @contextmanager
-def kernel_engine(*, object_path: Path = OBJECT) -> Iterator[KernelEngine]:
+def kernel_engine(
+    *, object_path: Path = OBJECT, options: DatapathOptions = DEFAULT_OPTIONS
+) -> Iterator[KernelEngine]:
     """An engine on a datapath of its own, which is removed behind it."""
-    config = private_config(object_path=object_path)
+    config = private_config(object_path=object_path, options=options)
     try:
         ensure_loaded(config)
     except DatapathError:

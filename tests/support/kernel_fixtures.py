@@ -30,7 +30,7 @@ TABLE: Final = 1
 OUT_COOKIE, IN_COOKIE, DENIED_IN, DENIED_OUT = 11, 12, 21, 22
 WEB_ENDPOINT: Final = LocalEndpoint(
     endpoint_id=7, identity=WEB, interface="lo", namespace="shop", name="web",
-    addresses=("10.0.0.1", "fd00::1"),
+    addresses=("10.0.0.1", "fd00::1"), mac="02:00:00:00:00:02",
 )  # fmt: skip
 ADDRESSES: Final = AddressPlan(
     exact={"10.0.0.1": WEB, "fd00::1": WEB, "10.0.0.2": PEER, "fd00::2": PEER},

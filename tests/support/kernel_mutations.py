@@ -20,11 +20,32 @@ WEB4, WEB6, FAR4, FAR6 = "10.0.0.1", "fd00::1", "192.0.2.1", "2001:db8::1"
 _ICMP, _TCP, _UDP, _ICMPV6, _SCTP = 1, 6, 17, 58, 132
 _HOP, _ROUTING, _FRAGMENT, _OPTIONS = 0, 43, 44, 60
 _ETHERTYPES: Final = (0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8, 0x8847, 46, 0x05FF, 0x0600)
-_BYTES: Final = (0, 1, 4, 5, 6, 17, 43, 44, 58, 60, 0x45, 0x46, 0x60, 128, 132, 134, 136, 255)
+_BYTES: Final = (
+    0,
+    1,
+    2,
+    4,
+    5,
+    6,
+    17,
+    43,
+    44,
+    58,
+    60,
+    0x45,
+    0x46,
+    0x60,
+    128,
+    131,
+    132,
+    134,
+    136,
+    255,
+)
 _SHORTEST: Final = 15
 _SHORTEST_OF: Final = {0x0800: 34, 0x86DD: 54}
 """The kernel runs no program on a frame without content, nor on one without a whole IP header."""
-_MUTABLE_HEAD: Final = 96
+_MUTABLE_FROM, _MUTABLE_HEAD = 10, 96
 
 
 def mutated_packets(
@@ -46,12 +67,15 @@ def _honest_packets() -> list[bytes]:
     return [packet for web, far in ((WEB4, FAR4), (WEB6, FAR6)) for packet in _of(web, far)] + [
         packets.arp(WEB4, "10.0.0.2"),
         packets.arp("0.0.0.0", WEB4),
-        ip(WEB4, FAR4, _TCP, tcp(4000, 80), options=bytes(8)),
+        packets.arp(WEB4, WEB4, 2),
+        ip(WEB4, FAR4, _TCP, tcp(4000, 80), options=b"\x01\x94\x04\x00\x00\x00\x00\x00"),
         ip(WEB6, FAR6, _HOP, packets.extension(_OPTIONS) + packets.extension(_TCP, 1) + tcp(1, 80)),
-        ip(WEB6, FAR6, _ROUTING, packets.extension(_UDP) + udp(1, 53)),
+        ip(WEB6, FAR6, _ROUTING, packets.source_routed(following=_UDP, left=0) + udp(1, 53)),
         ip(WEB6, FAR6, _FRAGMENT, packets.fragment_header(_UDP) + udp(1, 53)),
         fragment(WEB6, FAR6, _OPTIONS, packets.extension(_UDP) + udp(1, 53), more=True),
         *(_discovery(kind) for kind in (133, 135, 136)),
+        ip(WEB6, "ff02::1", _ICMPV6, icmp(134, data=bytes(8)), hop_limit=255),
+        ip(f"::ffff:{WEB4}", FAR6, _UDP, udp(4000, 53)),
     ]
 
 
@@ -78,17 +102,19 @@ def _of(web: str, far: str) -> list[bytes]:
 
 
 def _discovery(kind: int) -> bytes:
-    message = icmp(kind, data=IPv6Address(WEB6).packed)
+    option = packets.link_option(2 if kind == 136 else 1)
+    target = b"" if kind == 133 else IPv6Address(WEB6).packed
+    message = icmp(kind, data=target + option)
     return ip(WEB6, "ff02::1", _ICMPV6, message, hop_limit=255)
 
 
 def _set_byte(packet: bytearray, random: Random) -> None:
-    at = random.randrange(12, min(len(packet), _MUTABLE_HEAD))
+    at = random.randrange(_MUTABLE_FROM, min(len(packet), _MUTABLE_HEAD))
     packet[at] = random.choice(_BYTES)
 
 
 def _flip_bit(packet: bytearray, random: Random) -> None:
-    at = random.randrange(12, min(len(packet), _MUTABLE_HEAD))
+    at = random.randrange(_MUTABLE_FROM, min(len(packet), _MUTABLE_HEAD))
     packet[at] ^= 1 << random.randrange(8)
 
 

@@ -12,7 +12,8 @@ from typing import Final
 from netpolicy.rules import Protocol
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
-_MACS: Final = bytes.fromhex("020000000001020000000002")
+OTHER_MAC, OWN_MAC = bytes.fromhex("020000000001"), bytes.fromhex("020000000002")
+_MACS: Final = OTHER_MAC + OWN_MAC
 MORE_FRAGMENTS: Final = 0x2000
 FRAGMENT: Final = 44
 IPV4, IPV6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
@@ -108,9 +109,18 @@ def fragment(
     return ethernet(ipv6(source, destination, FRAGMENT, head + payload), IPV6)
 
 
-def tcp(source_port: int, destination_port: int, flags: int = SYN) -> bytes:
+def tcp(
+    source_port: int,
+    destination_port: int,
+    flags: int = SYN,
+    *,
+    sequence: int = 1,
+    acknowledged: int = 1,
+) -> bytes:
     """A TCP segment without data."""
-    return struct.pack("!HHIIBBHHH", source_port, destination_port, 1, 1, 5 << 4, flags, 1024, 0, 0)
+    numbers = (sequence % 2**32, acknowledged % 2**32)
+    ports = (source_port, destination_port)
+    return struct.pack("!HHIIBBHHH", *ports, *numbers, 5 << 4, flags, 1024, 0, 0)
 
 
 def udp(source_port: int, destination_port: int, data: bytes = b"") -> bytes:
@@ -128,11 +138,21 @@ def icmp(kind: int, code: int = 0, *, identifier: int = 0, data: bytes = bytes(2
     return struct.pack("!BBHHH", kind, code, 0, identifier, 0) + data
 
 
-def arp(sender: str, target: str, operation: int = 1) -> bytes:
-    """A frame with an ARP message."""
+def arp(sender: str, target: str, operation: int = 1, *, mac: bytes = OWN_MAC) -> bytes:
+    """A frame with an ARP message; `mac` is the one that it names for its sender."""
     head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
-    ends = bytes(6) + ip_address(sender).packed + bytes(6) + ip_address(target).packed
+    ends = mac + ip_address(sender).packed + bytes(6) + ip_address(target).packed
     return ethernet(head + ends, ARP)
+
+
+def link_option(kind: int, mac: bytes = OWN_MAC) -> bytes:
+    """A neighbour discovery option: a MAC, of the source (1) or of the target (2)."""
+    return bytes([kind, 1]) + mac
+
+
+def source_routed(extension_type: int = 0, *, following: int, left: int) -> bytes:
+    """An IPv6 routing header with one address, and that many of its segments left."""
+    return bytes([following, 2, extension_type, left]) + bytes(4) + ip_address("fd00::99").packed
 
 
 def opening(

@@ -13,6 +13,7 @@ import pytest
 from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi
+from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 from nodeagent.plan import generation
 
 HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
@@ -21,6 +22,8 @@ STRUCTURES = {
     "tg_control": abi.Control,
     "tg_interface": abi.Interface,
     "tg_interface_group": abi.InterfaceGroup,
+    "tg_mac": abi.Mac,
+    "tg_settings": abi.Settings,
     "tg_endpoint": abi.Endpoint,
     "tg_prefix": abi.Prefix,
     "tg_policy_key": abi.PolicyKey,
@@ -39,7 +42,7 @@ STRUCTURES = {
     "tg_counter": abi.Counter,
     "tg_event": abi.Event,
 }
-C_FIELD_NAMES = {("tg_address", "bytes"): "words"}
+C_FIELD_NAMES = {("tg_address", "bytes"): "words", ("tg_mac", "bytes"): "words"}
 CONSTANTS = {
     "TG_ABI_VERSION": abi.ABI_VERSION,
     "TG_SLOTS": abi.SLOTS,
@@ -48,6 +51,8 @@ CONSTANTS = {
     "TG_ENDPOINT_ADDRESSES": abi.ENDPOINT_ADDRESSES,
     "TG_INTERFACE_GROUPS": abi.INTERFACE_GROUPS,
     "TG_INTERFACES_PER_GROUP": abi.INTERFACES_PER_GROUP,
+    "TG_UNJUDGED_ETHERTYPES": MOST_UNJUDGED_ETHERTYPES,
+    "TG_IDENTITY_NO_ROOM": abi.IDENTITY_NO_ROOM,
     "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
     "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
     "TG_PORT_PROTOCOLS": abi.PORT_PROTOCOLS,
@@ -132,6 +137,11 @@ def test_an_address_survives_its_packed_form(text: str) -> None:
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.0/8", "::/0", "fc00::/7", "10.1.2.3/32"])
 def test_a_prefix_survives_its_packed_form(text: str) -> None:
     assert abi.unpack_prefix(abi.pack_prefix(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "02:00:00:00:00:01"])
+def test_a_mac_survives_its_packed_form(text: str) -> None:
+    assert abi.unpack_mac(abi.pack_mac(text)) == text
 
 
 def test_a_prefix_with_host_bits_is_refused_rather_than_misread() -> None:

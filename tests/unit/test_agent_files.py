@@ -10,6 +10,7 @@ import pytest
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from nodeagent.config import decode_config
+from nodeagent.datapath_options import DatapathOptions, FlowLifetimes
 from nodeagent.readiness import say_ready
 from nodeagent.receive.instance import instance_id
 from nodeagent.saved_feed import load_feed, save_feed
@@ -91,12 +92,37 @@ def test_an_agent_may_do_without_a_reconciler(tmp_path: Path):
         (b"trust: {root: root.json}\n", b"", '"root" is missing'),
         (b"state_dir: state", b"kept_flows: 0", "must be above zero"),
         (b"state_dir: state", b"socket: " + b"s" * 100, "longer than 107 bytes"),
+        (b"state_dir: state", b"datapath: {max_addresses: 0}", "from 1 to 16777216"),
+        (b"state_dir: state", b"datapath: {lifetimes: {udp: 5}}", 'unknown field "udp"'),
+        (b"state_dir: state", b"datapath: {lifetimes: {tcp: 9999999999}}", "from 1 to 2592000"),
+        (b"state_dir: state", b'datapath: {unjudged_ethertypes: ["0x0800"]}', "IPv4 does not pass"),
+        (b"state_dir: state", b'datapath: {unjudged_ethertypes: ["lldp"]}', "no ethertype"),
+        (b"state_dir: state", b'datapath: {unjudged_ethertypes: ["46"]}', "no ethertype"),
+        (
+            b"state_dir: state",
+            b"datapath: {unjudged_ethertypes: [" + b'"88cc",' * 9 + b"]}",
+            "at most 8",
+        ),
     ],
 )
 def test_a_faulty_configuration_says_what_is_wrong(tmp_path: Path, old, new, says):
     config, faults = decode_config(tmp_path / "agent.yaml", CONFIG.replace(old, new))
     assert config is None
     assert any(says in fault.message for fault in faults)
+
+
+def test_the_datapaths_section_reads_whole(tmp_path: Path):
+    text = CONFIG + (
+        b'datapath: {max_prefixes: 7, unjudged_ethertypes: ["0x88cc", "802.3", "8100"],'
+        b" lifetimes: {tcp: 900}}\n"
+    )
+    config, faults = decode_config(tmp_path / "agent.yaml", text)
+    assert faults == []
+    assert config.datapath == DatapathOptions(
+        max_prefixes=7,
+        lifetimes=FlowLifetimes(tcp=900),
+        unjudged_ethertypes=(0x88CC, 1, 0x8100),
+    )
 
 
 def test_readiness_reaches_standard_output_and_the_service_manager(tmp_path, monkeypatch, capsys):

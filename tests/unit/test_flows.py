@@ -93,7 +93,7 @@ def test_an_audit_of_what_would_be_allowed_is_no_denial():
 
 
 def test_a_drop_that_no_policy_made_says_the_reason():
-    assert "dropped ingress: IP fragmentation not supported" in flow_text(sample_flow(reason=157))
+    assert "dropped ingress: Fragment overlaps the first one" in flow_text(sample_flow(reason=227))
 
 
 def test_an_address_nobody_owns_is_shown_as_it_is():

@@ -60,6 +60,9 @@ def test_a_good_file_reads_whole():
         (b"labels: {app: web}", b"labels: {app: 1}", "TG500", 11, "must be text"),
         (b"10.0.0.1", b"10.0.0.1/24", "TG503", 12, "no IP address"),
         (b"10.0.0.1", b"192.0.2.1", "TG504", 12, "belongs to node node-a"),
+        (b"mac: 02", b"mac: 2", "TG503", 14, "no MAC"),
+        (b"mac: 02", b"mac: 03", "TG503", 14, "of one interface"),
+        (b"02:00:00:00:00:01", b"00:00:00:00:00:00", "TG503", 14, "no MAC"),
         (b"cluster: demo", b"cluster: demo\ncluster: two", "TG", 2, "cluster"),
     ],
 )
