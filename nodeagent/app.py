@@ -33,6 +33,7 @@ from netpolicy.version import VERSION
 from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
+from nodeagent.drift.watch import DriftWatch
 from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.inventory_watch import watch_local_view
 from nodeagent.endpoints.links import pod_like
@@ -113,6 +114,7 @@ class Agent:
             admit_local_host=config.admit_local_host,
             channels=channels,
         )
+        self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._channel = ReconcilerChannel(
@@ -129,6 +131,7 @@ class Agent:
             enforcer=self._enforcer,
             placement=self._placement,
             planner=self._planner,
+            drift=self._drift,
             ring=ring,
             channel=self._channel,
         )
@@ -140,6 +143,7 @@ class Agent:
             self._spawn("planner", self._planner.run()),
             self._spawn("inventory", self._follow_inventory(self._config.inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
+            self._spawn("drift", self._drift.run()),
         ]
         server = await self._serve()
         tasks.append(self._spawn("readiness", self._become_ready()))

@@ -50,10 +50,12 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Reconciler", _channel_text(status)),
         ("Endpoints", _endpoints_text(status)),
         ("Strangers", _strangers_text(status)),
+        ("Drift", _drift_text(status.drift)),
         ("Entries", f"{status.policy_entries} policy, {status.addresses} addresses"),
         ("Flows", f"{status.flows_seen} seen, {status.flows_lost} lost"),
         ("Forwarded", f"{status.forwarded_packets} packets"),
     ]
+    rows += [("Drift stands", standing) for standing in status.drift.standing]
     rows += [("Alarm", alarm) for alarm in status.alarms]
     rows += [
         (
@@ -128,6 +130,14 @@ def _endpoints_text(status: pb.StatusResponse) -> str:
 def _strangers_text(status: pb.StatusResponse) -> str:
     names = ", ".join(status.strangers)
     return f"{names} (no listed pod's: refused everything)" if names else "none"
+
+
+def _drift_text(drift: pb.DriftStatus) -> str:
+    if not drift.checks:
+        return "not compared yet"
+    checked = f"compared {_time_text(drift.checked_at)} in {drift.check_seconds * 1000:.0f} ms"
+    counts = ", ".join(f"{c.kind} {c.found} ({c.repaired} repaired)" for c in drift.counts)
+    return f"{checked}; found since the start: {counts or 'none'}"
 
 
 def _time_text(seconds: float) -> str:

@@ -240,14 +240,42 @@ class Enforcer:
             == (wanted[0].digest, wanted[1].bundle_digest)
         )
 
+    # Repairs: what is in force is put there again -----------------------------------------
+
+    async def restore_generation(self) -> None:
+        """Fill a slot anew and put it in force, in place of one that somebody wrote to."""
+        if self.installed is None:
+            return
+        generation, origin = self.installed.plan.generation, self.installed.origin
+        slot = await self._fill(generation, _label(generation, origin))
+        self._remember(self._datapath.activate(slot), generation, origin)
+
+    async def restore_addresses(self) -> None:
+        """Write what is missing or different, remove what is too much, and judge every flow again."""
+        if self.installed is not None:
+            addresses = self.installed.plan.addresses
+            await self._perform(UpsertAddresses(addresses), {})
+            await self._perform(PruneAddresses(addresses), {})
+
+    def restore_control(self) -> None:
+        """Store the word again that was stored last."""
+        meaning = self.meanings.get(self._datapath.intended_control.revision)
+        self._keep_if_known(self._datapath.restore_control(), meaning)
+
+    def drop_slots(self, slots: Set[int]) -> None:
+        """Do without what else these slots hold; shadows among them are to be planned again."""
+        control = self._datapath.intended_control
+        meaning = self.meanings.get(control.revision)
+        self._keep_if_known(self._datapath.drop_slots(slots), meaning)
+        if {control.candidate, control.preview} & slots:
+            self.is_torn = True
+
     # Meanings ------------------------------------------------------------------------------
 
     def _judge_again(self) -> None:
         """Raise the revision, so that every flow is judged by the addresses as they are now."""
         meaning = self.meanings.get(self.revision)
-        revision = self._datapath.bump_revision()
-        if meaning is not None:
-            self._keep(revision, meaning)
+        self._keep_if_known(self._datapath.bump_revision(), meaning)
 
     def _remember(self, revision: int, generation: Generation, origin: PolicyOrigin) -> None:
         self._keep(
@@ -258,6 +286,10 @@ class Enforcer:
                 shadows=dict(self._shadow_meanings),
             ),
         )
+
+    def _keep_if_known(self, revision: int, meaning: RevisionMeaning | None) -> None:
+        if meaning is not None:
+            self._keep(revision, meaning)
 
     def _keep(self, revision: int, meaning: RevisionMeaning) -> None:
         older = ((r, m) for r, m in self.meanings.items() if r != revision)

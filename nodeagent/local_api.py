@@ -22,10 +22,17 @@ from netpolicy.rules import Direction, Mode, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
 from nodeagent.datapath import Datapath
+from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer, Installed
 from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
-from nodeagent.local_api_messages import filter_of, flows_message, lost_message, rule_message
+from nodeagent.local_api_messages import (
+    drift_message,
+    filter_of,
+    flows_message,
+    lost_message,
+    rule_message,
+)
 from nodeagent.placement import Placement
 from nodeagent.plan.generation import LocalEndpoint, TableFlag
 from nodeagent.planner import Planner
@@ -43,6 +50,14 @@ class Channel(Shape):
         """Fill in the fields about the channel."""
 
 
+class Drifts(Shape):
+    """What the agent tells of the kernel's drift from the plan."""
+
+    @property
+    def status(self) -> DriftStatus:
+        """How the comparisons went."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentParts:
     """What the answers are read from."""
@@ -54,6 +69,7 @@ class AgentParts:
     enforcer: Enforcer
     placement: Placement
     planner: Planner
+    drift: Drifts
     ring: FlowRing
     channel: Channel
 
@@ -82,6 +98,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             plan_error_reason=plan_status.reason,
             awaited_interfaces=plan_status.awaited_interfaces,
             strangers=parts.planner.strangers,
+            drift=drift_message(parts.drift.status),
             flows_seen=parts.ring.seen,
             flows_lost=counters.lost_events,
             forwarded_packets=counters.forwarded,

@@ -16,6 +16,7 @@ from netpolicy.evaluate import Outcome
 from netpolicy.flow import FlowEnd
 from netpolicy.rules import PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.drift.status import DriftStatus
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import Lost, LostAt
@@ -37,6 +38,25 @@ def rule_of(message: pb.RuleRef) -> RuleId:
     """The rule a message names."""
     policy = PolicyId(kind=PolicyKind(message.kind), namespace=message.namespace, name=message.name)
     return RuleId(policy=policy, origin=message.origin)
+
+
+def drift_message(status: DriftStatus) -> pb.DriftStatus:
+    """What the comparison of the kernel with the plan came to."""
+    kinds = sorted(status.found.keys() | status.repaired.keys())
+    return pb.DriftStatus(
+        checked_at=status.checked_at,
+        check_seconds=status.check_seconds,
+        checks=status.checks,
+        found_at=status.found_at,
+        repaired_at=status.repaired_at,
+        counts=[
+            pb.DriftCount(
+                kind=kind, found=status.found.get(kind, 0), repaired=status.repaired.get(kind, 0)
+            )
+            for kind in kinds
+        ],
+        standing=[f"{drift.kind}: {drift.where}: {drift.what}" for drift in status.standing],
+    )
 
 
 def flows_message(flows: FlowColumns) -> pb.FlowsResponse:

@@ -46,6 +46,11 @@ class Placement:
         return {i: e for i, e in self._placed.items() if i not in self._distrusted}
 
     @property
+    def endpoints(self) -> Mapping[int, LocalEndpoint]:
+        """Interface index → the endpoint that the kernel was told."""
+        return self._placed
+
+    @property
     def attached(self) -> frozenset[int]:
         """What bears our programs: somebody known is behind it, or nobody passes."""
         return frozenset(self._attached | (self._found or set()))
@@ -104,6 +109,23 @@ class Placement:
         for found in self._datapath.attached():
             if found.program_id not in current and found.ifindex not in self._attached:
                 self._attach(found.ifindex)
+
+    def restore_programs(self, ifindexes: Iterable[int]) -> None:
+        """Attach again where somebody took our programs away, or put something before them."""
+        for ifindex in sorted(ifindexes):
+            try:
+                self._attach(ifindex)
+            except DatapathError as error:
+                log.error(ENDPOINT_FAILED, ifindex=ifindex, error=str(error))
+
+    def restore_endpoints(self, ifindexes: Iterable[int]) -> None:
+        """Tell the kernel again who is behind these: whom it was told before, or nobody."""
+        for ifindex in sorted(ifindexes):
+            endpoint = self._placed.get(ifindex)
+            if endpoint is None:
+                self._datapath.remove_endpoint(ifindex)
+            else:
+                self._datapath.set_endpoint(endpoint, ifindex)
 
     def distrust(self, ifindexes: Set[int]) -> None:
         """Attach to these again: somebody took filters off them, or they are other interfaces."""

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Set
+from collections.abc import AsyncIterator, Mapping, Set
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
@@ -121,6 +122,12 @@ class Planner:
     def retry_now(self) -> None:
         """Plan again without waiting for an input or for patience to run out."""
         self._changed.set()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Nothing is planned or placed meanwhile."""
+        async with self._lock:
+            yield
 
     async def run(self) -> None:
         """Plan again after each change, and after a failure, with growing patience."""

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.cli import main
+from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
@@ -52,6 +53,12 @@ class Served:
             self.loop.call_soon_threadsafe(self.ring.add, sample_batch(source_port=[port]))
 
 
+class _Steady:
+    """Nothing has drifted."""
+
+    status = DriftStatus()
+
+
 @contextmanager
 def _running(directory: Path) -> Iterator[Served]:
     ready: list[Served] = []
@@ -80,6 +87,7 @@ def _running(directory: Path) -> Iterator[Served]:
             enforcer=enforcer,
             placement=placement,
             planner=planner,
+            drift=_Steady(),
             ring=ring,
             channel=_Offline(),
         )
