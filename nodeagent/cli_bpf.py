@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netpolicy.drop_reasons import drop_reason
+from netpolicy.evidence import Shadow
 from netpolicy.flow import protocol_word
 from nodeagent.cli_options import config_option, fail, output_option, read_config
 
 if TYPE_CHECKING:
-    from nodeagent.datapath import Datapath
+    from nodeagent.datapath import Datapath, KernelDifference
     from nodeagent.datapath.flow_table import ConntrackEntry
 
 
@@ -110,6 +111,75 @@ def bpf_ct_list(config_path: Path, output: str) -> None:
             for entry in entries
         ),
     )  # fmt: skip
+
+
+@bpf.group("shadow")
+def bpf_shadow() -> None:
+    """What a candidate and a preview would judge otherwise than what is enforced."""
+
+
+@bpf_shadow.command("list")
+@config_option
+@output_option("table", "json")
+def bpf_shadow_list(config_path: Path, output: str) -> None:
+    """List what the kernel counted, the most frequent first."""
+    from nodeagent import cli_render  # noqa: PLC0415
+
+    with _datapath(config_path) as datapath:
+        found = [_shadow_fields(datapath, shadow) for shadow in Shadow]
+    if output == "json":
+        cli_render.print_json(found)
+        return
+    for one in found:
+        if one["slot"] is None:
+            click.echo(f"{one['shadow']}: none")
+            continue
+        click.echo(
+            f"{one['shadow']}: generation {one['generation'][:16]}, {one['flows']} flows judged, "
+            f"{one['lost']} differences without room"
+        )
+        cli_render.print_table(
+            ("COUNT", "CAUSE", "DIRECTION", "SOURCE", "DESTINATION", "PROTOCOL", "PORT", "REASON",
+             "COOKIE"),
+            (
+                (
+                    row["count"],
+                    row["cause"],
+                    row["direction"],
+                    row["source_identity"],
+                    row["destination_identity"],
+                    row["protocol"],
+                    row["port"],
+                    drop_reason(row["reason"]).text if row["reason"] else "",
+                    row["cookie"],
+                )
+                for row in one["differences"]
+            ),
+        )  # fmt: skip
+
+
+def _shadow_fields(datapath: Datapath, shadow: Shadow) -> dict[str, Any]:
+    slot = datapath.control().slot_of(shadow)
+    label = None if slot is None else datapath.slot_label(slot)
+    differences = sorted(datapath.read_differences(shadow), key=lambda one: -one.count)
+    return {
+        "shadow": shadow.word,
+        "slot": slot,
+        "generation": label.generation_digest if label else "",
+        "commit": label.commit if label else "",
+        "flows": sum(datapath.read_coverage(shadow).values()),
+        "lost": datapath.lost_differences(shadow),
+        "differences": [_difference_fields(one) for one in differences],
+    }
+
+
+def _difference_fields(difference: KernelDifference) -> dict[str, Any]:
+    words = {
+        "direction": difference.direction.word,
+        "protocol": protocol_word(difference.protocol),
+        "cause": str(difference.cause),
+    }
+    return asdict(difference) | words
 
 
 def _flow_fields(entry: ConntrackEntry) -> dict[str, Any]:

@@ -5,18 +5,22 @@ test ── made packet ──▶ from_pod | to_pod     (BPF_PROG_TEST_RUN; noth
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
+from click.testing import CliRunner
 
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction, Protocol
+from nodeagent.cli import main as cli
 from nodeagent.datapath import (
     DatapathError,
     GenerationLabel,
@@ -28,7 +32,13 @@ from nodeagent.datapath import (
 )
 from nodeagent.plan.generation import Generation, PolicyEntry, TableFlag, Verdict
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine, KernelSide, kernel_engine
+from tests.support.kernel_engine import (
+    OBJECT,
+    TEST_INTERFACE,
+    KernelEngine,
+    KernelSide,
+    kernel_engine,
+)
 from tests.support.kernel_fixtures import (
     ADDRESSES,
     DENIED_IN,
@@ -264,6 +274,32 @@ def test_an_audit_event_tells_the_shadows_verdict_beside_the_enforced_one(
     ends = ("source", "destination", "source_port", "destination_port", "protocol", "direction")
     assert [getattr(audit, end) for end in ends] == [getattr(own, end) for end in ends]
     assert (audit.local_identity, audit.remote_identity) == (WEB, WORLD)
+
+
+def test_the_counts_can_be_read_without_the_agent(engine: KernelEngine, tmp_path: Path) -> None:
+    config = tmp_path / "agent.yaml"
+    config.write_text(
+        f"node: node-a\ninventory: none.yaml\nsocket: {tmp_path}/s\nbpffs: {engine.bpffs}\n"
+        f"bpf_object: {OBJECT}\n"
+    )
+    command = ["bpf", "shadow", "list", "--config", str(config)]
+    slot = shadow(engine, without_rules())
+    for source_port in range(3):
+        assert out(engine, 80, 4000 + source_port).allowed
+    shown = CliRunner().invoke(cli, [*command, "-o", "json"])
+    candidate, preview = json.loads(shown.output)
+    assert (candidate["slot"], candidate["flows"], candidate["lost"]) == (slot, 3, 0)
+    assert candidate["generation"] == without_rules().digest
+    (difference,) = candidate["differences"]
+    wanted = {"cause": "would-deny", "direction": "egress", "port": 80, "count": 3}
+    assert wanted.items() <= difference.items()
+    assert (preview["slot"], preview["differences"]) == (None, [])
+    table = CliRunner().invoke(cli, command).output
+    assert "candidate: generation" in table
+    assert "3 flows judged" in table
+    assert "would-deny" in table
+    assert "Policy denied" in table
+    assert "preview: none" in table
 
 
 def test_counts_are_exact_when_nobody_reads_the_events(engine: KernelEngine) -> None:

@@ -79,6 +79,11 @@ class KernelEngine:
         self._endpoints: dict[str, LocalEndpoint] = {}
         self._source_ports = count(_FIRST_PORT)
 
+    @property
+    def bpffs(self) -> Path:
+        """Where everything is pinned."""
+        return self._config.bpffs
+
     def load(
         self, generation: Generation, addresses: AddressPlan, endpoints: Iterable[LocalEndpoint]
     ) -> None:
