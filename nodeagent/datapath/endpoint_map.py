@@ -65,8 +65,9 @@ class EndpointMap:
     def remove(self, interface: int) -> None:
         """Say that nobody is behind an interface."""
         at, held = self._find(interface)
-        if at is not None and held is not None:
+        while at is not None and held is not None:  # once, unless somebody else wrote a second word
             self._mapped()[at] = _EMPTY
+            at, held = self._find(interface)
 
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Every interface with its endpoint's bytes."""

@@ -97,8 +97,11 @@ def remove_endpoint(endpoints: EndpointMap, ifindex: int) -> None:
 
 
 def packed_endpoints(endpoints: EndpointMap) -> dict[int, bytes]:
-    """Interface index → endpoint, as the kernel holds it."""
-    return dict(endpoints.items())
+    """Interface index → endpoint, as the kernel holds it; all of them, should there be several."""
+    held: dict[int, bytes] = {}
+    for ifindex, value in endpoints.items():
+        held[ifindex] = held.get(ifindex, b"") + value
+    return held
 
 
 def read_endpoints(endpoints: EndpointMap) -> dict[int, KernelEndpoint]:

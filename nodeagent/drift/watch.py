@@ -31,6 +31,8 @@ log = structlog.get_logger()
 CHECK_SECONDS: Final = 3.0
 """Between comparisons: with their own time, what differs is found within five seconds."""
 LOGGED_AT_ONCE: Final = 20
+BEYOND_REPAIR: Final = frozenset({DriftKind.FOREIGN_PROGRAM})
+"""Only reported: what others attached is theirs, and nothing of ours could stand before it."""
 DRIFT_FOUND: Final = "drift_found"
 DRIFT_REPAIRED: Final = "drift_repaired"
 DRIFT_NOT_REPAIRED: Final = "drift_not_repaired"
@@ -65,7 +67,7 @@ class DriftWatch:
         started = time.monotonic()
         drifts = await self._differences()
         self.status = self.status.checked(now=time.time(), seconds=time.monotonic() - started)
-        if not set(drifts) - set(self.status.standing):
+        if all(drift.kind in BEYOND_REPAIR and drift in self.status.standing for drift in drifts):
             self._note_gone(drifts)
             return
         async with self._planner.paused():

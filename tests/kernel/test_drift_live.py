@@ -17,6 +17,7 @@ import pytest
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.datapath import abi, attach, libbpf
+from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.local_api_client import open_agent
 from tests.support.kernel_pods import within
 from tests.support.live_agents import Agents
@@ -130,11 +131,14 @@ def test_an_address_given_the_hosts_identity_and_a_prefix_added(agents: Agents):
 
 def test_an_endpoint_removed_and_one_added(agents: Agents):
     def tamper() -> None:
-        target = _map(agents, "endpoints")
-        key, value = next(libbpf.entries_of(target))
-        libbpf.delete(target, key)
-        libbpf.update(target, struct.pack("=I", 4000), value)
-        target.close()
+        opened = _map(agents, "interfaces"), _map(agents, "endpoints")
+        endpoints = EndpointMap(*opened)
+        interface, value = next(endpoints.items())
+        endpoints.remove(interface)
+        endpoints.put(4000, value)
+        endpoints.close()
+        for one in opened:
+            one.close()
 
     _assert_repaired(agents, "endpoints", tamper)
 
