@@ -44,8 +44,7 @@ from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.readiness import notify, say_ready
-from nodeagent.reconciler_channel import ReconcilerChannel, load_last_good
-from nodeagent.rollout.channels import Channels
+from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
 
 log = structlog.get_logger()
 
@@ -91,16 +90,16 @@ async def _run_alone(config: AgentConfig) -> None:
     with contextlib.closing(Datapath.open(datapath_config(config))) as datapath:
         log.info(AGENT_STARTED, version=VERSION, datapath=outcome.name.lower())
         enforced = Enforcer(datapath).active_label
-        channels = await asyncio.to_thread(load_last_good, config, enforced)
+        last_good = await asyncio.to_thread(load_last_good, config, enforced)
         # What was decoded lives as long as the agent: keep the collector from walking it.
         gc.freeze()
-        await Agent(config, datapath, channels).run()
+        await Agent(config, datapath, last_good).run()
 
 
 class Agent:
     """The parts, and the tasks that run them."""
 
-    def __init__(self, config: AgentConfig, datapath: Datapath, channels: Channels | None) -> None:
+    def __init__(self, config: AgentConfig, datapath: Datapath, last_good: LastGood) -> None:
         self._config = config
         watch = CandidateWatch(datapath, node=config.node, state_dir=config.state_dir)
         self._enforcer = Enforcer(datapath, watch)
@@ -112,7 +111,8 @@ class Agent:
             node=config.node,
             state_dir=config.state_dir,
             admit_local_host=config.admit_local_host,
-            channels=channels,
+            channels=last_good.channels,
+            taken_back=last_good.taken_back,
         )
         self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
         ring = FlowRing(config.kept_flows)

@@ -48,6 +48,7 @@ BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
 FEED_NOT_SAVED: Final = "feed_not_saved"
 FEED_FILE: Final = "inventory-feed.json"
 VIEW_PATIENCE_SECONDS: Final = 20.0
+KEPT_PLANS: Final = 2
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -82,6 +83,7 @@ class Planner:
         state_dir: Path,
         admit_local_host: bool,
         channels: Channels | None,
+        taken_back: int = 0,
     ) -> None:
         self._enforcer = enforcer
         self._placement = placement
@@ -93,12 +95,13 @@ class Planner:
         self._view_known = asyncio.Event()
         self._interfaces: Mapping[str, int] = {}
         self._pod_like: Mapping[str, int] = {}
-        self._found = enforcer.active_label
+        self._found = _unless_taken_back(enforcer.active_label, taken_back)
         self._known = Known(
             channels=_unless_older(channels, self._found), feed=load_feed(self._feed_path)
         )
         self._enforced: Bundle | None = None
         self._loaded: Mapping[str, Bundle] = {}
+        self._plans: tuple[NodePlan, ...] = ()
         self.standing: Standing | None = None
         self.first_plan = asyncio.Event()
         self.status = PlanStatus()
@@ -145,10 +148,14 @@ class Planner:
                 failures += 1
                 asyncio.get_running_loop().call_later(delay, self._changed.set)
 
-    async def take(self, channels: Channels) -> InForce:
-        """Enforce a verified publication; return what that came to, or raise why it cannot be."""
+    async def take(self, channels: Channels | None) -> InForce:
+        """Enforce a verified publication, or for None the bootstrap policy; return what that came to, or
+        raise why it cannot be.
+        """
         await self._await_view()
         async with self._lock:
+            if channels is None:
+                self._found = None  # told to: not for want of the bundle that the kernel enforces
             await self._catch_up()
             before, watched = self._enforcer.active_label, self._watched()
             try:
@@ -157,14 +164,13 @@ class Planner:
                 self._note_failure(error)
                 self._changed.set()
                 raise
-        if plan is None or self.standing is None:
+        role = self.standing.role if self.standing else Role.NONE
+        if plan is None:
             raise StalledError("the agent does not know its pods yet", reason="NoInventory")
         return InForce(
             generation_digest=plan.generation.digest,
-            role=self.standing.role,
-            candidate_generation_digest=(
-                watched if self.standing.role is Role.ENFORCING else self._watched()
-            ),
+            role=role,
+            candidate_generation_digest=(watched if role is Role.ENFORCING else self._watched()),
             flipped=before is None or before.generation_digest != plan.generation.digest,
         )
 
@@ -271,14 +277,21 @@ class Planner:
             return installed.plan
         kept = installed.plan.numbers if installed else None
         before = installed.plan if installed else None
-        plan = await asyncio.to_thread(plan_node, inputs, kept=kept, before=before)
+        plan = self._planned_before(inputs)
+        if plan is None:
+            plan = await asyncio.to_thread(plan_node, inputs, kept=kept, before=before)
         watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
         flips = await self._enforcer.enforce(plan, origin, candidate=watched)
         self._note_standing(known, stand, loaded)
+        self._plans = (plan, *(kept for kept in self._plans if kept is not plan))[:KEPT_PLANS]
         await self._follow_candidate(known, stand, plan)
         self._place()
         self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
         return plan
+
+    def _planned_before(self, inputs: PlanInputs) -> NodePlan | None:
+        """The plan of these inputs, if it was made lately: the way back must not wait for planning."""
+        return next((plan for plan in self._plans if plan.inputs == inputs), None)
 
     def _note_standing(
         self, known: Known, stand: Standing | None, loaded: Mapping[str, Bundle]
@@ -398,6 +411,11 @@ def _unless_older(channels: Channels | None, found: GenerationLabel | None) -> C
         log.error(BUNDLE_BEHIND_KERNEL, stored=channels.sequence, enforced=found.sequence)
         return None
     return channels
+
+
+def _unless_taken_back(found: GenerationLabel | None, taken_back: int) -> GenerationLabel | None:
+    """What the kernel was found with, but for a publication that is to be taken back."""
+    return found if found is not None and found.sequence > taken_back else None
 
 
 def _followed(channels: Channels | None, stand: Standing | None, plan: NodePlan) -> Followed | None:

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
 
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
@@ -20,19 +24,36 @@ from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 from nodeagent.receive.installer import Apply
 from nodeagent.receive.reports import AskEvidence
+from nodeagent.receive.trial_file import TrialFile, trial_clock
 from nodeagent.rollout.channels import Channels
+from nodeagent.rollout.confirm import Lost, Resumed, Stage, Trial, is_refused, step
+
+log = structlog.get_logger()
+
+TRIAL_NOT_SAVED: Final = "trial_not_saved"
 
 
-def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Channels | None:
-    """The last bundle that was applied here, verified again from disk; None without a reconciler.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LastGood:
+    """What a start without the reconciler enforces. None: there is nothing that verifies.
 
-    `enforced` is what the kernel's active generation was made from: a bundle that was applied
-    but not yet noted as such when the agent died is found by it.
+    `taken_back`: what the kernel enforces counts for nothing up to this sequence.
+    """
+
+    channels: Channels | None = None
+    taken_back: int = 0
+
+
+def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> LastGood:
+    """The last bundle that was applied here, verified again from disk; nothing without a reconciler.
+
+    `enforced` is what the kernel's active generation was made from: a bundle that was applied but not
+    yet noted as such when the agent died is found by it, and so is one that awaits its confirmation.
     Raises StalledError if the trusted root cannot be read: nothing could be verified then.
     """
     root = config.reconciler.trust_root
     if not config.reconciler.address:
-        return None
+        return LastGood()
     try:
         trusted_root = root.read_bytes()
     except OSError as error:
@@ -40,9 +61,35 @@ def load_last_good(config: AgentConfig, enforced: GenerationLabel | None) -> Cha
             f"cannot read the trusted root {root}: {error.strerror}", reason="NoTrustedRoot"
         ) from error
     store = BundleStore(config.state_dir, trusted_root=trusted_root)
-    if enforced is not None:
+    trial, awaited = _resume_trial(TrialFile(config.state_dir), store, enforced)
+    if awaited is not None:
+        return LastGood(channels=awaited, taken_back=trial.taken_back)
+    if enforced is not None and not is_refused(trial, enforced.sequence):
         store.finish_commit(sequence=enforced.sequence, digest=enforced.bundle_digest)
-    return store.load_last_good()
+    return LastGood(channels=store.load_last_good(), taken_back=trial.taken_back)
+
+
+def _resume_trial(
+    file: TrialFile, store: BundleStore, enforced: GenerationLabel | None
+) -> tuple[Trial, Channels | None]:
+    """The trial, and the publication that awaits its confirmation if the kernel enforces one."""
+    trial = file.load()
+    if trial.stage is not Stage.AWAITING:
+        return trial, None
+    staged = store.load_staged()
+    channels = staged.channels if staged else None
+    is_enforced = (
+        channels is not None
+        and enforced is not None
+        and trial.sequence == channels.sequence == enforced.sequence
+        and enforced.bundle_digest in channels.digests
+    )
+    moved, _ = step(trial, Resumed() if is_enforced else Lost(), now=trial_clock())
+    try:
+        file.save(moved)
+    except OSError as error:
+        log.error(TRIAL_NOT_SAVED, error=error.strerror)
+    return moved, channels if is_enforced else None
 
 
 def receive_config(config: AgentConfig) -> ReceiveConfig:

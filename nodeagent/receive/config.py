@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Final
+
+from nodeagent.rollout.confirm import Trial
 
 MAX_MESSAGE_BYTES: Final = 9 * 1024 * 1024
 DIGESTS_PER_FETCH: Final = 500
@@ -52,6 +54,7 @@ class ReceiverStatus:
     """The channel's state. `sequence` 0 and empty `digest`: no bundle yet.
 
     `alarms` need a person: they say what is wrong, and that the last good policy stays in force.
+    `trial`: whether the last flip was confirmed.
     """
 
     connected: bool
@@ -61,3 +64,4 @@ class ReceiverStatus:
     last_error_reason: str
     metadata_expires: datetime | None
     alarms: tuple[str, ...]
+    trial: Trial = field(default_factory=Trial)

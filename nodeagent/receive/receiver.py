@@ -17,6 +17,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,19 +25,23 @@ import grpc
 import structlog
 
 from netpolicy.errors import RejectedBundle, TransientError
-from netpolicy.evidence import Role
+from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.backoff import Backoff
 from nodeagent.receive.client import connect, fetch_through
 from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
 from nodeagent.receive.entries import Entries, StreamFault
-from nodeagent.receive.installer import Apply, ApplyError, Installer
+from nodeagent.receive.installer import REVERTED, Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
 from nodeagent.receive.latest import Latest
+from nodeagent.receive.proof import Proof
 from nodeagent.receive.reports import AskEvidence, Reports, Stream
 from nodeagent.receive.store import BundleStore, HeldBundle
+from nodeagent.receive.trial_file import TrialFile
 from nodeagent.receive.update import update
+from nodeagent.rollout.channels import InForce
+from nodeagent.rollout.confirm import Stage, is_refused
 
 log = structlog.get_logger()
 
@@ -84,7 +89,10 @@ class Receiver:
         self._clock = clock
         self._root = config.root.read_bytes()
         self._store = store or BundleStore(config.state_dir, trusted_root=self._root)
-        self._installer = Installer(self._store, apply=apply, clock=clock)
+        self._installer = Installer(
+            self._store, TrialFile(config.state_dir), apply=apply, clock=clock
+        )
+        self._proof = Proof()
         self._instance = instance_id(config.state_dir)
         self._connected = False
         self._error = _Failure("", reason="")
@@ -93,13 +101,17 @@ class Receiver:
     async def run(self) -> None:
         """Stay connected until cancelled."""
         shutil.rmtree(self._config.state_dir / WORK_FOLDER, ignore_errors=True)
-        watch = asyncio.create_task(self._watch_expiry())
+        watches = [
+            asyncio.create_task(self._watch_expiry()),
+            asyncio.create_task(self._installer.watch_trial()),
+        ]
         try:
             while True:
                 await self._one_conversation()
                 await asyncio.sleep(self._backoff.fail())
         finally:
-            watch.cancel()
+            for watch in watches:
+                watch.cancel()
 
     def status(self) -> ReceiverStatus:
         """The channel's state now."""
@@ -112,6 +124,7 @@ class Receiver:
             last_error_reason=self._error.reason,
             metadata_expires=held.signed.expires if held else None,
             alarms=tuple(self._alarms()),
+            trial=self._installer.trial,
         )
 
     async def _one_conversation(self) -> None:
@@ -131,8 +144,8 @@ class Receiver:
     async def _converse(self, stub: Any) -> None:
         """All that goes on over one connection, until any part of it ends."""
         call, latest = stub.Announce(), Latest()
-        stream = Stream(call)
-        reports = Reports(stream, self._ask_evidence)
+        stream, self._proof = Stream(call), Proof()
+        reports = Reports(stream, self._ask)
         await stream.say(push_pb2.AgentMessage(hello=self._hello()))
         parts = [
             asyncio.create_task(self._hear(call, latest)),
@@ -153,8 +166,11 @@ class Receiver:
         if SESSION_OPEN in dict(await call.initial_metadata() or ()):
             self._meet()
         async for message in call:
-            if message.WhichOneof("kind") == "announcement":
-                latest.put(message.announcement)
+            match message.WhichOneof("kind"):
+                case "announcement":
+                    latest.put(message.announcement)
+                case "confirmation" if self._proof.is_given_by(message.confirmation.answer):
+                    await self._installer.confirm(self._proof.sequence)
         await _raise_status(call)
 
     async def _answer_all(
@@ -166,7 +182,10 @@ class Receiver:
         while True:
             failure = await self._take(stub, announcement)
             await reports.now()
-            await stream.say(push_pb2.AgentMessage(ack=self._answer(announcement, failure)))
+            answer = self._answer(announcement, failure)
+            self._proof = self._proof.after(answer, is_taken=failure is None)
+            answer.answer = self._proof.answer
+            await stream.say(push_pb2.AgentMessage(ack=answer))
             if failure is None:
                 retry.succeed()
                 announcement = await latest.get()
@@ -179,6 +198,8 @@ class Receiver:
     async def _take(self, stub: Any, announced: push_pb2.Announcement) -> _Failure | None:
         try:
             await self._installer.settle()
+            if is_refused(self._installer.trial, announced.sequence):
+                raise self._taken_back(announced.sequence)
             if self._is_held(announced):
                 await self._installer.reinstate()
             else:
@@ -255,12 +276,38 @@ class Receiver:
             sequence=held.channels.sequence if held else 0,
             digest=held.channels.stable.digest if held else "",
             generation_digest=in_force.generation_digest if in_force else "",
-            role=in_force.role if in_force else Role.NONE,
+            role=self._role(in_force),
             candidate_generation_digest=in_force.candidate_generation_digest if in_force else "",
             applied_at_us=int(applied.at * 1e6) if applied else 0,
             error=str(failure)[:MAX_ERROR] if failure else "",
             reason=failure.reason if failure else "",
         )
+
+    def _role(self, in_force: InForce | None) -> Role:
+        if self._installer.trial.stage is Stage.REVERTED:
+            return Role.REVERTED
+        return in_force.role if in_force else Role.NONE
+
+    def _taken_back(self, sequence: int) -> _Failure:
+        return _Failure(
+            f"publication {sequence} is not taken again: after {self._installer.trial.taken_back} came"
+            " into force the reconciler was not seen in time, and the policy before it came back",
+            reason=REVERTED,
+        )
+
+    async def _ask(self) -> NodeEvidence | None:
+        """What was seen of the candidate; of one that was taken back, that it was."""
+        seen, trial = await self._ask_evidence(), self._installer.trial
+        if trial.stage is not Stage.REVERTED or not trial.candidate_digest:
+            return seen
+        if seen is None or seen.candidate_digest != trial.candidate_digest:
+            return NodeEvidence(
+                node=self._config.node,
+                candidate_digest=trial.candidate_digest,
+                generation_digest="",
+                role=Role.REVERTED,
+            )
+        return replace(seen, role=Role.REVERTED)
 
     def _refuse(self, announced: push_pb2.Announcement, failure: _Failure) -> _Failure:
         if str(failure) != str(self._error):
@@ -291,6 +338,12 @@ class Receiver:
         alarms = []
         if self._store.damage:
             alarms.append(f"the stored bundle is damaged: {self._store.damage}")
+        trial = self._installer.trial
+        if trial.stage is Stage.REVERTED:
+            alarms.append(
+                f"publication {trial.sequence} was taken back: the reconciler was not seen for"
+                f" {trial.confirm_seconds} seconds after it; a newer publication ends this"
+            )
         if self._is_expired():
             alarms.append(
                 "signed metadata has expired: nothing newer arrives; the last good policy stays"

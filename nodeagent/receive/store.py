@@ -87,6 +87,11 @@ class BundleStore:
         self.damage = ""
         return self._load(self.last_good)
 
+    def load_staged(self) -> HeldBundle | None:
+        """The bundle that was written aside to be applied; None if there is none whole."""
+        staged, self.damage = self._load(self._staged), ""
+        return staged
+
     def finish_commit(self, *, sequence: int, digest: str) -> None:
         """Make the staged bundle the last good one if it is the one that the kernel enforces.
 

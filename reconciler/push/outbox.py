@@ -33,7 +33,7 @@ class Outbox:
         self._sent: Offer | None = None
         self._nonce = 0
         self._is_answered = True
-        self._unconfirmed = 0
+        self._unconfirmed: tuple[int, int] | None = None
 
     def offer(self, offer: Offer) -> None:
         """Make this the one to announce; whatever waited is dropped."""
@@ -48,18 +48,19 @@ class Outbox:
         self._is_answered = False
         return self._nonce, self._sent
 
-    def answer(self, nonce: int) -> bool:
+    def answer(self, nonce: int, *, number: int = 0) -> bool:
         """Note an answer; False if nothing with this nonce was ever sent.
 
-        A later answer to the same nonce is welcome: an agent that failed tries again by itself.
+        `number` is the agent's own, to be confirmed. A later answer to the same nonce is welcome: an
+        agent that failed tries again by itself.
         """
         if not 0 < nonce <= self._nonce:
             return False
         self._is_answered |= nonce == self._nonce
-        self._unconfirmed = nonce
+        self._unconfirmed = nonce, number
         return True
 
-    def take_confirmation(self) -> int:
-        """The nonce of an answer to confirm now; 0 if there is none."""
-        nonce, self._unconfirmed = self._unconfirmed, 0
-        return nonce
+    def take_confirmation(self) -> tuple[int, int] | None:
+        """The nonce and number of an answer to confirm now, or None."""
+        taken, self._unconfirmed = self._unconfirmed, None
+        return taken

@@ -178,7 +178,7 @@ class PushService(push_pb2_grpc.PushServicer):
     def _take(self, session: Session, message: push_pb2.AgentMessage) -> bool:
         match message.WhichOneof("kind"):
             case "ack":
-                if not session.answered(message.ack.nonce):
+                if not session.answered(message.ack.nonce, message.ack.answer):
                     return False
                 # Before the confirmation goes out, which nothing here waits for.
                 self._observer.agent_acked(session.node, _ack(message.ack))

@@ -29,9 +29,9 @@ class Session:
         self.outbox.offer(offer)
         self._changed.set()
 
-    def answered(self, nonce: int) -> bool:
+    def answered(self, nonce: int, number: int) -> bool:
         """Note an answer; False if it answers nothing."""
-        known = self.outbox.answer(nonce)
+        known = self.outbox.answer(nonce, number=number)
         self._changed.set()
         return known
 
@@ -44,8 +44,10 @@ class Session:
         """Wait for something to say; None when the stream is over."""
         while not self.is_over:
             self._changed.clear()
-            if (nonce := self.outbox.take_confirmation()) != 0:
-                return push_pb2.ReconcilerMessage(confirmation=push_pb2.Confirmation(nonce=nonce))
+            if (answered := self.outbox.take_confirmation()) is not None:
+                nonce, number = answered
+                confirmation = push_pb2.Confirmation(nonce=nonce, answer=number)
+                return push_pb2.ReconcilerMessage(confirmation=confirmation)
             taken = self.outbox.take()
             if taken is not None:
                 return push_pb2.ReconcilerMessage(announcement=_announcement(*taken))

@@ -269,10 +269,11 @@ def test_every_answer_is_confirmed_and_evidence_is_known_by_the_certificates_nam
                 await call.write(push_pb2.AgentMessage(hello=push_pb2.Hello(instance="i")))
                 nonce = (await call.read()).announcement.nonce
                 await call.write(push_pb2.AgentMessage(evidence=encode_evidence(report)))
-                for _ in range(2):
-                    ack = push_pb2.Ack(nonce=nonce, sequence=1, role="shadow")
+                for number in (1, 2):
+                    ack = push_pb2.Ack(nonce=nonce, sequence=1, role="shadow", answer=number)
                     await call.write(push_pb2.AgentMessage(ack=ack))
-                    assert (await call.read()).confirmation.nonce == nonce
+                    confirmation = (await call.read()).confirmation
+                    assert (confirmation.nonce, confirmation.answer) == (nonce, number)
                 assert heard.reports == [("node-a", replace(report, node="node-a"))]
                 assert [ack.role for _, ack in heard.acks] == [Role.SHADOW] * 2
 

@@ -31,6 +31,8 @@ from reconciler.sign.keys import trusted_root
 
 PATIENCE_SECONDS = 15.0
 COMMIT = "c" * 40
+NO_BUNDLE = Bundle(revision="", sequence=0, digest="", units=())
+"""What a node enforces that was told to go back to no bundle at all."""
 
 
 def make_keys(directory: Path, *, nodes: Iterable[str] = ("node-a",)) -> Path:
@@ -186,15 +188,23 @@ class Node:
         self.before_apply: Callable[[], Awaitable[object]] | None = None
         self.waiting = False
 
-    async def _apply(self, channels: Channels) -> InForce:
+    async def _apply(self, channels: Channels | None) -> InForce:
         if self.before_apply is not None:
             self.waiting = True
             await self.before_apply()
         if self.fail_apply:
             raise RuntimeError(self.fail_apply)
+        if channels is None:
+            self.bundles.append(NO_BUNDLE)
+            return InForce(generation_digest="0" * 64)
+        before = self.bundles[-1].digest if self.bundles else ""
         self.channels.append(channels)
         self.bundles.append(channels.stable)
-        return InForce(generation_digest=channels.stable.digest[::-1], role=self.role)
+        return InForce(
+            generation_digest=channels.stable.digest[::-1],
+            role=self.role,
+            flipped=before != channels.stable.digest,
+        )
 
     async def _evidence(self) -> NodeEvidence | None:
         return self.seen

@@ -53,7 +53,7 @@ class Announcement(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason", "role", "candidate_generation_digest")
+    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason", "role", "candidate_generation_digest", "answer")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class Ack(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     version: int
     sequence: int
@@ -74,13 +75,16 @@ class Ack(_message.Message):
     reason: str
     role: str
     candidate_generation_digest: str
-    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ...) -> None: ...
+    answer: int
+    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ..., answer: _Optional[int] = ...) -> None: ...
 
 class Confirmation(_message.Message):
-    __slots__ = ("nonce",)
+    __slots__ = ("nonce", "answer")
     NONCE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     nonce: int
-    def __init__(self, nonce: _Optional[int] = ...) -> None: ...
+    answer: int
+    def __init__(self, nonce: _Optional[int] = ..., answer: _Optional[int] = ...) -> None: ...
 
 class Evidence(_message.Message):
     __slots__ = ("candidate_digest", "generation_digest", "role", "flows", "pods", "omitted", "error", "label_sets", "rules", "differences")
