@@ -52,6 +52,7 @@ class CandidateWatch:
         self._path = state_dir / EVIDENCE_FILE
         self._followed: Followed | None = None
         self._earlier = Tally()
+        self._slot: int | None = None
 
     def follow(self, followed: Followed | None) -> None:
         """From now on this is the candidate, and these are its names."""
@@ -62,9 +63,10 @@ class CandidateWatch:
         ):
             self._earlier = self._load(followed.candidate_digest)
         self._followed = followed
+        self._slot = self._datapath.control().slot_of(Shadow.CANDIDATE)
 
     def settle(self) -> None:
-        """Fold in what the kernel counted: its counts are about to go."""
+        """Fold in what the kernel counted of a candidate that is no shadow any more: all there will be."""
         followed = self._followed
         if followed is None or followed.names is None:
             return
@@ -88,10 +90,11 @@ class CandidateWatch:
         return self._report(followed, counted)
 
     def _counted(self, names: Names) -> Tally:
+        """By the slot that the candidate had when it was followed: maybe it is no shadow any more."""
         return tally(
-            self._datapath.read_differences(Shadow.CANDIDATE),
-            self._datapath.read_coverage(Shadow.CANDIDATE),
-            lost=self._datapath.lost_differences(Shadow.CANDIDATE),
+            self._datapath.read_differences(Shadow.CANDIDATE, slot=self._slot),
+            self._datapath.read_coverage(Shadow.CANDIDATE, slot=self._slot),
+            lost=self._datapath.lost_differences(Shadow.CANDIDATE, slot=self._slot),
             names=names,
         )
 

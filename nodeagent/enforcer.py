@@ -107,9 +107,12 @@ class Enforcer:
         if active_digest == plan.generation.digest:
             self._remember(self.revision, plan.generation, origin)
         self.is_torn = True
-        await self._settle_counts(shadows)
-        if any(not isinstance(step, Activate) for step in steps):
+        leaves = self._candidate_leaves(shadows)
+        if leaves or any(not isinstance(step, Activate) for step in steps):
             self._suspend_shadows(shadows)
+        if leaves and self.watch is not None:
+            # Only now that no packet asks it are its counts the last.
+            await asyncio.to_thread(self.watch.settle)
         for step in steps:
             await self._perform(step, origins)
         self._relabel(origin)
@@ -186,15 +189,13 @@ class Enforcer:
 
     # Shadows -------------------------------------------------------------------------------
 
-    async def _settle_counts(self, shadows: Shadows) -> None:
-        """Before the candidate's slot goes, or judges for real: keep what was counted under it."""
+    def _candidate_leaves(self, shadows: Shadows) -> bool:
+        """Will the candidate that is loaded be filled anew, forgotten or enforced?"""
         slot = self._datapath.control().slot_of(Shadow.CANDIDATE)
-        goes = slot is not None and not self._is_held(slot, shadows.get(Shadow.CANDIDATE))
-        if goes and self.watch is not None:
-            await asyncio.to_thread(self.watch.settle)
+        return slot is not None and not self._is_held(slot, shadows.get(Shadow.CANDIDATE))
 
     def _suspend_shadows(self, shadows: Shadows) -> None:
-        """Before addresses change: nothing is asked that does not know the identities to come."""
+        """Ask nothing that will be replaced, or that does not know the identities to come."""
         control = self._datapath.control()
         kept = {
             shadow: slot

@@ -132,7 +132,8 @@ class Datapath:
     def set_shadows(self, *, candidate: int | None, preview: int | None) -> int:
         """Judge every flow under these slots too, and count what differs; return the revision.
 
-        Counts of a shadow whose slot stays go on; those of another begin anew.
+        Counts of a shadow whose slot stays go on, those of one that gets another begin anew. Those of
+        one that gets none stay readable, by the slot that it had, until it is set again.
         """
         before = self._intended
         after = before.shadowed(candidate=candidate, preview=preview)
@@ -144,7 +145,8 @@ class Datapath:
         if not changed:
             return before.revision
         for shadow in changed:
-            shadows.forget(self._shadows, shadow)
+            if after.slot_of(shadow) is not None:
+                shadows.forget(self._shadows, shadow)
         return self._store(after)
 
     def relabel(self, slot: int, label: GenerationLabel) -> None:
@@ -293,19 +295,21 @@ class Datapath:
         """Forget every flow: the next packet of each is judged as found mid-stream."""
         flow_table.clear_conntrack(self._maps["conntrack"], self._maps["half_open"])
 
-    def read_differences(self, shadow: Shadow) -> tuple[KernelDifference, ...]:
-        """What a shadow judges otherwise, since it was set; nothing if it is not."""
-        slot = self.control().slot_of(shadow)
+    def read_differences(
+        self, shadow: Shadow, *, slot: int | None = None
+    ) -> tuple[KernelDifference, ...]:
+        """What a shadow judges otherwise since it was set, under the slot it has (or had: `slot`)."""
+        slot = self.control().slot_of(shadow) if slot is None else slot
         return () if slot is None else shadows.read_differences(self._shadows, shadow, slot)
 
-    def read_coverage(self, shadow: Shadow) -> dict[int, int]:
-        """Endpoint id → flows that were judged under a shadow too, since it was set."""
-        slot = self.control().slot_of(shadow)
+    def read_coverage(self, shadow: Shadow, *, slot: int | None = None) -> dict[int, int]:
+        """Endpoint id → flows that were judged under a shadow too; `slot` as above."""
+        slot = self.control().slot_of(shadow) if slot is None else slot
         return {} if slot is None else shadows.read_coverage(self._shadows, shadow, slot)
 
-    def lost_differences(self, shadow: Shadow) -> int:
-        """How many judgements differed that `read_differences` had no room for."""
-        slot = self.control().slot_of(shadow)
+    def lost_differences(self, shadow: Shadow, *, slot: int | None = None) -> int:
+        """How many judgements differed that the kernel had no room for; `slot` as above."""
+        slot = self.control().slot_of(shadow) if slot is None else slot
         return 0 if slot is None else shadows.read_lost(self._shadows, shadow, slot)
 
     def counters(self) -> Counters:

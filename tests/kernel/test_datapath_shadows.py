@@ -186,6 +186,20 @@ def test_candidate_and_preview_are_counted_apart_and_only_a_changed_one_begins_a
     assert datapath.read_coverage(CANDIDATE) == datapath.read_coverage(PREVIEW) == {}
 
 
+def test_what_was_counted_of_a_shadow_stays_until_it_is_set_again(engine: KernelEngine) -> None:
+    datapath = engine.datapath
+    slot = shadow(engine, without_rules())
+    assert out(engine, 80, 4000).allowed
+    datapath.set_shadows(candidate=None, preview=None)
+    assert out(engine, 80, 4001).allowed
+    assert datapath.read_differences(CANDIDATE) == ()
+    (last,) = datapath.read_differences(CANDIDATE, slot=slot)
+    assert last.count == 1
+    assert datapath.read_coverage(CANDIDATE, slot=slot) == {WEB_ENDPOINT.endpoint_id: 1}
+    datapath.set_shadows(candidate=slot, preview=None)
+    assert datapath.read_differences(CANDIDATE) == ()
+
+
 def test_setting_the_shadows_that_are_set_judges_nothing_again(engine: KernelEngine) -> None:
     slot = shadow(engine, without_rules())
     before = engine.datapath.control()

@@ -79,13 +79,15 @@ class ModelDatapath:
             self.word = self.word.shadowed(candidate=candidate, preview=preview)
         return self.word.revision
 
-    def read_differences(self, shadow: Shadow) -> tuple[KernelDifference, ...]:
+    def read_differences(
+        self, shadow: Shadow, *, slot: int | None = None
+    ) -> tuple[KernelDifference, ...]:
         return self.differences.get(shadow, ())
 
-    def read_coverage(self, shadow: Shadow) -> dict[int, int]:
+    def read_coverage(self, shadow: Shadow, *, slot: int | None = None) -> dict[int, int]:
         return self.coverage.get(shadow, {})
 
-    def lost_differences(self, shadow: Shadow) -> int:
+    def lost_differences(self, shadow: Shadow, *, slot: int | None = None) -> int:
         return 0
 
     def bump_revision(self) -> int:
