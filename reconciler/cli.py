@@ -29,6 +29,7 @@ from reconciler.config import load_config
 from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
+from reconciler.rollout_cli import rollout
 from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
 from reconciler.state import fleet, judgements, publications
@@ -73,12 +74,14 @@ def main() -> None:
       tidegate keys init keys --node node-a  make signing keys and certificates
       tidegate run --config reconciler.yaml  run the reconciler
       tidegate status                        what is published, and who enforces it
+      tidegate rollout status                what a new revision would cut, and where it is
     """
 
 
 main.add_command(keys)
 main.add_command(explain)
 main.add_command(test)
+main.add_command(rollout)
 
 
 @main.command()
@@ -213,11 +216,11 @@ def status(state_dir: Path, form: str) -> None:
     except StalledError as error:
         _fail(str(error))
     publication = publications.last_publication(database)
-    rollout = rollout_of(database, publication.revision) if publication else None
+    enforced = rollout_of(database, publication.revision) if publication else None
     shown = output.status_data(
         publication,
         judgements.last_judgement(database),
-        rollout.phase if rollout else "",
+        enforced.phase if enforced else "",
         fleet.conditions(database),
         fleet.agents(database),
     )

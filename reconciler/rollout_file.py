@@ -96,6 +96,10 @@ class RolloutFile:
             log.error("rollout_file_refused", path=str(self._path), error=str(error))
             return None
 
+    def forget(self) -> None:
+        """Read the file again at the next call, changed or not."""
+        self._seen = None
+
     def read(self) -> RolloutObject:
         """The object; an absent file is an empty one. Raises StalledError if it says nothing clear."""
         try:
@@ -118,12 +122,12 @@ class RolloutFile:
             PREFIX + request.action: request.token,
             BY: request.by[:MAX_TEXT],
             REASON: request.reason[:MAX_TEXT],
+            ROLLBACK_TO: request.to,
         }
-        if request.action is Action.ROLLBACK:
-            asked[ROLLBACK_TO] = request.to
         with self._locked():
             held = self.read()
-            self._write(held, annotations={**held.annotations, **asked})
+            kept = {key: text for key, text in held.annotations.items() if key not in asked}
+            self._write(held, annotations=kept | {key: text for key, text in asked.items() if text})
 
     def tell(self, *, revision: str, phase: str, answers: Mapping[Request, str]) -> None:
         """Write the status: where the rollout is, and what came of requests."""

@@ -63,6 +63,7 @@ class RolloutTask:
         self._moved = moved
         self._seen: Sighting | None = None
         self._told: tuple[str, str] = ("", "")
+        self._untold: dict[Request, str] = {}
         self._fault = ""
         self._woken = asyncio.Event()
 
@@ -82,18 +83,19 @@ class RolloutTask:
 
     def look(self) -> None:
         """Handle what is asked for, then fold in what is due."""
+        has_moved = False
         try:
-            answers = self._answer()
+            self._untold |= self._answer()
             has_moved = self._advance()
-            self._tell(answers)
+            self._fault = ""
         except (TransientError, StalledError) as error:
+            self._file.forget()  # what it asks for was not handled
             if str(error) != self._fault:
                 log.error("rollout_held_up", error=str(error))
             self._fault = str(error)
-            return
-        self._fault = ""
-        if has_moved or answers:
+        if has_moved or self._untold:
             self._moved()
+        self._tell()
 
     def _answer(self) -> dict[Request, str]:
         held = self._file.changed()
@@ -162,9 +164,14 @@ class RolloutTask:
             self._store.save_sighting(sighting)
             self._seen = sighting
 
-    def _tell(self, answers: dict[Request, str]) -> None:
+    def _tell(self) -> None:
         rollout = self._rollouts.rollout
         stands = (rollout.revision, where(rollout)) if rollout else ("", "")
-        if answers or stands != self._told:
-            self._file.tell(revision=stands[0], phase=stands[1], answers=answers)
-            self._told = stands
+        if not self._untold and stands == self._told:
+            return
+        try:
+            self._file.tell(revision=stands[0], phase=stands[1], answers=self._untold)
+        except (TransientError, StalledError) as error:
+            log.error("rollout_status_not_written", error=str(error))
+            return
+        self._told, self._untold = stands, {}

@@ -1,0 +1,172 @@
+"""What `tidegate rollout` prints: where a revision is, what was seen of it, who moved it.
+
+In:   Rollout, Sighting, Entry values, `now`
+Out:  plain data for JSON; text and tables for people
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rich.table import Table
+
+from netpolicy.evidence import Difference, FlowSide
+from reconciler.rollout.gates import protocol_word, side_text
+from reconciler.rollout.machine import HALTED, STAGES, Rollout
+from reconciler.rollout.plan import Promotion
+from reconciler.rollout.progress import soak_left
+from reconciler.rollouts import where
+from reconciler.state.rollouts import Entry, Sighting
+
+SHORT_HASH: Final = 12
+MOST_ROWS: Final = 20
+
+_WORDS: Final = {
+    "would-deny": "denied",
+    "would-allow": "allowed",
+    "would-redirect": "judged by a proxy",
+    "would-not-redirect": "no longer judged by a proxy",
+}
+
+
+def status_data(
+    rollout: Rollout, sighting: Sighting | None, *, stable: str, now: float
+) -> dict[str, Any]:
+    """Everything that is known of the current rollout, for machines."""
+    in_stage, is_on_its_way = rollout.phase in STAGES, rollout.phase in STAGES | HALTED
+    return {
+        "revision": rollout.revision,
+        "phase": rollout.phase,
+        "reason": rollout.reason,
+        "since": rollout.since,
+        "sequence": rollout.sequence,
+        "stable": stable,
+        "stages": [stage.name for stage in rollout.plan.stages],
+        "stage": rollout.stage if is_on_its_way else None,
+        "promotion": rollout.plan.promotion,
+        "soakSecondsLeft": soak_left(rollout, now) if in_stage else None,
+        "seen": None if sighting is None else _sighting_data(sighting),
+    }
+
+
+def status_parts(data: dict[str, Any]) -> list[Table | str]:
+    """The same for people."""
+    parts: list[Table | str] = [
+        f"revision  {data['revision'][:SHORT_HASH]}  {data['phase']}{_stage_text(data)}",
+        f"enforced  {data['stable'][:SHORT_HASH] or 'nothing yet'}",
+    ]
+    if data["reason"]:
+        parts.append(f"because   {data['reason']}")
+    if (left := data["soakSecondsLeft"]) is not None:
+        parts.append(f"next      {_next_text(data, left)}")
+    seen = data["seen"]
+    if seen is None:
+        return parts
+    parts.append(
+        f"gates     {': '.join(filter(None, (seen['answer'], '; '.join(seen['reasons']))))}"
+    )
+    parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods on {seen['nodes']} nodes")
+    parts += _difference_part("would be cut, and no intent says so:", seen["unexpected"])
+    parts += _difference_part("other differences:", seen["others"])
+    if seen["omitted"]:
+        parts.append(f"and {seen['omitted']} differing flows that are counted but not listed")
+    return parts
+
+
+def history_data(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    """The history for machines, the newest first."""
+    return [asdict(entry) for entry in entries]
+
+
+def history_text(entries: Iterable[Entry]) -> str:
+    """The history for people: a line an entry."""
+    return "\n".join(map(_entry_text, entries))
+
+
+def _entry_text(entry: Entry) -> str:
+    when = datetime.fromtimestamp(entry.at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    by = f" by {entry.by}" if entry.by else ""
+    why = f": {entry.reason}" if entry.reason else ""
+    moved = f"{entry.event} → {entry.phase}" if entry.phase else entry.event
+    return _printable(f"{when}  {entry.revision[:SHORT_HASH]}  {moved}{by}{why}")
+
+
+def _stage_text(data: dict[str, Any]) -> str:
+    stages = data["stages"]
+    if data["stage"] is None:
+        return ""
+    marked = [f"[{name}]" if at == data["stage"] else name for at, name in enumerate(stages)]
+    return f"  ({' → '.join([*marked, 'everywhere'])})"
+
+
+def _next_text(data: dict[str, Any], left: float) -> str:
+    names = [*data["stages"], "everywhere"]
+    target = names[data["stage"] + 1]
+    if not data["sequence"]:
+        return "not published yet"
+    soak = f"after {_duration(left)} more" if left else "now"
+    if data["promotion"] == Promotion.MANUAL:
+        return f"{target}, {soak}, when somebody promotes it and the gates pass"
+    return f"{target}, {soak}, if the gates pass"
+
+
+def _difference_part(title: str, rows: list[dict[str, Any]]) -> list[Table | str]:
+    if not rows:
+        return []
+    table = Table("flows", "from", "to", "port", "would be", "by", box=None)
+    for row in rows[:MOST_ROWS]:
+        table.add_row(
+            str(row["count"]), row["from"], row["to"], row["port"], row["wouldBe"], row["by"]
+        )
+    more = len(rows) - MOST_ROWS
+    return ["", title, table, *([f"and {more} more; all with -o json"] if more > 0 else [])]
+
+
+def _sighting_data(sighting: Sighting) -> dict[str, Any]:
+    return {
+        "answer": sighting.answer,
+        "reasons": list(sighting.reasons),
+        "nodes": sighting.nodes,
+        "flows": sighting.flows,
+        "pods": sighting.pods,
+        "omitted": sighting.omitted,
+        "unexpected": [_difference_data(one) for one in sighting.unexpected],
+        "others": [_difference_data(one) for one in sighting.others],
+    }
+
+
+def _difference_data(difference: Difference) -> dict[str, Any]:
+    rules = ", ".join(map(str, difference.rules))
+    return {
+        "count": difference.count,
+        "from": _side(difference.source),
+        "to": _side(difference.destination),
+        "port": f"{protocol_word(difference.protocol)}/{difference.port}",
+        "direction": difference.direction.word,
+        "wouldBe": _WORDS[difference.cause],
+        "by": _printable(rules or "no rule: default deny"),
+    }
+
+
+def _side(side: FlowSide) -> str:
+    return _printable(side_text(side))
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
+    return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
+
+
+def phase_text(rollout: Rollout) -> str:
+    """One line: the revision and where it is."""
+    return f"{rollout.revision[:SHORT_HASH]} is {where(rollout)}"
