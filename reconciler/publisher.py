@@ -71,7 +71,11 @@ class Publisher:
     def has_units(self, revision: str) -> bool:
         """True if the revision can be signed."""
         in_hand = (self._offered[0], *_revisions(self._standing))
-        return revision in in_hand or revision in publications.revisions(self._database)
+        return revision in in_hand or self.was_stable(revision)
+
+    def was_stable(self, revision: str) -> bool:
+        """True if it was enforced once, and is kept."""
+        return revision in publications.revisions(self._database)
 
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """How many of the stable policies these units lack, and how many there are."""

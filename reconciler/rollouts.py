@@ -133,6 +133,9 @@ class Publishes(Protocol):
     def has_units(self, revision: str) -> bool:
         """True if the revision can be signed."""
 
+    def was_stable(self, revision: str) -> bool:
+        """True if it was enforced once, and is kept."""
+
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """How many of the stable policies these units lack, and how many there are."""
 
@@ -165,8 +168,7 @@ class Rollouts:
     def begin(self, revision: Revision, *, now: float) -> Begun:
         """Begin the rollout of an accepted revision, in place of the one on its way."""
         self._publisher.offer(revision.revision, revision.units)
-        if self._rollout is not None and self._rollout.phase in TAKING_BACK:
-            self.perform(now=now)  # nothing newer may hide a rollback that did not get out
+        self._end_rollback(now=now)
         known = self._store.rollout_of(revision.revision)
         if known is not None and known.phase in TAKEN_BACK:
             return self._stand_at(revision, Begun.TAKEN_BACK)
@@ -194,7 +196,7 @@ class Rollouts:
 
     def ask(self, request: Request, *, now: float) -> str:
         """Do what somebody asks for; returns why not, or nothing if it is done."""
-        self.perform(now=now)
+        self._end_rollback(now=now)
         if request.action is Action.ROLLBACK:
             return self._undo(request, now=now)
         rollout, event = self._rollout, _event_of(request)
@@ -222,6 +224,11 @@ class Rollouts:
         self._save(Change(rollouts=(moved,), publication=publication, entries=entries, at=now))
         if publication is not None:
             self._publisher.announce(publication)
+
+    def _end_rollback(self, *, now: float) -> None:
+        """Nothing newer may hide a rollback that did not get out yet."""
+        if self._rollout is not None and self._rollout.phase in TAKING_BACK:
+            self.perform(now=now)
 
     def _start(self, revision: Revision, known: Rollout | None, *, now: float) -> None:
         before = self._superseded(by=revision.revision, now=now)
@@ -296,7 +303,7 @@ class Rollouts:
         target = request.to or stable.stable
         if not target or target == self.stable:
             return self._refuse(request, "there is nothing before it to go back to", now=now)
-        if not self._publisher.has_units(target):
+        if not self._publisher.was_stable(target):
             return self._refuse(request, f"{target} is not kept any more", now=now)
         if not allows(stable, Undo):
             return self._refuse(request, f"it is {stable.phase}", now=now)
@@ -307,7 +314,9 @@ class Rollouts:
     def _fold_undo(self, stable: Rollout, undo: Undo, request: Request, *, now: float) -> None:
         moved, _ = step(stable, undo, now=now)
         target = self._store.rollout_of(undo.to)
-        back = (step(target, Restored(revision=undo.to), now=now)[0],) if target else ()
+        back: tuple[Rollout, ...] = ()
+        if target is not None and allows(target, Restored):
+            back = (step(target, Restored(revision=undo.to), now=now)[0],)
         self._save(
             Change(
                 rollouts=(*back, moved),

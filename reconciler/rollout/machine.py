@@ -323,6 +323,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.PUBLISHED, FleetAcked): Phase.PROMOTED,
     (Phase.PUBLISHED, GateFailed): Phase.ROLLING_BACK,
     (Phase.PUBLISHED, Undo): Phase.ROLLING_BACK,
+    (Phase.PUBLISHED, Abort): Phase.ABORTING,
     (Phase.PUBLISHED, Superseded): Phase.SUPERSEDED,
     (Phase.PROMOTED, Undo): Phase.ROLLING_BACK,
     (Phase.SUPERSEDED, Undo): Phase.ROLLING_BACK,
@@ -333,6 +334,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.SUPERSEDED, Restored): Phase.PROMOTED,
     (Phase.ROLLED_BACK, Restored): Phase.PROMOTED,
     (Phase.QUARANTINED, Restored): Phase.PROMOTED,
+    (Phase.ABORTED, Restored): Phase.PROMOTED,
 }
 
 PUBLISHING: Final = STAGES | TAKING_BACK | {Phase.PUBLISHED, Phase.WAITING}
@@ -346,7 +348,7 @@ _KEEP_REASON: Final = (Published, FleetAcked, Superseded, Approve)
 
 def allows(rollout: Rollout, kind: type[Event]) -> bool:
     """True if the table has this event in the rollout's phase."""
-    if kind is Undo and not rollout.stable:
+    if kind in (Undo, Abort) and not rollout.stable:
         return False  # nothing was enforced before it
     return (rollout.phase, kind) in NEXT
 

@@ -48,7 +48,8 @@ def due(rollout: Rollout, verdict: Verdict, *, fleet_enforces: bool, now: float)
         case Phase.PAUSED:
             return _failed(rollout, verdict) or _after_pause(rollout, now)
         case Phase.PUBLISHED:
-            return _failed(rollout, verdict) or _acked(rollout, fleet_enforces)
+            judged = rollout.plan.stages and _failed(rollout, verdict)
+            return judged or _acked(rollout, fleet_enforces)
         case Phase.ROLLED_BACK:
             return _acked(rollout, fleet_enforces)
         case phase if phase in STAGES:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from netpolicy.bundle import PackedUnit
+from netpolicy.errors import StalledError
 from reconciler.rollout.machine import Rollout
 from reconciler.rollout.wanted import Wanted
 from reconciler.rollouts import Rollouts
@@ -22,10 +23,11 @@ class CrashError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
-    """What a publication comes to here: a number, and what it says."""
+    """What a publication comes to here: a number, what it says, and the rollout that was saved with it."""
 
     sequence: int
     what: Wanted
+    cause: Rollout | None = None
 
 
 @dataclass
@@ -49,18 +51,20 @@ class Store:
 
     def save(self, change: Change) -> None:
         """Keep a change whole, or die without it, or die with it kept."""
-        if self.crash == "before":
+        crash, self.crash = self.crash, ""
+        if crash == "before":
             raise CrashError
         for rollout in change.rollouts:
             self.disk.rollouts[rollout.revision] = rollout
             self.disk.current = rollout.revision
         if change.publication is not None:
-            self.disk.publications.append(change.publication)  # type: ignore[arg-type]
+            signed: Any = change.publication
+            self.disk.publications.append(replace(signed, cause=change.rollouts[-1]))
         self.disk.brought = change.brought or self.disk.brought
         self.disk.entries += change.entries
         if change.handled is not None:
             self.disk.handled[change.handled[0]] = change.handled[1]
-        if self.crash == "after":
+        if crash == "after":
             raise CrashError
 
     def current(self) -> Rollout | None:
@@ -110,6 +114,10 @@ class Publisher:
         }
         return revision == self._offered or revision in published
 
+    def was_stable(self, revision: str) -> bool:
+        """Published as stable once."""
+        return revision in {signed.what.stable for signed in self._disk.publications}
+
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """Every revision here deletes half of what there is."""
         return 1, 2
@@ -117,14 +125,16 @@ class Publisher:
     def sign(self, what: Wanted) -> Any:
         """The next publication; fails when told to."""
         if self.fails:
-            raise CrashError
+            raise StalledError("the keys are away")
         for revision in filter(None, (what.stable, what.candidate)):
-            assert self.has_units(revision), "signing what is nowhere"
+            if not self.has_units(revision):
+                raise StalledError("it was in memory only")
         return Signed(sequence=self.sequence + 1, what=what)
 
     def announce(self, publication: Any) -> None:
         """Only what is on the disk may be announced."""
-        assert publication in self._disk.publications, "announced before it was saved"
+        saved = self._disk.publications[-1]
+        assert saved == replace(publication, cause=saved.cause), "announced before it was saved"
         assert publication.sequence > self.sequence, "sequences only grow"
         self.announced = publication
 
@@ -133,8 +143,3 @@ def restarted(disk: Disk, digests: Mapping[str, str]) -> tuple[Store, Publisher,
     """The program as it starts over what the disk holds."""
     store, publisher = Store(disk), Publisher(disk, digests=digests)
     return store, publisher, Rollouts(store, publisher)  # type: ignore[arg-type]
-
-
-def copied(rollout: Rollout | None) -> Rollout | None:
-    """A snapshot to compare with."""
-    return replace(rollout) if rollout else None
