@@ -307,6 +307,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.WAITING, Abort): Phase.ABORTED,
     (Phase.WAITING, Superseded): Phase.SUPERSEDED,
     **_of_each_stage(),
+    (Phase.INCONCLUSIVE, Published): Turn.STAY,
     (Phase.INCONCLUSIVE, StagePassed): Turn.FORWARD,
     (Phase.INCONCLUSIVE, WaitedEnough): Phase.ROLLING_BACK,
     (Phase.INCONCLUSIVE, GateFailed): Phase.ROLLING_BACK,
@@ -314,6 +315,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.INCONCLUSIVE, Pause): Phase.PAUSED,
     (Phase.INCONCLUSIVE, Abort): Phase.ABORTING,
     (Phase.INCONCLUSIVE, Superseded): Phase.SUPERSEDED,
+    (Phase.PAUSED, Published): Turn.STAY,
     (Phase.PAUSED, Resume): Turn.BACK_IN,
     (Phase.PAUSED, GateFailed): Phase.ROLLING_BACK,
     (Phase.PAUSED, Promote): Turn.FORWARD,
@@ -337,8 +339,9 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.ABORTED, Restored): Phase.PROMOTED,
 }
 
-PUBLISHING: Final = STAGES | TAKING_BACK | {Phase.PUBLISHED, Phase.WAITING}
-"""What is published changes on entering them; while one waits, what it superseded is withdrawn."""
+PUBLISHING: Final = STAGES | HALTED | TAKING_BACK | {Phase.PUBLISHED, Phase.WAITING}
+"""On entering them what they call for is published, if it is not yet: while a rollout waits, what it
+superseded is withdrawn; one that is paused before its stage got out stands in that stage all the same."""
 
 ON_ENTRY: Final = dict.fromkeys(sorted(PUBLISHING), (Command.PUBLISH,))
 
@@ -348,7 +351,7 @@ _KEEP_REASON: Final = (Published, FleetAcked, Superseded, Approve)
 
 def allows(rollout: Rollout, kind: type[Event]) -> bool:
     """True if the table has this event in the rollout's phase."""
-    if kind in (Undo, Abort) and not rollout.stable:
+    if kind is Abort and not rollout.stable:
         return False  # nothing was enforced before it
     return (rollout.phase, kind) in NEXT
 

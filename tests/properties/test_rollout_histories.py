@@ -10,6 +10,7 @@ import os
 import random
 from typing import Final
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
@@ -217,6 +218,7 @@ class Histories(RuleBasedStateMachine):
         self.check_disk(None, self.rollouts.stable)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_steps_with_deaths_at_any_write() -> None:
     Histories.steps_taken = 0
     run_state_machine_as_test(

@@ -1,0 +1,365 @@
+"""A revision's way through its stages: real Git, real signatures, real streams, made-up traffic."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from netpolicy.evidence import Role
+from netpolicy.status import ConditionType
+from reconciler.cli import main
+from reconciler.rollout.machine import Phase, Rollout
+from reconciler.state import judgements
+from reconciler.state.database import Database
+from reconciler.state.rollouts import RolloutStore, rollout_of
+from tests.support.push_fleet import until
+from tests.support.reconciler_scene import Scene, deny, names_of
+from tests.support.rollout_scene import CANARY_LABEL, INVENTORY, Watcher, cut, watching
+
+A, SETTINGS, INTENTS = "policies/shop/a.yaml", "tidegate.yaml", "tests/shop.yaml"
+CANARY = {"nodes": {"matchLabels": CANARY_LABEL}, "soak": "0s"}
+QUICK: dict[str, Any] = {"shadow": {"soak": "0s"}}
+
+
+@dataclass
+class Stage:
+    """A running reconciler with two reporting nodes, and what a test asks of them."""
+
+    scene: Scene
+    root: Path
+    nodes: list[Watcher] = field(default_factory=list)
+
+    def commit(self, name: str, **more: Any) -> str:
+        """Commit a policy of this name; `rollout` and `intents` replace those before."""
+        files = {A: deny(name)}
+        if "rollout" in more:
+            files[SETTINGS] = json.dumps({"rollout": more["rollout"]})
+        if "intents" in more:
+            files[INTENTS] = json.dumps({"intents": more["intents"]})
+        return self.scene.repository.commit(files)
+
+    def rollout(self, revision: str) -> Rollout | None:
+        """Where a revision is, as it was saved."""
+        if not (self.scene.state / "state.db").exists():
+            return None
+        database = Database.open_read_only(self.scene.state)
+        try:
+            return rollout_of(database, revision)
+        finally:
+            database.close()
+
+    async def until(self, revision: str, phase: Phase) -> Rollout:
+        """Wait for a revision to get there."""
+        await until(lambda: (found := self.rollout(revision)) and found.phase is phase)
+        found = self.rollout(revision)
+        assert found is not None
+        return found
+
+    async def all_enforce(self, name: str) -> None:
+        """Wait until every node has this policy in its stable bundle."""
+        await until(lambda: all(names_of(one.node) == [name] for one in self.nodes))
+
+    async def tidegate(self, *words: str) -> tuple[int, str]:
+        """Run `tidegate rollout …` beside the reconciler."""
+        command = ["rollout", *words, "--state-dir", str(self.scene.state)]
+        result = await asyncio.to_thread(CliRunner().invoke, main, command)
+        return result.exit_code, result.output
+
+    def entries(self, revision: str) -> list[str]:
+        """What happened to a revision, in order."""
+        database = Database.open_read_only(self.scene.state)
+        try:
+            history = RolloutStore(database).history()
+        finally:
+            database.close()
+        return [entry.phase for entry in reversed(history) if entry.revision == revision]
+
+
+@asynccontextmanager
+async def nodes_of(scene: Scene) -> AsyncIterator[list[Watcher]]:
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(watching(scene, "node-a", CANARY_LABEL)),
+            await stack.enter_async_context(watching(scene, "node-b")),
+        ]
+
+
+def play(script: Callable[[Stage], Awaitable[None]], root: Path) -> None:
+    async def run() -> None:
+        scene = Scene(root, nodes=("node-a", "node-b"))
+        scene.inventory.write_text(INVENTORY)
+        async with nodes_of(scene) as nodes:
+            await script(Stage(scene, root, nodes))
+
+    asyncio.run(run())
+
+
+def test_a_good_revision_goes_from_shadow_to_canary_to_waves_to_everywhere(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        waves = {"percent": [1, 99], "soak": "0s"}
+        stage.commit("a", rollout=QUICK | {"canary": CANARY, "waves": waves, "confirm": "30s"})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            second = stage.commit("b")
+            await stage.until(second, Phase.PROMOTED)
+            await stage.all_enforce("b")
+            phases = [p for p in stage.entries(second) if p != "Inconclusive"]
+            assert phases == ["Shadow", "Canary", "Wave 1%", "Wave 99%", "Published", "Promoted"]
+            canary, other = stage.nodes
+            assert canary.roles[:2] == [Role.SHADOW, Role.ENFORCING]
+            assert other.roles[0] is Role.SHADOW
+            terms = canary.node.channels[-1].terms
+            assert (terms.candidate, terms.confirm_seconds) == (None, 30)
+            assert terms.canary_nodes == (("canary", "true"),)
+
+    play(script, tmp_path)
+
+
+def test_flows_that_would_be_cut_take_the_revision_back_for_good(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        first = stage.commit("a", rollout=QUICK)
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            before = stage.nodes[0].enforced
+            stage.nodes[1].differences = (cut(),)
+            bad = stage.commit("b")
+            await stage.until(bad, Phase.QUARANTINED)
+            condition = await stage.scene.until_reason("RolledBack")
+            assert "shop/prometheus → shop/web tcp/9090" in condition.message
+            assert stage.scene.condition(ConditionType.STALLED) is not None
+            code, text = await stage.tidegate("status")
+            assert code == 1
+            assert "shop/prometheus" in text
+            assert "shop/b ingressDeny[0]" in text
+            assert stage.nodes[0].enforced == before
+        stage.nodes[1].differences = ()
+        async with stage.scene.reconciling() as again:  # a restart and polls do not bring it back
+            await until(lambda: again.judged == bad)
+            await until(lambda: stage.nodes[0].node.receiver.status().connected)
+            assert [one.node.bundles[-1].revision for one in stage.nodes] == [first, first]
+            good = stage.commit("c")
+            await stage.until(good, Phase.PROMOTED)
+            await stage.all_enforce("c")
+
+    play(script, tmp_path)
+
+
+def test_a_denial_that_an_intent_declares_is_expected(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        intent = {
+            "name": "prometheus keeps away",
+            "from": "app=prometheus,ns=shop",
+            "to": "world",
+            "port": 9090,
+            "expect": "allow",
+        }
+        stage.commit("a", rollout=QUICK, intents=[intent])
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            isolate = deny("b").replace("fromEntities: [world]", "fromEndpoints: [{}]")
+            meant = intent | {"to": "app=web,ns=shop", "expect": "deny"}
+            stage.nodes[1].differences = (cut(),)
+            files = {A: isolate, INTENTS: json.dumps({"intents": [meant]})}
+            revision = stage.scene.repository.commit(files)
+            await stage.until(revision, Phase.PROMOTED)
+
+    play(script, tmp_path)
+
+
+def test_a_broken_intent_refuses_the_revision_at_the_intents_place(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a")
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            broken = {"name": "web asks itself", "from": "app=web,ns=shop", "to": "app=web,ns=shop"}
+            stage.commit("b", intents=[broken | {"port": 80, "expect": "allow"}])
+            await stage.scene.until_reason("ValidationFailed")
+            judgement = stage.scene.judgement()
+            assert judgement is not None
+            (found,) = judgement.diagnostics
+            assert (found.code, found.place.path) == ("TG403", INTENTS)
+            assert names_of(stage.nodes[0].node) == ["a"]
+
+    play(script, tmp_path)
+
+
+def test_without_traffic_a_revision_is_inconclusive_and_stops(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a", rollout=QUICK | {"inconclusive": "2s"})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            for one in stage.nodes:
+                one.flows = 0
+            revision = stage.commit("b")
+            await stage.until(revision, Phase.INCONCLUSIVE)
+            assert "0 flows seen of 1 needed" in (await stage.tidegate("status"))[1]
+            rollout = await stage.until(revision, Phase.QUARANTINED)
+            assert rollout.reason.startswith("inconclusive for too long")
+            assert names_of(stage.nodes[0].node) == ["a"]
+
+    play(script, tmp_path)
+
+
+def test_an_agent_that_refuses_the_candidate_takes_it_back(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a", rollout=QUICK | {"shadow": {"soak": "1h"}})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            stage.nodes[1].error = "its map is full"
+            rollout = await stage.until(stage.commit("b"), Phase.QUARANTINED)
+            assert rollout.reason == "node-b: its map is full"
+
+    play(script, tmp_path)
+
+
+def test_undo_works_without_git_and_gives_back_the_same_bytes(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        first = stage.commit("a", rollout=QUICK)
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            before = stage.nodes[0].node.bundles[-1]
+            second = stage.commit("b")
+            await stage.until(second, Phase.PROMOTED)
+        shutil.move(stage.scene.repository.path, stage.root / "elsewhere.git")
+        async with stage.scene.reconciling():
+            await stage.scene.until_reason("GitOperationFailed")
+            assert (await stage.tidegate("undo", "--reason", "checkout fails"))[0] == 0
+            await stage.all_enforce("a")
+            after = stage.nodes[0].node.bundles[-1]
+            assert (after.digest, after.units) == (before.digest, before.units)
+            assert after.revision == first
+            assert after.sequence > before.sequence
+            history = (await stage.tidegate("history"))[1]
+            assert "checkout fails" in history
+            await stage.until(second, Phase.QUARANTINED)
+        shutil.move(stage.root / "elsewhere.git", stage.scene.repository.path)
+        async with stage.scene.reconciling() as again:
+            await until(lambda: again.judged == second)
+            assert names_of(stage.nodes[0].node) == ["a"]
+            code, _ = await stage.tidegate("undo", "--to", second[:12])
+            assert code == 0
+            await stage.all_enforce("b")
+
+    play(script, tmp_path)
+
+
+def test_a_manual_promotion_by_annotation_is_handled_once(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a", rollout=QUICK | {"canary": CANARY, "promotion": "manual"})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            revision = stage.commit("b")
+            await until(lambda: stage.rollout(revision))
+            file = stage.scene.state / "rollout.yaml"
+            await until(lambda: revision in file.read_text())
+            held = yaml.safe_load(file.read_text())
+            held["metadata"]["annotations"] = {"tidegate.dev/promote": f"{revision}/now"}
+            file.write_text(yaml.safe_dump(held))
+            await until(lambda: (found := stage.rollout(revision)) and found.stage == 1)
+
+            def status() -> dict[str, Any]:
+                return yaml.safe_load(file.read_text())["status"]
+
+            await until(lambda: status()["lastHandled"] == {"promote": f"{revision}/now"})
+            assert status()["answers"] == {"promote": "done"}
+        async with stage.scene.reconciling():  # the same token asks for nothing more
+            await until(lambda: stage.nodes[0].node.receiver.status().connected)
+            await until(lambda: Role.ENFORCING in stage.nodes[0].roles)
+            assert (await stage.tidegate("pause"))[0] == 0
+            assert (await stage.until(revision, Phase.PAUSED)).stage == 1
+
+    play(script, tmp_path)
+
+
+def test_a_revision_that_deletes_more_than_the_budget_waits_for_approval(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        more = "policies/shop/more.yaml"
+        stage.scene.repository.commit({more: deny("more")})
+        first = stage.commit("a", rollout=QUICK | {"deletionBudget": 0})
+        async with stage.scene.reconciling():
+            await stage.until(first, Phase.PROMOTED)
+            revision = stage.scene.repository.commit({}, delete=[more])
+            rollout = await stage.until(revision, Phase.WAITING)
+            assert "deletes 1 of 2 policies" in rollout.reason
+            await stage.scene.until_reason("Succeeded")
+        async with stage.scene.reconciling() as again:
+            await until(lambda: again.judged == revision)
+            assert (await stage.tidegate("approve", "--reason", "they are unused"))[0] == 0
+            await stage.until(revision, Phase.PROMOTED)
+            await stage.all_enforce("a")
+
+    play(script, tmp_path)
+
+
+def test_after_a_rollback_a_forced_branch_still_needs_the_operators_word(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        first = stage.commit("a", rollout=QUICK)
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            stage.nodes[0].differences = (cut(),)
+            await stage.until(stage.commit("b"), Phase.QUARANTINED)
+            stage.nodes[0].differences = ()
+            stage.scene.repository.force(first)  # as if the bad commit had never been
+            forced = stage.commit("c")
+            await stage.scene.until_reason("HistoryDiverged")
+            assert stage.rollout(forced) is None
+            database = Database.open(stage.scene.state)
+            judgements.acknowledge(database, forced, by="test", now=0.0)
+            database.close()
+            await stage.until(forced, Phase.PROMOTED)
+            await stage.until(stage.commit("d"), Phase.PROMOTED)  # and no word is needed after it
+
+    play(script, tmp_path)
+
+
+def test_a_newer_commit_supersedes_what_is_on_its_way(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a", rollout=QUICK | {"shadow": {"soak": "1h"}})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            second = stage.commit("b")
+            await stage.until(second, Phase.SHADOW)
+            third = stage.commit("c")
+            await stage.until(second, Phase.SUPERSEDED)
+            await stage.until(third, Phase.SHADOW)
+            stage.scene.repository.commit({A: "kind: Nonsense"})
+            await stage.scene.until_reason("ValidationFailed")
+            code, _ = await stage.tidegate("abort")
+            assert code == 0
+            await until(lambda: stage.nodes[0].node.channels[-1].candidate is None)
+
+    play(script, tmp_path)
+
+
+@pytest.mark.slow
+def test_kills_at_any_moment_of_a_rollout_lose_no_step(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        waves = {"percent": [50], "soak": "1s"}
+        stage.commit("a", rollout={"shadow": {"soak": "1s"}, "canary": CANARY, "waves": waves})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+        revision = stage.commit("b")
+        for pause in (0.9, 1.3, 1.7, 2.1):
+            program = stage.scene.start_program()
+            await asyncio.sleep(pause)  # somewhere in its start, a stage, or a signing
+            program.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(program.wait)
+        async with stage.scene.reconciling():
+            await stage.until(revision, Phase.PROMOTED)
+            await stage.all_enforce("b")
+        for one in stage.nodes:
+            sequences = [bundle.sequence for bundle in one.node.bundles]
+            assert sequences == sorted(sequences)
+
+    play(script, tmp_path)
