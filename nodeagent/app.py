@@ -38,6 +38,7 @@ from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.inventory_watch import watch_local_view
 from nodeagent.endpoints.links import pod_like
 from nodeagent.enforcer import Enforcer
+from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
@@ -115,6 +116,7 @@ class Agent:
             taken_back=last_good.taken_back,
         )
         self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
+        self._collection = FlowCollection(datapath, self._placement.gone)
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._channel = ReconcilerChannel(
@@ -132,6 +134,7 @@ class Agent:
             placement=self._placement,
             planner=self._planner,
             drift=self._drift,
+            collection=self._collection,
             ring=ring,
             channel=self._channel,
         )
@@ -144,6 +147,7 @@ class Agent:
             self._spawn("inventory", self._follow_inventory(self._config.inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
+            self._spawn("collection", self._collection.run()),
         ]
         server = await self._serve()
         tasks.append(self._spawn("readiness", self._become_ready()))

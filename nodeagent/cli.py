@@ -105,7 +105,7 @@ def endpoint_list(socket: Path | None, config_path: Path, output: str) -> None:
         cli_render.print_json(message_fields(found)["endpoints"])
         return
     cli_render.print_table(
-        ("ID", "POD", "IDENTITY", "ADDRESSES", "INTERFACE", "INGRESS", "EGRESS", "POLICIES"),
+        ("ID", "POD", "IDENTITY", "ADDRESSES", "INTERFACE", "MAC", "INGRESS", "EGRESS", "POLICIES"),
         (
             (
                 e.id,
@@ -113,6 +113,7 @@ def endpoint_list(socket: Path | None, config_path: Path, output: str) -> None:
                 e.identity,
                 " ".join(e.addresses),
                 e.interface if e.attached else f"{e.interface} (awaited)",
+                e.mac or "not checked",
                 "default-deny" if e.ingress_default_deny else "open",
                 "default-deny" if e.egress_default_deny else "open",
                 " ".join(e.policies) or "-",

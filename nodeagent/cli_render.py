@@ -53,6 +53,7 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Drift", _drift_text(status.drift)),
         ("Entries", f"{status.policy_entries} policy, {status.addresses} addresses"),
         ("Flows", f"{status.flows_seen} seen, {status.flows_lost} lost"),
+        ("Flow table", _flow_table_text(status.flow_table)),
         ("Forwarded", f"{status.forwarded_packets} packets"),
     ]
     rows += [("Drift stands", standing) for standing in status.drift.standing]
@@ -65,6 +66,13 @@ def print_status(status: pb.StatusResponse) -> None:
         for drop in status.drops
     ]
     print_table(("", ""), rows)
+
+
+def _flow_table_text(table: pb.FlowTable) -> str:
+    if table.error:
+        return f"not swept: {table.error}"
+    removed = f"{table.expired} idle and {table.orphaned} of gone pods removed"
+    return f"{table.flows} flows; {removed}" if table.swept_at else "not swept yet"
 
 
 def print_policy(policy: pb.PolicyResponse) -> None:

@@ -24,11 +24,13 @@ from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
 from nodeagent.datapath import Datapath
 from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer, Installed
+from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
 from nodeagent.local_api_messages import (
     drift_message,
     filter_of,
+    flow_table_message,
     flows_message,
     lost_message,
     rule_message,
@@ -48,6 +50,14 @@ class Channel(Shape):
 
     def describe(self, status: pb.StatusResponse) -> None:
         """Fill in the fields about the channel."""
+
+
+class Collection(Shape):
+    """What the agent tells of the conntrack maps."""
+
+    @property
+    def status(self) -> CollectionStatus:
+        """How the sweeps went."""
 
 
 class Drifts(Shape):
@@ -70,6 +80,7 @@ class AgentParts:
     placement: Placement
     planner: Planner
     drift: Drifts
+    collection: Collection
     ring: FlowRing
     channel: Channel
 
@@ -99,6 +110,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             awaited_interfaces=plan_status.awaited_interfaces,
             strangers=parts.planner.strangers,
             drift=drift_message(parts.drift.status),
+            flow_table=flow_table_message(parts.collection.status),
             flows_seen=parts.ring.seen,
             flows_lost=counters.lost_events,
             forwarded_packets=counters.forwarded,
@@ -213,6 +225,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             labels=map(str, labels),
             addresses=endpoint.addresses,
             interface=endpoint.interface,
+            mac=endpoint.mac,
             attached=self._parts.placement.is_placed(endpoint.endpoint_id),
             ingress_default_deny=TableFlag.DENY_INGRESS in table.flags,
             egress_default_deny=TableFlag.DENY_EGRESS in table.flags,

@@ -17,6 +17,7 @@ from netpolicy.flow import FlowEnd
 from netpolicy.rules import PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.drift.status import DriftStatus
+from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import Lost, LostAt
@@ -38,6 +39,17 @@ def rule_of(message: pb.RuleRef) -> RuleId:
     """The rule a message names."""
     policy = PolicyId(kind=PolicyKind(message.kind), namespace=message.namespace, name=message.name)
     return RuleId(policy=policy, origin=message.origin)
+
+
+def flow_table_message(status: CollectionStatus) -> pb.FlowTable:
+    """The conntrack maps at the last sweep."""
+    return pb.FlowTable(
+        flows=status.flows,
+        expired=status.expired,
+        orphaned=status.orphaned,
+        swept_at=status.swept_at,
+        error=status.error,
+    )
 
 
 def drift_message(status: DriftStatus) -> pb.DriftStatus:

@@ -13,6 +13,7 @@ Holds always:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Set
 from typing import Final
 
@@ -39,6 +40,8 @@ class Placement:
         self._distrusted: set[int] = set()
         self._found: set[int] | None = None
         self._attached: set[int] = set()
+        self.gone = asyncio.Event()
+        """Set when an endpoint went: flows of it may be left."""
 
     @property
     def placed(self) -> Mapping[int, LocalEndpoint]:
@@ -147,6 +150,7 @@ class Placement:
     def _remove(self, ifindex: int) -> None:
         self._datapath.remove_endpoint(ifindex)
         gone = self._placed.pop(ifindex)
+        self.gone.set()
         self._distrusted.discard(ifindex)
         log.info(ENDPOINT_GONE, namespace=gone.namespace, pod=gone.name, ifindex=ifindex)
 
@@ -155,10 +159,15 @@ class Placement:
         is_lost = ifindex in self._distrusted
         if before == endpoint and not is_lost:
             return
-        self._datapath.set_endpoint(endpoint, ifindex)
-        if before is None or is_lost:
-            if ifindex not in self._attached:
+        try:
+            self._datapath.set_endpoint(endpoint, ifindex)
+        finally:
+            # Also if the kernel has no room for the endpoint: then nobody passes there.
+            if (before is None or is_lost) and ifindex not in self._attached:
                 self._attach(ifindex)
+        if before is not None and before.endpoint_id != endpoint.endpoint_id:
+            self.gone.set()
+        if before is None or is_lost:
             self._distrusted.discard(ifindex)
             log.info(
                 ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,

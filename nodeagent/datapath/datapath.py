@@ -13,6 +13,7 @@ Holds always:
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from nodeagent.datapath import (
     pins,
     shadows,
 )
+from nodeagent.datapath.collector import Collected, FlowCollector
 from nodeagent.datapath.control import Control, ControlWord
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
@@ -290,6 +292,16 @@ class Datapath:
     def read_conntrack(self) -> Iterator[ConntrackEntry]:
         """Every flow the kernel remembers."""
         return flow_table.read_conntrack(self._maps["conntrack"], self._maps["half_open"])
+
+    def collect_flows(self) -> Iterator[Collected]:
+        """Remove flows that are over: idle too long, or of endpoints that are gone. A slice each step."""
+        flows = tuple(self._maps[name] for name in self._config.flow_maps)
+        collector = FlowCollector(flows, self._config.options.lifetimes)
+
+        def living() -> frozenset[int]:
+            return frozenset(found.endpoint_id for found in self.read_endpoints().values())
+
+        return collector.sweep(living, time.monotonic_ns)
 
     def clear_conntrack(self) -> None:
         """Forget every flow: the next packet of each is judged as found mid-stream."""

@@ -18,6 +18,7 @@ from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.cli import main
 from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer
+from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
@@ -51,6 +52,12 @@ class Served:
         """Let the kernel report flows."""
         for port in ports:
             self.loop.call_soon_threadsafe(self.ring.add, sample_batch(source_port=[port]))
+
+
+class _Swept:
+    """The conntrack maps were swept once."""
+
+    status = CollectionStatus(flows=12, expired=3, orphaned=4, swept_at=1.0)
 
 
 class _Steady:
@@ -88,6 +95,7 @@ def _running(directory: Path) -> Iterator[Served]:
             placement=placement,
             planner=planner,
             drift=_Steady(),
+            collection=_Swept(),
             ring=ring,
             channel=_Offline(),
         )
@@ -125,6 +133,10 @@ def test_status_says_what_is_enforced_and_that_the_kernel_agrees(served: Served)
     assert found["in_sync"]
     assert found["receive_error"] == "connection refused"
     assert found["drops"] == [{"reason": 133, "direction": "ingress", "packets": 4}]
+    assert found["flow_table"] == {
+        "flows": 12, "expired": 3, "orphaned": 4, "swept_at": 1.0, "error": "",
+    }  # fmt: skip
+    assert "12 flows; 3 idle and 4 of gone pods removed" in served.ask("status").output
     assert "4 ingress: Policy denied (133)" in served.ask("status").output
 
 
@@ -134,7 +146,10 @@ def test_endpoints_are_listed_with_their_policies(served: Served):
     assert found["ingress_default_deny"]
     assert not found["egress_default_deny"]
     assert found["policies"] == ["a/web"]
-    assert "shop/web" in served.ask("endpoint", "list").output
+    listed = served.ask("endpoint", "list").output
+    assert "shop/web" in listed
+    assert found["mac"] == ""
+    assert "not checked" in listed
 
 
 @pytest.mark.parametrize("name", ["5", "shop/web"])

@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift")
+    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift", "flow_table")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class StatusResponse(_message.Message):
     KERNEL_AGREES_FIELD_NUMBER: _ClassVar[int]
     STRANGERS_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FIELD_NUMBER: _ClassVar[int]
+    FLOW_TABLE_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent_version: str
     started_at: float
@@ -71,7 +72,22 @@ class StatusResponse(_message.Message):
     kernel_agrees: bool
     strangers: _containers.RepeatedScalarFieldContainer[str]
     drift: DriftStatus
-    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ...) -> None: ...
+    flow_table: FlowTable
+    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ...) -> None: ...
+
+class FlowTable(_message.Message):
+    __slots__ = ("flows", "expired", "orphaned", "swept_at", "error")
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRED_FIELD_NUMBER: _ClassVar[int]
+    ORPHANED_FIELD_NUMBER: _ClassVar[int]
+    SWEPT_AT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    flows: int
+    expired: int
+    orphaned: int
+    swept_at: float
+    error: str
+    def __init__(self, flows: _Optional[int] = ..., expired: _Optional[int] = ..., orphaned: _Optional[int] = ..., swept_at: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
 
 class DriftStatus(_message.Message):
     __slots__ = ("checked_at", "check_seconds", "checks", "found_at", "repaired_at", "counts", "standing")
@@ -116,7 +132,7 @@ class EndpointsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Endpoint(_message.Message):
-    __slots__ = ("id", "namespace", "pod", "identity", "labels", "addresses", "interface", "attached", "ingress_default_deny", "egress_default_deny", "table", "policies")
+    __slots__ = ("id", "namespace", "pod", "identity", "labels", "addresses", "interface", "attached", "ingress_default_deny", "egress_default_deny", "table", "policies", "mac")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     POD_FIELD_NUMBER: _ClassVar[int]
@@ -129,6 +145,7 @@ class Endpoint(_message.Message):
     EGRESS_DEFAULT_DENY_FIELD_NUMBER: _ClassVar[int]
     TABLE_FIELD_NUMBER: _ClassVar[int]
     POLICIES_FIELD_NUMBER: _ClassVar[int]
+    MAC_FIELD_NUMBER: _ClassVar[int]
     id: int
     namespace: str
     pod: str
@@ -141,7 +158,8 @@ class Endpoint(_message.Message):
     egress_default_deny: bool
     table: int
     policies: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[int] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ..., identity: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., addresses: _Optional[_Iterable[str]] = ..., interface: _Optional[str] = ..., attached: _Optional[bool] = ..., ingress_default_deny: _Optional[bool] = ..., egress_default_deny: _Optional[bool] = ..., table: _Optional[int] = ..., policies: _Optional[_Iterable[str]] = ...) -> None: ...
+    mac: str
+    def __init__(self, id: _Optional[int] = ..., namespace: _Optional[str] = ..., pod: _Optional[str] = ..., identity: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., addresses: _Optional[_Iterable[str]] = ..., interface: _Optional[str] = ..., attached: _Optional[bool] = ..., ingress_default_deny: _Optional[bool] = ..., egress_default_deny: _Optional[bool] = ..., table: _Optional[int] = ..., policies: _Optional[_Iterable[str]] = ..., mac: _Optional[str] = ...) -> None: ...
 
 class EndpointsResponse(_message.Message):
     __slots__ = ("endpoints",)
