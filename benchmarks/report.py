@@ -18,6 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 DIRECTORY: Final = Path(__file__).resolve().parents[1] / "build" / "bench"
+QUICK_DIRECTORY: Final = DIRECTORY / "quick"
+"""Rough figures lie apart: they never replace the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-CLIENT, SERVER = "10.90.0.1", "10.90.0.2"
+from benchmarks.datapath.world import CLIENT, SERVER
+
 _NODE: Final = "10.90.0.254"
 _PODS: Final = (("bench-c", CLIENT), ("bench-s", SERVER))
 
