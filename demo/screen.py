@@ -109,7 +109,7 @@ class Screen:
     def flows(self, flows: Sequence[SeenFlow]) -> None:
         """A sample of the flows, denials first."""
         dropped = [flow for flow in flows if flow.verdict == Verdict.DROPPED]
-        forwarded = [flow for flow in flows if flow.verdict != Verdict.DROPPED]
+        forwarded = [flow for flow in flows if flow.verdict == Verdict.FORWARDED]
         shown = _of_different_pairs(dropped)[: SHOWN_FLOWS - 1]
         shown += _of_different_pairs(forwarded)[: SHOWN_FLOWS - len(shown)]
         for flow in shown:
