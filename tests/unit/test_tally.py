@@ -13,7 +13,7 @@ from netpolicy.evidence import MAX_DIFFERENCES, Cause, FlowSide, Role, Shadow
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from nodeagent.candidate_watch import EVIDENCE_FILE, CandidateWatch, Followed
-from nodeagent.datapath import KernelDifference
+from nodeagent.datapath import Control, KernelDifference
 from nodeagent.plan.generation import Attribution
 from nodeagent.receive.reports import BYTES_PER_SECOND, REPEAT_SECONDS, Pace
 from nodeagent.rollout.tally import Names, Tally, names_of, report, tally, tally_of, total
@@ -118,6 +118,27 @@ def test_counts_are_kept_when_the_kernel_forgets_them_and_through_a_restart(tmp_
     restarted = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
     restarted.follow(followed("a"))
     assert restarted.evidence() == before
+
+
+class CountedUnderSlotThree(ModelDatapath):
+    """A kernel that counted something under one slot."""
+
+    def read_differences(
+        self, shadow: Shadow, *, slot: int | None = None
+    ) -> tuple[KernelDifference, ...]:
+        return (SEEN,) if slot == 3 else ()
+
+
+def test_the_last_counts_are_read_by_the_slot_that_the_candidate_had(tmp_path: Path) -> None:
+    kernel = CountedUnderSlotThree(word=Control(revision=1, active=0, candidate=3))
+    watch = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    watch.follow(followed("a"))
+    kernel.word = Control(revision=2, active=0)
+    watch.settle()
+    watch.follow(followed("a"))
+    told = watch.evidence()
+    assert told is not None
+    assert [one.count for one in told.differences] == [SEEN.count]
 
 
 def test_another_candidate_begins_anew_and_a_damaged_file_counts_for_nothing(
