@@ -8,8 +8,9 @@ Pure. A test compiles abi.h and compares every size, offset and number.
 from __future__ import annotations
 
 import sys
-from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64
+from ctypes import Structure, c_uint8, c_uint16, c_uint32, c_uint64, sizeof
 from enum import IntEnum, IntFlag
+from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -416,3 +417,25 @@ def unpack_prefix(data: bytes) -> str:
     if data[4:].startswith(_IPV4_MAPPED) and bits >= IPV4_PREFIX_BITS:
         bits -= IPV4_PREFIX_BITS
     return f"{unpack_address(data[4:])}/{bits}"
+
+
+def layout_digest(*structures: type[Structure]) -> str:
+    """Names where each field lies: bytes of one layout may be read by another with the same digest.
+
+    A field whose meaning changes is given another name.
+    """
+    told = "".join(_layout_text(structure) for structure in structures)
+    return sha256(told.encode()).hexdigest()[:8]
+
+
+def _layout_text(structure: type[Structure]) -> str:
+    lines = [f"{structure.__name__} {sizeof(structure)}\n"]
+    for name, kind, *_ in structure._fields_:
+        field = getattr(structure, name)
+        lines.append(f"{name} {kind.__name__} {field.offset} {field.size}\n")
+        if issubclass(kind, Structure):
+            lines.append(_layout_text(kind))
+    return "".join(lines)
+
+
+FLOW_LAYOUT: Final = layout_digest(ConntrackKey, ConntrackEntry, FragmentKey, FirstFragment)

@@ -11,8 +11,10 @@ Holds always:
 1. Killed at any point, it leaves the version before whole and in use.
 2. Maps whose layout and size are unchanged are shared with the version before, so that generations,
    flows and addresses outlive an upgrade of the programs. A map of another size takes over the entries;
-   a smaller one that has no room for them is refused. Of another layout, all maps start empty, with no
-   active generation: interfaces keep the old programs, and their policy, until `attach` replaces them.
+   a smaller one that has no room for them is refused.
+3. Of another layout, flows alone are taken over, if their own is unchanged, and revisions go on counting.
+   The other maps start empty, with no active generation: interfaces keep the old programs, and their
+   policy, until the agent has filled the new maps and `attach` replaces the programs.
 """
 
 from __future__ import annotations
@@ -33,14 +35,16 @@ from nodeagent.datapath import abi, libbpf
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.loading import LoadOutcome
 from nodeagent.datapath.pins import (
+    FLOW_MAPS,
     MAPS,
     PROGRAMS,
     DatapathConfig,
     Version,
-    current_version,
+    is_whole,
     make_current,
     make_room,
     map_path,
+    named_version,
     program_path,
     version_of,
 )
@@ -56,14 +60,30 @@ def load(config: DatapathConfig) -> LoadOutcome:
     """Do the work, in this process."""
     _mount_bpffs(config.bpffs)
     with _alone(config.bpffs):
-        wanted, before = version_of(config), current_version(config.bpffs)
+        wanted, before = version_of(config), named_version(config.bpffs)
         if before == wanted:
-            return LoadOutcome.ADOPTED
-        shared = before if before and before.abi == wanted.abi else None
+            if is_whole(config.bpffs, wanted):
+                return LoadOutcome.ADOPTED
+            before = None
+        shared = _shared_maps(config.bpffs, before, wanted) if before else ()
         make_room(config.bpffs, wanted)
-        _load_and_pin(config, wanted, shared)
+        _load_and_pin(config, wanted, before, shared)
         make_current(config.bpffs, wanted)
         return LoadOutcome.REPLACED if before else LoadOutcome.LOADED
+
+
+def _shared_maps(bpffs: Path, before: Version, wanted: Version) -> tuple[str, ...]:
+    """The maps that both versions can use: all, or those of flows, or none.
+
+    What a plan fills is not taken over into another layout. Flows are, if theirs is unchanged: without
+    them, connections would be judged anew from the middle, and answers refused that nobody opened.
+    """
+    if before.abi == wanted.abi and is_whole(bpffs, before):
+        return MAPS
+    same_flows = before.flow_layout == wanted.flow_layout and all(
+        map_path(bpffs, before, name).exists() for name in FLOW_MAPS
+    )
+    return FLOW_MAPS if same_flows and _revision_of(bpffs, before) is not None else ()
 
 
 def _mount_bpffs(directory: Path) -> None:
@@ -99,7 +119,9 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(lock)
 
 
-def _load_and_pin(config: DatapathConfig, version: Version, shared: Version | None) -> None:
+def _load_and_pin(
+    config: DatapathConfig, version: Version, before: Version | None, shared: tuple[str, ...]
+) -> None:
     library = libbpf.library()
     opened = library.bpf_object__open_file(os.fsencode(config.object_path), None)
     if not opened:
@@ -111,12 +133,13 @@ def _load_and_pin(config: DatapathConfig, version: Version, shared: Version | No
                 f"sizing {name}",
             )
         _set_constants(opened, pack_settings(config.options))
-        resized = _reuse_maps(opened, config, shared) if shared else ()
+        resized = _reuse_maps(opened, config, before, shared) if before else ()
         libbpf.check(library.bpf_object__load(opened), f"loading {config.object_path}")
-        if shared:
-            _carry_over(opened, config, shared, resized)
-        else:
-            _mark_not_ready(library.bpf_map__fd(_map_named(opened, "control")))
+        if before:
+            _carry_over(opened, config, before, resized)
+        if "control" not in shared:
+            revision = _revision_of(config.bpffs, before) if before and shared else None
+            _mark_not_ready(library.bpf_map__fd(_map_named(opened, "control")), revision or 0)
         _pin_all(opened, config.bpffs, version)
     finally:
         library.bpf_object__close(opened)
@@ -139,11 +162,13 @@ def _set_constants(opened: int, data: bytes) -> None:
     ctypes.memmove(place, data, len(data))
 
 
-def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> tuple[str, ...]:
-    """Take over the maps of the version before; return the names of those whose size differs."""
+def _reuse_maps(
+    opened: int, config: DatapathConfig, before: Version, shared: tuple[str, ...]
+) -> tuple[str, ...]:
+    """Take over maps of the version before; return the names of those whose size differs."""
     resized = []
-    for name in MAPS:
-        old = libbpf.open_map(map_path(config.bpffs, shared, name))
+    for name in shared:
+        old = libbpf.open_map(map_path(config.bpffs, before, name))
         try:
             if old.max_entries != config.map_sizes.get(name, old.max_entries):
                 resized.append(name)
@@ -158,11 +183,11 @@ def _reuse_maps(opened: int, config: DatapathConfig, shared: Version) -> tuple[s
 
 
 def _carry_over(
-    opened: int, config: DatapathConfig, shared: Version, resized: tuple[str, ...]
+    opened: int, config: DatapathConfig, before: Version, resized: tuple[str, ...]
 ) -> None:
     """Copy what the maps of another size held: an address that is missing would pass for the world's."""
     for name in resized:
-        old = libbpf.open_map(map_path(config.bpffs, shared, name))
+        old = libbpf.open_map(map_path(config.bpffs, before, name))
         fd = os.dup(libbpf.library().bpf_map__fd(_map_named(opened, name)))
         new = libbpf.describe_map(fd, name)
         try:
@@ -172,10 +197,26 @@ def _carry_over(
             new.close()
 
 
-def _mark_not_ready(control_fd: int) -> None:
+def _revision_of(bpffs: Path, before: Version) -> int | None:
+    """The revision that flows were judged under: the next one must be another, or they would pass for
+    judged by a generation that they never met. None if it cannot be told."""
+    path = map_path(bpffs, before, "control")
+    if not path.exists():
+        return None
+    control = libbpf.open_map(path)
+    try:
+        word = libbpf.lookup(control, bytes(4)) or b""
+    finally:
+        control.close()
+    if len(word) != ctypes.sizeof(abi.Control):
+        return None
+    return int(abi.Control.from_buffer_copy(word).revision)
+
+
+def _mark_not_ready(control_fd: int, revision: int) -> None:
     """A fresh control word is all zeros, which would name slot 0 as active."""
     none = abi.NO_SLOT
-    word = abi.Control(revision=0, active=none, candidate=none, preview=none, previous=none)
+    word = abi.Control(revision=revision, active=none, candidate=none, preview=none, previous=none)
     control = libbpf.describe_map(os.dup(control_fd), "control")
     try:
         libbpf.update(control, bytes(4), bytes(word))

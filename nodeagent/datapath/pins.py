@@ -1,8 +1,8 @@
 """Where the datapath lives in bpffs, and which of its versions is current.
 
-    BPFFS/current -> v1-<digest>-<entries>     replaced by rename, never edited
-    BPFFS/v1-<digest>-<entries>/maps/<name>    one pin a map
-    BPFFS/v1-<digest>-<entries>/programs/<name>
+    BPFFS/current -> VERSION        replaced by rename, never edited
+    BPFFS/VERSION/maps/<name>       one pin a map
+    BPFFS/VERSION/programs/<name>
 
 In:   a directory of bpffs, the compiled object
 Out:  the paths of pins
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nodeagent.datapath.abi import ABI_VERSION
+from nodeagent.datapath.abi import ABI_VERSION, FLOW_LAYOUT
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.settings import pack_settings
 from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
@@ -34,6 +34,8 @@ MAPS: Final = (
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
     "coverage", "lost_differences", "events", "counters",
 )  # fmt: skip
+FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
+"""What packets write; everything else is filled from the plan."""
 _DIGEST_LETTERS: Final = 16
 _HALF_OPEN_SHARE: Final = 4
 _HALF_OPEN_LEAST: Final = 1024
@@ -70,7 +72,8 @@ class DatapathConfig:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One loaded object: its layout's version, a digest of it and its constants, its conntrack size."""
+    """One loaded object: its layout's version, a digest of it and its constants, its conntrack size, and
+    a digest of how flows are laid out."""
 
     name: str
 
@@ -78,6 +81,11 @@ class Version:
     def abi(self) -> str:
         """The part of the name that says whether two versions can share maps."""
         return self.name.split("-")[0]
+
+    @property
+    def flow_layout(self) -> str:
+        """The part that says whether two versions can share the maps of flows, if not all."""
+        return self.name.split("-")[-1]
 
 
 def version_of(config: DatapathConfig) -> Version:
@@ -88,16 +96,21 @@ def version_of(config: DatapathConfig) -> Version:
         raise DatapathError(f"the compiled datapath is not readable: {error}") from error
     digest.update(repr(config.map_sizes).encode() + pack_settings(config.options))
     letters = digest.hexdigest()[:_DIGEST_LETTERS]
-    return Version(f"v{ABI_VERSION}-{letters}-{config.conntrack_entries}")
+    return Version(f"v{ABI_VERSION}-{letters}-{config.conntrack_entries}-{FLOW_LAYOUT}")
 
 
 def current_version(bpffs: Path) -> Version | None:
     """The version that is in use, if any is whole."""
+    named = named_version(bpffs)
+    return named if named is not None and is_whole(bpffs, named) else None
+
+
+def named_version(bpffs: Path) -> Version | None:
+    """The version that was put in use last; one of another layout may have other maps than ours."""
     try:
-        name = os.readlink(bpffs / CURRENT)
+        return Version(os.readlink(bpffs / CURRENT))
     except OSError:
         return None
-    return Version(name) if is_whole(bpffs, Version(name)) else None
 
 
 def map_path(bpffs: Path, version: Version, name: str) -> Path:

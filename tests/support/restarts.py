@@ -1,0 +1,282 @@
+"""Kill, restart and upgrade an agent while packets pass that may, and none that may not.
+
+    python -m tests.support.restarts --restarts 200 --swaps 10 --layouts 4
+
+In:   how often
+Out:  Report: what became of every packet; exit status 1 if one was lost, or passed that may not
+Shell: a world of its own, with a real agent on node-a, under a signed policy that it finds in its store.
+
+A *swap* starts an agent with the programs compiled under another digest; a *layout* change, with another
+TG_ABI_VERSION and maps of other sizes, so that nothing but the flows can be taken over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from netpolicy.bundle import pack_unit
+from netpolicy.labels import Selector
+from netpolicy.rules import (
+    Action,
+    Direction,
+    Policy,
+    PolicyId,
+    PolicyKind,
+    Ports,
+    Protocol,
+    Rule,
+    Unit,
+)
+from nodeagent.datapath import abi
+from nodeagent.receive import BundleStore
+from nodeagent.receive.store import StoredBundle
+from tests.support import steady_traffic
+from tests.support.live_agents import Agents
+from tests.support.push_fleet import make_keys, publish
+from tests.support.steady_traffic import Counts
+from tests.support.world import PROJECT, World
+from tests.support.world_topology import ECOMMERCE
+
+SERVER, CLIENT = ECOMMERCE.pod("frontend"), ECOMMERCE.pod("api-gateway")
+NODE: Final = SERVER.node.name
+KILLED_AFTER_SECONDS: Final = (0.4, 0.6, 0.8, 1.0, 1.3)
+"""Some kills come before an agent is ready, some after: at any point of its start."""
+OTHER_SLOTS: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was done, and what became of the packets, as both ends counted."""
+
+    restarts: int
+    swaps: int
+    layouts: int
+    seconds: float
+    client: Counts
+    server: Counts
+
+    @property
+    def lost(self) -> int:
+        """Allowed packets that did not come back, and segments that had to be sent again."""
+        return (
+            (self.client.sent - self.client.answered)
+            + (self.client.stream_sent - self.client.stream_answered)
+            + self.client.retransmitted
+            + self.server.retransmitted
+        )
+
+    @property
+    def passed(self) -> int:
+        """Forbidden packets that arrived."""
+        return self.client.forbidden_received + self.server.forbidden_received
+
+
+class Restarts:
+    """A world with traffic, and an agent to be killed."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.agents = Agents(world)
+        self._objects = self._make_objects()
+        self._configure(next(self._objects))
+        self.agents.start(NODE)
+        self._start_traffic()
+
+    def restart(self, after_seconds: float) -> None:
+        """Kill the agent, start another, and give it so long."""
+        self.world.kill(NODE)
+        self._start(layout=0)
+        time.sleep(after_seconds)
+
+    def swap(self) -> None:
+        """Kill the agent, and start one that brings other programs."""
+        self.world.kill(NODE)
+        self._configure(next(self._objects))
+        self.agents.start(NODE)
+
+    def change_layout(self, layout: int) -> None:
+        """Kill the agent, and start one whose programs want other maps; then go back."""
+        for version in (layout, 0):
+            self.world.kill(NODE)
+            self._configure(self._other_layout() if version else next(self._objects))
+            self._start(layout=version, wait=True)
+
+    def finish(self) -> tuple[Counts, Counts]:
+        """Stop the traffic; what the client and the server counted."""
+        found = []
+        for name in ("client", "server"):
+            self.world.stop(name)
+            found.append(Counts(**json.loads(self.world.tail(name, 1))))
+        return found[0], found[1]
+
+    def _start(self, *, layout: int, wait: bool = False) -> None:
+        environment = {"PYTHONPATH": str(self._patched(layout))} if layout else {}
+        command = [sys.executable, "-m", "nodeagent.cli", "run", "--config"]
+        ready = self._ready()
+        self.world.start(
+            NODE, NODE, [*command, str(self.agents.config(NODE))], environment=environment
+        )
+        if wait:
+            self.world.wait_for(
+                "the agent is ready", lambda: self._ready() > ready, timeout=30, program=NODE
+            )
+
+    def _ready(self) -> int:
+        return self.world.log_path(NODE).read_text().count("nodeagent ready")
+
+    def _configure(self, bpf_object: Path) -> None:
+        keys = self.world.directory / "keys"
+        if not keys.exists():
+            self._publish(keys)
+        document = yaml.safe_load(self.agents.config(NODE).read_text())
+        document |= {
+            "bpf_object": str(bpf_object),
+            "reconciler": {"address": "127.0.0.1:9", "server_name": "localhost"},
+            "tls": {
+                "ca": str(keys / "nodes" / NODE / "ca.pem"),
+                "certificate": str(keys / "nodes" / NODE / "node.pem"),
+                "key": str(keys / "nodes" / NODE / "node.key"),
+            },
+            "trust": {"root": str(keys / "metadata" / "1.root.json")},
+        }
+        self.agents.config(NODE).write_text(yaml.safe_dump(document))
+
+    def _publish(self, keys: Path) -> None:
+        """Lay a signed publication into the agent's store, as if it had been pushed."""
+        make_keys(keys, nodes=(NODE,))
+        publication = publish(keys, 1, pack_unit(Unit(namespace="a", policies=(_policy(),))))
+        metadata = {}
+        for name, data in publication.metadata.items():
+            role = name.removesuffix(".json").partition(".")[2]
+            metadata[name if role in {"root", ""} else f"{role}.json"] = data
+        store = BundleStore(
+            self.world.directory / "state" / NODE,
+            trusted_root=(keys / "metadata" / "1.root.json").read_bytes(),
+        )
+        store.stage(StoredBundle(metadata=metadata, units=dict(publication.units), clock_floor=0))
+        store.commit()
+
+    def _make_objects(self) -> Iterator[Path]:
+        """The compiled programs under two digests, in turn."""
+        original = PROJECT / "build/bpf/tidegate.bpf.o"
+        other = self.world.directory / "other.bpf.o"
+        other.write_bytes(original.read_bytes() + bytes(8))
+        return cycle((original, other))
+
+    def _other_layout(self) -> Path:
+        """The programs compiled with another number of slots."""
+        made = self.world.directory / "layout.bpf.o"
+        if made.exists():
+            return made
+        source = self.world.directory / "bpf-source"
+        shutil.copytree(PROJECT / "bpf", source)
+        header = (source / "abi.h").read_text()
+        slots = f"#define TG_SLOTS {abi.SLOTS} "
+        assert slots in header
+        (source / "abi.h").write_text(header.replace(slots, f"#define TG_SLOTS {OTHER_SLOTS} "))
+        headers = f"/usr/include/{os.uname().machine}-linux-gnu"
+        subprocess.run(
+            ["clang", "-O2", "-g", "-target", "bpf", "-mcpu=v3", f"-I{headers}", "-c",
+             "tidegate.bpf.c", "-o", str(made)],
+            cwd=source, check=True, capture_output=True,
+        )  # fmt: skip
+        return made
+
+    def _patched(self, layout: int) -> Path:
+        """A folder that makes the agent's mirror of the layout agree with the other object."""
+        folder = self.world.directory / f"layout-{layout}"
+        folder.mkdir(exist_ok=True)
+        (folder / "sitecustomize.py").write_text(
+            "import sys\n"
+            f"sys.path.append({str(PROJECT)!r})\n"
+            "from nodeagent.datapath import abi, pins\n"
+            f"abi.ABI_VERSION = pins.ABI_VERSION = {abi.ABI_VERSION + layout}\n"
+            f"abi.SLOTS = {OTHER_SLOTS}\n"
+        )
+        return folder
+
+    def _start_traffic(self) -> None:
+        for role, place in (("server", SERVER), ("client", CLIENT)):
+            command = [sys.executable, "-m", steady_traffic.__name__, role, SERVER.v4, CLIENT.v4]
+            self.world.start(role, place.name, command)
+            self.world.wait_for(
+                f"the {role} is there",
+                lambda: bool(
+                    self.world.run(
+                        SERVER.name, ["ss", "-Htan", f"sport = :{steady_traffic.STREAM_PORT}"]
+                    ).stdout
+                ),
+                program=role,
+            )
+
+
+def run(*, restarts: int, swaps: int, layouts: int) -> Report:
+    """Do it, spread over the restarts."""
+    with World(ECOMMERCE) as world:
+        scene = Restarts(world)
+        started = time.monotonic()
+        for number in range(max(restarts, swaps, layouts)):
+            if number < restarts:
+                scene.restart(KILLED_AFTER_SECONDS[number % len(KILLED_AFTER_SECONDS)])
+            if number < swaps:
+                scene.swap()
+            if number < layouts:
+                scene.change_layout(number + 1)
+        client, server = scene.finish()
+        return Report(
+            restarts=restarts,
+            swaps=swaps,
+            layouts=layouts,
+            seconds=time.monotonic() - started,
+            client=client,
+            server=server,
+        )
+
+
+def _policy() -> Policy:
+    """Pods open nothing, and admit anyone to the two ports of the allowed traffic."""
+    allow = Rule(
+        direction=Direction.INGRESS,
+        action=Action.ALLOW,
+        origin="ingress[0]",
+        ports=tuple(
+            Ports(protocol=protocol, first=port, last=port)
+            for protocol, port in (
+                (Protocol.TCP, steady_traffic.STREAM_PORT),
+                (Protocol.UDP, steady_traffic.ECHO_PORT),
+            )
+        ),
+    )
+    return Policy(
+        id=PolicyId(kind=PolicyKind.CNP, namespace="a", name="steady"),
+        subject=Selector(),
+        default_deny=tuple(Direction),
+        rules=(allow,),
+    )
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.support.restarts")
+    for what, default in (("restarts", 200), ("swaps", 10), ("layouts", 4)):
+        parser.add_argument(f"--{what}", type=int, default=default)
+    report = run(**vars(parser.parse_args()))
+    print(json.dumps(asdict(report) | {"lost": report.lost, "passed": report.passed}, indent=2))
+    return 1 if report.lost or report.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
