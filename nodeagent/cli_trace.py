@@ -1,4 +1,4 @@
-"""`nodeagent trace`: why a flow passes or not, by the maps; and which packets the kernel drops.
+"""`nodeagent trace`: why a flow passes or not, by the maps and live; and what the kernel drops.
 
 Shell. Exit codes with FROM TO PORT: 0 allowed, 1 denied, 2 it cannot be told here.
 """
@@ -17,7 +17,7 @@ from netpolicy.labels import parse_labels
 from netpolicy.port_argument import parse_port
 from netpolicy.rules import Protocol
 from nodeagent.cli_options import asking_agent, read_config, socket_of, socket_option
-from nodeagent.trace.cli import DropOptions, drop_options, follow_drops
+from nodeagent.trace.cli import DropOptions, drop_filter, drop_options, follow_drops
 
 if TYPE_CHECKING:
     from nodeagent.config import AgentConfig
@@ -30,7 +30,7 @@ CANNOT_TELL: Final = 2
 _VERSION_OF: Final = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
 
 
-@click.command("trace", short_help="Why a flow passes or not; live kernel drops.")
+@click.command("trace", short_help="Why a flow passes or not; live packets and drops.")
 @click.argument("source", metavar="[FROM", required=False)
 @click.argument("destination", metavar="TO", required=False)
 @click.argument("port_text", metavar="PORT]", required=False)
@@ -39,7 +39,9 @@ _VERSION_OF: Final = {Protocol.ICMP: 4, Protocol.ICMPV6: 6}
     show_default=True, help="Which of the loaded generations to ask.",
 )  # fmt: skip
 @click.option("-6", "--ipv6", is_flag=True, help="Of two dual-stack ends take the IPv6 addresses.")
+@click.option("--live", is_flag=True, help="Then follow the flow's own packets, hook by hook.")
 @click.option("--drops", is_flag=True, help="Follow kernel drops; so it is without FROM TO PORT.")
+@click.option("--process", is_flag=True, help="Follow denied flows, each with who asked for it.")
 @drop_options
 @socket_option
 def trace(
@@ -49,7 +51,9 @@ def trace(
     port_text: str | None,
     slot: str,
     ipv6: bool,
+    live: bool,
     drops: bool,
+    process: bool,
     socket: Path | None,
     config_path: Path,
     **given: Any,
@@ -58,16 +62,24 @@ def trace(
 
     FROM and TO are addresses, NAMESPACE/POD or a node's name; PORT is 443, 53/udp or icmp/8. Only
     the pinned maps are read: the agent need not run, but only it knows which policy a cookie is.
+    With --live follow the packets of such flows afterwards: device by device with the time from one
+    to the next, our verdicts, the kernel's drop reasons, and the process that asked.
+
+    With --process follow denied flows, with the process and container that made each.
 
     Without FROM TO PORT: follow live kernel drops, with reason and place. Policy denials appear as
     TC_INGRESS (what a pod sent) and TC_EGRESS (what was sent to it): `nodeagent flows` names their
     policy. Everything else is the kernel's own doing.
     """
     options = DropOptions(**given)
-    if source is not None and drops:
-        raise click.UsageError("--drops takes no FROM TO PORT: narrow it by --pod, --peer, --port")
+    if source is not None and (drops or process):
+        raise click.UsageError(
+            "--drops and --process take no FROM TO PORT: narrow by --pod, --port"
+        )
     if source is None:
-        follow_drops(options, lambda name: _pod_addresses(name, socket, config_path))
+        if live:
+            raise click.UsageError("--live follows one flow: say FROM TO PORT")
+        _follow(options, socket, config_path, process=process)
         return
     if destination is None or port_text is None:
         raise click.UsageError("FROM, TO and PORT belong together")
@@ -75,7 +87,39 @@ def trace(
         (source, destination, port_text), slot, ipv6, socket, config_path
     )
     _show(explanation, legend, as_json=options.output == "json")
+    if live:
+        _follow_path(explanation.question, options, socket_of(socket, config_path))
     raise SystemExit(_exit_code(explanation))
+
+
+def _follow(options: DropOptions, socket: Path | None, config_path: Path, *, process: bool) -> None:
+    """Drops of the node, or denied flows with their processes."""
+
+    def resolve(name: str) -> tuple[str, ...]:
+        return _pod_addresses(name, socket, config_path)
+
+    if not process or options.prepare_headers:
+        follow_drops(options, resolve)
+        return
+    from nodeagent.cli_live import show_denied_flows  # noqa: PLC0415
+
+    wanted = drop_filter(options, resolve)
+    show_denied_flows(wanted, options, socket_of(socket, config_path))
+
+
+def _follow_path(question: Question, options: DropOptions, socket: Path) -> None:
+    from nodeagent.cli_live import show_path  # noqa: PLC0415
+    from nodeagent.trace.filters import DropFilter, networks  # noqa: PLC0415
+
+    # An ICMP answer has another type than its question.
+    is_icmp = question.protocol in _VERSION_OF
+    wanted = DropFilter(
+        pod=networks([question.source]),
+        peer=networks([question.destination]),
+        port=None if is_icmp else question.port,
+        protocol=question.protocol,
+    )
+    show_path(wanted, options, socket)
 
 
 def _explain(

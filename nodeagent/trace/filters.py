@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
@@ -25,6 +26,14 @@ _MAPPED_BITS: Final = 96
 _MAPPED_PREFIX: Final = 0xFFFF << 32
 
 Networks = tuple[IPv6Network, ...]
+
+
+class View(StrEnum):
+    """What a trace shows of the packets: their drops, their way, or who sends them."""
+
+    DROPS = "drops"
+    PATH = "path"
+    PROCESSES = "processes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +51,16 @@ class DropFilter:
         asked = (self.pod, self.peer, self.port, self.protocol)
         return any(part is not None for part in asked)
 
+    def matches(self, source: str, destination: str, ports: tuple[int, int], protocol: int) -> bool:
+        """What the kernel's program asks of a packet, asked of a flow."""
+        there = _within(source, self.pod) and _within(destination, self.peer)
+        back = _within(destination, self.pod) and _within(source, self.peer)
+        return (
+            (there or back)
+            and (self.port is None or self.port in ports)
+            and (self.protocol is None or self.protocol == protocol)
+        )
+
 
 def networks(texts: Iterable[str]) -> Networks:
     """Addresses or CIDR blocks, in mapped form, without repeats.
@@ -54,6 +73,13 @@ def networks(texts: Iterable[str]) -> Networks:
             f"{len(found)} addresses are too many for one trace: {MAX_NETWORKS} at most"
         )
     return found
+
+
+def _within(address: str, allowed: Networks | None) -> bool:
+    if allowed is None:
+        return True
+    (own,) = networks([address])
+    return any(own.subnet_of(network) for network in allowed)
 
 
 def _mapped(network: IPv4Network | IPv6Network) -> IPv6Network:

@@ -1,6 +1,6 @@
 """The JSON lines between the command and its probe: one question in, answers out.
 
-In/Out: Question, and the answers Ready, Dropped, Lost, Refused
+In/Out: Question, and the answers Ready, Dropped, Seen, Lost, Refused
 Pure. Each is one line; an unknown kind or field raises ValueError.
 """
 
@@ -12,16 +12,18 @@ from ipaddress import IPv6Network
 from typing import Any
 
 from netpolicy.rules import Protocol
-from nodeagent.trace.filters import DropFilter, Networks
+from nodeagent.trace.filters import DropFilter, Networks, View
 from nodeagent.trace.missing import Missing
 from nodeagent.trace.records import Drop
+from nodeagent.trace.sightings import Process, Sighting
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """What to trace and for how long; 0 drops or 0 seconds set no limit."""
+    """What to trace and for how long; 0 drops (or sightings) or 0 seconds set no limit."""
 
     wanted: DropFilter
+    view: View = View.DROPS
     drops: int = 0
     seconds: float = 0.0
 
@@ -39,6 +41,13 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """A packet, or its socket, somewhere on its way."""
+
+    sighting: Sighting
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """So many drops that were asked for, in all, did not fit into the ring buffer."""
 
@@ -52,7 +61,7 @@ class Refused:
     missing: Missing
 
 
-Answer = Ready | Dropped | Lost | Refused
+Answer = Ready | Dropped | Seen | Lost | Refused
 
 
 def encode_question(question: Question) -> str:
@@ -63,6 +72,7 @@ def encode_question(question: Question) -> str:
         "peer": _texts(wanted.peer),
         "port": wanted.port,
         "protocol": wanted.protocol,
+        "view": question.view.value,
         "drops": question.drops,
         "seconds": question.seconds,
     }
@@ -79,7 +89,12 @@ def decode_question(line: str) -> Question:
         port=fields["port"],
         protocol=None if protocol is None else Protocol(protocol),
     )
-    return Question(wanted=wanted, drops=fields["drops"], seconds=fields["seconds"])
+    return Question(
+        wanted=wanted,
+        view=View(fields["view"]),
+        drops=fields["drops"],
+        seconds=fields["seconds"],
+    )
 
 
 def encode_answer(answer: Answer) -> str:
@@ -89,6 +104,8 @@ def encode_answer(answer: Answer) -> str:
             return json.dumps({"kind": "ready"})
         case Dropped(drop):
             return json.dumps({"kind": "drop", **asdict(drop)})
+        case Seen(sighting):
+            return json.dumps({"kind": "seen", **asdict(sighting)})
         case Lost(drops):
             return json.dumps({"kind": "lost", "drops": drops})
         case Refused(missing):
@@ -105,6 +122,8 @@ def decode_answer(line: str) -> Answer:
                 return Ready()
             case "drop":
                 return Dropped(Drop(**fields))
+            case "seen":
+                return Seen(_sighting(fields))
             case "lost":
                 return Lost(fields["drops"])
             case "refused":
@@ -112,6 +131,12 @@ def decode_answer(line: str) -> Answer:
     except (TypeError, KeyError) as error:
         raise ValueError(f"a {kind} of unknown shape: {line!r}") from error
     raise ValueError(f"an answer of unknown kind: {line!r}")
+
+
+def _sighting(fields: dict[str, Any]) -> Sighting:
+    process = fields.pop("process")
+    seen = Drop(**fields.pop("seen"))
+    return Sighting(seen=seen, process=Process(**process) if process else None, **fields)
 
 
 def _object(line: str) -> dict[str, Any]:

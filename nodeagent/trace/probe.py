@@ -15,15 +15,16 @@ import signal
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from nodeagent.trace.btf import BtfError, KernelTypes
+from nodeagent.trace.filters import View
 from nodeagent.trace.headers import SOURCE_VARIABLE, HeaderPlaces, find_headers
 from nodeagent.trace.messages import (
     Answer,
-    Dropped,
     Lost,
     Question,
     Ready,
@@ -32,22 +33,33 @@ from nodeagent.trace.messages import (
     encode_answer,
 )
 from nodeagent.trace.missing import Missing
+from nodeagent.trace.path_program import ATTACHED, FUNCTIONS, build_path_program
 from nodeagent.trace.program import ENTRY, LOST, RING, build_program, packet_offsets
-from nodeagent.trace.records import decode_record, describe
-from nodeagent.trace.tracefs import read_format
-from nodeagent.trace.tracepoint import DropTracepoint, TracepointError, decode_format
+from nodeagent.trace.teller import Teller
+from nodeagent.trace.tracefs import read_formats
+from nodeagent.trace.tracepoint import (
+    DropTracepoint,
+    TracepointError,
+    decode_format,
+    field_offsets,
+)
 
+_DROPPED: Final = "skb:kfree_skb"
 BTF_PATH: Final = Path("/sys/kernel/btf/vmlinux")
 POLL_MILLISECONDS: Final = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """All that a trace stands on: BCC's module, the program's text, the tracepoint."""
+    """All that a trace stands on: BCC's module, the program's text, where to attach its functions.
+
+    `reasons` names the kernel's drop reasons.
+    """
 
     bcc: Any
     text: str
-    tracepoint: DropTracepoint
+    functions: Mapping[str, str]
+    reasons: DropTracepoint
 
 
 def main() -> int:
@@ -60,13 +72,14 @@ def main() -> int:
         return 1
     try:
         program = prepared.bcc.BPF(text=prepared.text)
-        program.attach_tracepoint(tp="skb:kfree_skb", fn_name=ENTRY)
+        for tracepoint, function in prepared.functions.items():
+            program.attach_tracepoint(tp=tracepoint, fn_name=function)
     # BCC raises bare Exception for whatever the compiler or the kernel refused.
     except Exception as error:  # noqa: BLE001
         _say(Refused(_refused_by_kernel(error)))
         return 1
     try:
-        _follow(question, program, prepared.tracepoint)
+        _follow(question, program, prepared.reasons)
     except BrokenPipeError:
         os._exit(0)  # nobody reads any more; the interpreter's own flush would complain again
     finally:
@@ -86,12 +99,11 @@ def prepare(question: Question, places: HeaderPlaces) -> Prepared | Missing:
     bcc = _import_bcc()
     if isinstance(bcc, Missing):
         return bcc
-    format_text = read_format("skb/kfree_skb")
-    if isinstance(format_text, Missing):
-        return format_text
+    texts = read_formats(tracepoints_of(question.view))
+    if isinstance(texts, Missing):
+        return texts
     try:
-        tracepoint = decode_format(format_text)
-        offsets = packet_offsets(KernelTypes(BTF_PATH.read_bytes()))
+        return _program(question, texts, bcc)
     except (TracepointError, BtfError) as error:
         return Missing(what=f"a kernel that tells: {error}", fix="a kernel of 5.17 or later")
     except OSError:
@@ -99,8 +111,24 @@ def prepare(question: Question, places: HeaderPlaces) -> Prepared | Missing:
             what=f"{BTF_PATH}: the kernel's description of its own structures",
             fix="a kernel built with CONFIG_DEBUG_INFO_BTF=y, as distributions' are",
         )
-    text = build_program(question.wanted, offsets=offsets, tracepoint=tracepoint)
-    return Prepared(bcc=bcc, text=text, tracepoint=tracepoint)
+
+
+def tracepoints_of(view: View) -> tuple[str, ...]:
+    """Every tracepoint whose format the view's program is written from."""
+    return (_DROPPED,) if view is View.DROPS else tuple(FUNCTIONS)
+
+
+def _program(question: Question, texts: Mapping[str, str], bcc: Any) -> Prepared:
+    """Write the program for this kernel. Raises if the kernel does not tell what it takes."""
+    reasons = decode_format(texts[_DROPPED])
+    offsets = packet_offsets(KernelTypes(BTF_PATH.read_bytes()))
+    if question.view is View.DROPS:
+        text = build_program(question.wanted, offsets=offsets, tracepoint=reasons)
+        return Prepared(bcc=bcc, text=text, functions={_DROPPED: ENTRY}, reasons=reasons)
+    formats = {name: field_offsets(found) for name, found in texts.items()}
+    text = build_path_program(question.wanted, question.view, offsets=offsets, formats=formats)
+    functions = {name: FUNCTIONS[name] for name in ATTACHED[question.view]}
+    return Prepared(bcc=bcc, text=text, functions=functions, reasons=reasons)
 
 
 def _import_bcc() -> Any | Missing:
@@ -128,9 +156,14 @@ def _refused_by_kernel(error: Exception) -> Missing:
     )
 
 
-def _follow(question: Question, program: Any, tracepoint: DropTracepoint) -> None:
-    """Report drops until the question is answered or the command goes away."""
-    wall_minus_monotonic_ns = time.time_ns() - time.monotonic_ns()
+def _follow(question: Question, program: Any, reasons: DropTracepoint) -> None:
+    """Report what comes until the question is answered or the command goes away."""
+    teller = Teller(
+        reasons=reasons,
+        place=lambda location: _place(program, location),
+        wall_minus_monotonic_ns=time.time_ns() - time.monotonic_ns(),
+    )
+    tell = teller.drop if question.view is View.DROPS else teller.sighting
     arrived: deque[bytes] = deque()  # BCC's callback must not raise: it only collects
 
     def on_record(_context: object, data: int, size: int) -> None:
@@ -144,14 +177,7 @@ def _follow(question: Question, program: Any, tracepoint: DropTracepoint) -> Non
         program.ring_buffer_poll(POLL_MILLISECONDS)
         while arrived and left:
             left -= 1
-            raw = decode_record(arrived.popleft())
-            drop = describe(
-                raw,
-                reason=tracepoint.reason_name(raw.reason),
-                place=_place(program, raw.location),
-                wall_minus_monotonic_ns=wall_minus_monotonic_ns,
-            )
-            _say(Dropped(drop))
+            _say(tell(arrived.popleft()))
     _say(Lost(program[LOST][0].value))
 
 

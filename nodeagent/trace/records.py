@@ -126,19 +126,21 @@ def render(drop: Drop, *, clock: str) -> str:
     details += [f"dev {drop.device}"] if drop.device else []
     details += [f"netns {drop.netns}"] if drop.netns else []
     return (
-        f"{clock}  {drop.reason:<20} {drop.protocol:<7} {_ends(drop)}"
+        f"{clock}  {drop.reason:<20} {drop.protocol:<7} {ends_text(drop)}"
         f"  at {drop.place}  [{', '.join([*details, f'{drop.length} bytes'])}]"
     )
 
 
-def _ends(drop: Drop) -> str:
+def ends_text(drop: Drop) -> str:
+    """From → to, with ports where there are some."""
     if not drop.source:
         return "-"
     if drop.protocol in {protocol.word for protocol in WITH_PORTS}:
-        source = _with_port(drop.source, drop.source_port)
-        return f"{source} → {_with_port(drop.destination, drop.destination_port)}"
+        source = with_port(drop.source, drop.source_port)
+        return f"{source} → {with_port(drop.destination, drop.destination_port)}"
     return f"{drop.source} → {drop.destination} type {drop.destination_port}"
 
 
-def _with_port(address: str, port: int) -> str:
+def with_port(address: str, port: int) -> str:
+    """`10.0.0.1:80`, `[fd00::1]:80`."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,17 @@ PLACES: Final = (Path("/sys/kernel/tracing"), Path("/sys/kernel/debug/tracing"))
 _CLONE_NEWNS: Final = 0x00020000
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 1 << 18
+
+
+def read_formats(tracepoints: Iterable[str]) -> dict[str, str] | Missing:
+    """The format file of each tracepoint, such as `skb:kfree_skb`, or the first that is missing."""
+    texts = {}
+    for tracepoint in tracepoints:
+        text = read_format(tracepoint.replace(":", "/"))
+        if isinstance(text, Missing):
+            return text
+        texts[tracepoint] = text
+    return texts
 
 
 def read_format(event: str) -> str | Missing:

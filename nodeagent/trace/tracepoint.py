@@ -40,9 +40,14 @@ class DropTracepoint:
         return f"SUBSYSTEM_{subsystem}_{own}" if subsystem else f"REASON_{number}"
 
 
+def field_offsets(text: str) -> dict[str, int]:
+    """Field name → offset in bytes, of any event's format file."""
+    return {name: int(offset) for name, offset, _size in _FIELD.findall(text)}
+
+
 def decode_format(text: str) -> DropTracepoint:
     """Read the format file of skb:kfree_skb; raises TracepointError for kernels before 5.17."""
-    offsets = {name: int(offset) for name, offset, _size in _FIELD.findall(text)}
+    offsets = field_offsets(text)
     absent = [name for name in ("skbaddr", "location", "reason") if name not in offsets]
     if absent:
         raise TracepointError(f"skb:kfree_skb of this kernel has no {', '.join(absent)}")

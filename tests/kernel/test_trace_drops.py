@@ -19,11 +19,10 @@ import pytest
 
 from netpolicy.rules import Protocol
 from nodeagent.trace.filters import DropFilter, networks
-from nodeagent.trace.headers import HeaderPlaces, find_headers, prepare_headers
 from nodeagent.trace.messages import Dropped, Question, Ready, Refused
-from nodeagent.trace.missing import Missing
 from nodeagent.trace.records import Drop
 from nodeagent.trace.session import answers
+from tests.support.trace_headers import prepared_headers
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
@@ -86,12 +85,7 @@ def pair() -> Iterator[Pair]:
 @pytest.fixture(scope="module", autouse=True)
 def headers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Headers as an operator would prepare them, in a place of this test's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        if isinstance(find_headers(HeaderPlaces(), os.environ), Missing):
-            prepared = prepare_headers(
-                HeaderPlaces(prepared=tmp_path_factory.mktemp("headers") / "tree")
-            )
-            patch.setenv("BCC_KERNEL_SOURCE", str(prepared))
+    with prepared_headers(tmp_path_factory.mktemp("headers") / "tree"):
         yield
 
 

@@ -74,7 +74,7 @@ def test_a_flow_that_the_kernel_tracks_is_shown(agents: Agents):
         (("10.1.0.10", "10.1.0.11"), "FROM, TO and PORT belong together"),
         (("10.1.0.10", "fd00::1", "80"), "no addresses of one family"),
         (("10.1.0.10", "10.1.0.11", "80", "--slot", "preview"), "no preview generation is loaded"),
-        (("10.1.0.10", "10.1.0.11", "80", "--drops"), "--drops takes no FROM"),
+        (("10.1.0.10", "10.1.0.11", "80", "--drops"), "--drops and --process take no FROM"),
     ],
 )
 def test_what_cannot_be_told_ends_with_its_own_code(
