@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ from reconciler.publication import Publication
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import STATE_IS_NEW, Database
-from reconciler.state.rollouts import Change, RolloutStore, rollout_of
+from reconciler.state.rollouts import Change, Entry, RolloutStore, Sighting, rollout_of
+from tests.support.rollout_scene import cut
 
 
 def a_publication(sequence: int) -> Publication:
@@ -135,6 +137,55 @@ def test_a_database_of_another_version_is_not_read_either(tmp_path: Path) -> Non
     database.close()
     with pytest.raises(StalledError, match="schema version 1 is not"):
         Database.open_read_only(tmp_path)
+
+
+VERSION_2 = """
+CREATE TABLE publication (
+    sequence INTEGER PRIMARY KEY, revision TEXT NOT NULL, digest TEXT NOT NULL, saved_at REAL NOT NULL
+);
+CREATE TABLE rollout (
+    revision TEXT PRIMARY KEY, phase TEXT NOT NULL, since REAL NOT NULL, sequence INTEGER NOT NULL
+);
+INSERT INTO publication VALUES (7, 'aaaa', 'd', 1.0), (8, 'bbbb', 'e', 2.0);
+INSERT INTO rollout VALUES ('aaaa', 'Superseded', 1.5, 7), ('bbbb', 'Promoted', 2.5, 8);
+PRAGMA user_version = 2;
+"""
+
+
+def test_a_database_of_the_version_before_keeps_its_rollouts(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "state.db")) as old:
+        old.executescript(VERSION_2)
+    store = RolloutStore(Database.open(tmp_path))
+    promoted = Rollout(revision="bbbb", phase=Phase.PROMOTED, since=2.5, sequence=8)
+    assert (store.current(), store.brought()) == (promoted, "bbbb")
+    before = store.rollout_of("aaaa")
+    assert before is not None
+    assert before.phase is Phase.SUPERSEDED
+
+
+def test_a_sighting_and_the_history_come_back_as_they_were(tmp_path: Path) -> None:
+    store = RolloutStore(Database.open(tmp_path))
+    sighting = Sighting(revision="aaaa", flows=3, unexpected=(cut(),), others=(cut(port=1),))
+    store.save_sighting(sighting)
+    assert store.sighting("aaaa") == sighting
+    entries = tuple(Entry(at=float(n), revision="aaaa", event="E", phase="P") for n in range(3))
+    store.save(Change(entries=entries, handled=("promote", "aaaa/1")))
+    assert store.history(2) == entries[:0:-1]
+    assert store.handled("promote") == "aaaa/1"
+
+
+def test_the_last_publication_of_each_stable_revision_is_kept_for_going_back(
+    tmp_path: Path,
+) -> None:
+    database = Database.open(tmp_path)
+    store = RolloutStore(database)
+    for sequence in range(1, 60):
+        stages = replace(a_publication(sequence), revision=f"{sequence // 5:040x}")
+        store.save(Change(rollouts=(a_rollout(sequence),), publication=stages))
+    assert publications.revisions(database) == tuple(f"{n:040x}" for n in reversed(range(12)))
+    kept = publications.publication_of(database, f"{3:040x}")
+    assert kept is not None
+    assert kept.sequence == 19
 
 
 def test_after_the_clock_was_set_back_the_newest_judgement_is_still_the_last_one(
