@@ -184,12 +184,10 @@ def _legend(state: KernelState, names: Names, socket: Path) -> Legend:
                 i.number: identity_text(parse_labels(i.labels), i.number)
                 for i in agent.identities().identities
             }
-            told = agent.attributions()
+            told = agent.attributions(state.generation_digest)
     except AgentUnreachable as error:
         click.echo(f"nodeagent: policies and labels stay numbers: {error}", err=True)
         return Legend(names=names)
-    if told.generation_digest != state.generation_digest:
-        return Legend(names=names, identities=identities)
     causes = {a.cookie: because_text(map(rule_of, a.rules), a.outcome) for a in told.attributions}
     return Legend(names=names, identities=identities, causes=causes)
 

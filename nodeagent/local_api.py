@@ -175,19 +175,24 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         )
 
     async def Attributions(
-        self, _request: pb.AttributionsRequest, context: Context
+        self, request: pb.AttributionsRequest, context: Context
     ) -> pb.AttributionsResponse:
-        """What each cookie of the enforced generation stands for."""
-        generation = (await self._installed(context)).plan.generation
-        return pb.AttributionsResponse(
-            generation_digest=generation.digest,
-            attributions=[
-                pb.Attribution(
-                    cookie=cookie, outcome=cause.outcome, rules=map(rule_message, cause.rules)
+        """What each cookie of a generation stands for: in another one it stands for something else."""
+        plan = (await self._installed(context)).plan
+        for generation in (plan.generation, plan.candidate, plan.preview):
+            if generation is not None and generation.digest == request.generation_digest:
+                return pb.AttributionsResponse(
+                    is_known=True,
+                    attributions=[
+                        pb.Attribution(
+                            cookie=cookie,
+                            outcome=cause.outcome,
+                            rules=map(rule_message, cause.rules),
+                        )
+                        for cookie, cause in sorted(generation.attributions.items())
+                    ],
                 )
-                for cookie, cause in sorted(generation.attributions.items())
-            ],
-        )
+        return pb.AttributionsResponse()
 
     async def Flows(
         self, request: pb.FlowsRequest, _context: Context

@@ -58,9 +58,10 @@ class AgentClient:
         answer = self._ask(self._stub.Identities, pb.IdentitiesRequest())
         return cast(pb.IdentitiesResponse, answer)
 
-    def attributions(self) -> pb.AttributionsResponse:
-        """What the enforced generation's cookies stand for."""
-        answer = self._ask(self._stub.Attributions, pb.AttributionsRequest())
+    def attributions(self, generation_digest: str) -> pb.AttributionsResponse:
+        """What the cookies of a loaded generation stand for."""
+        request = pb.AttributionsRequest(generation_digest=generation_digest)
+        answer = self._ask(self._stub.Attributions, request)
         return cast(pb.AttributionsResponse, answer)
 
     def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | Lost]:

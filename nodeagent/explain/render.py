@@ -113,7 +113,10 @@ def _because(side: Side, legend: Legend) -> str:
     cookie = side.ruling.cookie
     if not cookie:
         return "no policy decides this" if side.ruling.allowed else "of what is missing above"
-    return legend.causes.get(cookie) or f"cookie {cookie} (only the running agent knows its policy)"
+    return (
+        legend.causes.get(cookie)
+        or f"cookie {cookie} (only the agent that planned it knows its policy)"
+    )
 
 
 def _flow_line(flow: TrackedFlow) -> str:

@@ -90,7 +90,7 @@ def test_without_the_agent_the_verdict_stands_and_the_policy_is_a_cookie(agents:
     agents.world.kill(NODE)
     told = trace(agents, "e-commerce/frontend", "192.0.2.1", "udp/53")
     assert told.returncode == DENIED
-    assert "only the running agent knows its policy" in told.stdout
+    assert "only the agent that planned it knows its policy" in told.stdout
     assert "stay numbers" in told.stderr
     agents.world.run(NODE, ["tc", "qdisc", "del", "dev", FRONTEND.interface, "clsact"])
     unguarded = trace(agents, "e-commerce/frontend", "192.0.2.1", "udp/53")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.cli import main
 from nodeagent.drift.status import DriftStatus
@@ -23,12 +24,14 @@ from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
-from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_channels
+from nodeagent.rollout.channels import Channels
+from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.flow_samples import sample_batch
-from tests.support.plan_strategies import web_from_anyone
+from tests.support.plan_strategies import policy, web_from_anyone
 
 WAIT_SECONDS = 10
+ENFORCED = make_channels(1, web_from_anyone())
 
 
 class _Offline:
@@ -43,6 +46,7 @@ class Served:
     socket: Path
     ring: FlowRing
     loop: asyncio.AbstractEventLoop
+    kernel: ModelDatapath
 
     def ask(self, *words: str) -> Result:
         """Run one command as a user would."""
@@ -67,7 +71,7 @@ class _Steady:
 
 
 @contextmanager
-def _running(directory: Path) -> Iterator[Served]:
+def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]:
     ready: list[Served] = []
     started, stop = threading.Event(), asyncio.Event()
 
@@ -85,7 +89,7 @@ def _running(directory: Path) -> Iterator[Served]:
         )
         await planner.take_interfaces(INTERFACES)
         planner.take_view(VIEW)
-        await planner.take(make_channels(1, web_from_anyone()))
+        await planner.take(channels)
         parts = AgentParts(
             node="here",
             version="0",
@@ -100,7 +104,8 @@ def _running(directory: Path) -> Iterator[Served]:
             channel=_Offline(),
         )
         server = await serve(parts, directory / "run" / "agent.sock")
-        ready.append(Served(directory / "run" / "agent.sock", ring, asyncio.get_running_loop()))
+        loop = asyncio.get_running_loop()
+        ready.append(Served(directory / "run" / "agent.sock", ring, loop, kernel))
         started.set()
         await stop.wait()
         await server.stop(0)
@@ -194,6 +199,23 @@ def test_following_shows_new_flows(tmp_path: Path):
         served.add_flows(2)
         assert next(stream).source.port == 2
         stream.close()
+
+
+def test_cookies_are_told_of_each_loaded_generation_and_of_no_other(tmp_path: Path):
+    from nodeagent.local_api_client import open_agent
+
+    shut = policy("shut", default_deny=(Direction.INGRESS,))
+    channels = make_channels(2, web_from_anyone(), candidate=make_bundle(2, shut, name=9))
+    with _running(tmp_path, channels) as served, open_agent(served.socket) as agent:
+        word, told = served.kernel.word, {}
+        for slot in (word.active, word.candidate):
+            assert slot is not None
+            answer = agent.attributions(served.kernel.slots[slot][1].generation_digest)
+            assert answer.is_known
+            told[slot] = {rule.name for one in answer.attributions for rule in one.rules}
+        assert told == {word.active: {"web"}, word.candidate: {"shut"}}
+        unknown = agent.attributions("0" * 64)
+        assert (unknown.is_known, list(unknown.attributions)) == (False, [])
 
 
 def test_without_an_agent_the_command_says_so(tmp_path: Path):

@@ -238,8 +238,10 @@ class IdentitiesResponse(_message.Message):
     def __init__(self, identities: _Optional[_Iterable[_Union[Identity, _Mapping]]] = ...) -> None: ...
 
 class AttributionsRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("generation_digest",)
+    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    generation_digest: str
+    def __init__(self, generation_digest: _Optional[str] = ...) -> None: ...
 
 class Attribution(_message.Message):
     __slots__ = ("cookie", "outcome", "rules")
@@ -252,12 +254,12 @@ class Attribution(_message.Message):
     def __init__(self, cookie: _Optional[int] = ..., outcome: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
 
 class AttributionsResponse(_message.Message):
-    __slots__ = ("generation_digest", "attributions")
-    GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("is_known", "attributions")
+    IS_KNOWN_FIELD_NUMBER: _ClassVar[int]
     ATTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
-    generation_digest: str
+    is_known: bool
     attributions: _containers.RepeatedCompositeFieldContainer[Attribution]
-    def __init__(self, generation_digest: _Optional[str] = ..., attributions: _Optional[_Iterable[_Union[Attribution, _Mapping]]] = ...) -> None: ...
+    def __init__(self, is_known: _Optional[bool] = ..., attributions: _Optional[_Iterable[_Union[Attribution, _Mapping]]] = ...) -> None: ...
 
 class FlowsRequest(_message.Message):
     __slots__ = ("last", "follow", "verdicts", "pods", "ports", "directions")

@@ -95,7 +95,7 @@ class AgentServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Attributions(self, request, context):
-        """What the cookies in the maps of the enforced generation stand for.
+        """What the cookies in the maps of one loaded generation stand for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
