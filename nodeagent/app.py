@@ -43,6 +43,7 @@ from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
 from nodeagent.placement import Placement
+from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
@@ -112,6 +113,9 @@ class Agent:
             node=config.node,
             state_dir=config.state_dir,
             admit_local_host=config.admit_local_host,
+            room=AddressRoom(
+                addresses=config.datapath.max_addresses, prefixes=config.datapath.max_prefixes
+            ),
             channels=last_good.channels,
             taken_back=last_good.taken_back,
         )

@@ -108,6 +108,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             inventory_synced=parts.planner.knows_peers,
             plan_error_reason=plan_status.reason,
             awaited_interfaces=plan_status.awaited_interfaces,
+            alarms=plan_status.alarms,
             strangers=parts.planner.strangers,
             drift=drift_message(parts.drift.status),
             flow_table=flow_table_message(parts.collection.status),

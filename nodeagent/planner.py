@@ -35,6 +35,7 @@ from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.room import AddressRoom, without_room
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
 from nodeagent.rollout.tally import names_of
 from nodeagent.saved_feed import load_feed, save_feed
@@ -42,6 +43,7 @@ from nodeagent.saved_feed import load_feed, save_feed
 log = structlog.get_logger()
 
 PLAN_APPLIED: Final = "plan_applied"
+ADDRESSES_REFUSED: Final = "addresses_refused"
 PLAN_FAILED: Final = "plan_failed"
 CANDIDATE_NOT_LOADED: Final = "candidate_not_loaded"
 BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
@@ -69,6 +71,22 @@ class PlanStatus:
     error: str = ""
     reason: str = ""
     awaited_interfaces: tuple[str, ...] = ()
+    refused_addresses: int = 0
+    refused_interfaces: tuple[str, ...] = ()
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to: enforcement is safe, but somebody is cut off."""
+        found = []
+        if self.refused_addresses:
+            found.append(
+                f"{self.refused_addresses} addresses are refused, as the address map is full: "
+                "raise datapath.max_addresses"
+            )
+        if self.refused_interfaces:
+            names = ", ".join(self.refused_interfaces)
+            found.append(f"pods behind {names} are refused everything, see endpoint_failed")
+        return tuple(found)
 
 
 class Planner:
@@ -84,11 +102,13 @@ class Planner:
         admit_local_host: bool,
         channels: Channels | None,
         taken_back: int = 0,
+        room: AddressRoom | None = None,
     ) -> None:
         self._enforcer = enforcer
         self._placement = placement
         self._node = node
         self._admit_local_host = admit_local_host
+        self._room = room
         self._feed_path = state_dir / FEED_FILE
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -341,6 +361,7 @@ class Planner:
             node_addresses=view.node_addresses,
             node_labels=view.node_labels,
             admit_local_host=self._admit_local_host,
+            room=self._room,
         )
         if stand is None:
             return inputs
@@ -364,9 +385,10 @@ class Planner:
         awaited = self._placement.place(endpoints, self._interfaces)
         if not self.first_plan.is_set():
             self._placement.renew()
-        if any(name in self._interfaces for name in awaited):
+        refused = tuple(name for name in awaited if name in self._interfaces)
+        if refused:
             asyncio.get_running_loop().call_later(RETRY_SECONDS[0], self._changed.set)
-        self.status = replace(self.status, awaited_interfaces=awaited)
+        self.status = replace(self.status, awaited_interfaces=awaited, refused_interfaces=refused)
         self.first_plan.set()
 
     def _guard(self, lost: Set[int] = frozenset()) -> None:
@@ -383,7 +405,12 @@ class Planner:
         self, plan: NodePlan, origin: PolicyOrigin, *, flips: int, seconds: float
     ) -> None:
         crash_reports.set_revision(origin.commit)
-        self.status = replace(self.status, applied_at=time.time(), error="", reason="")
+        refused = without_room(plan.addresses)
+        if refused:
+            log.error(ADDRESSES_REFUSED, addresses=refused, held=len(plan.addresses.exact))
+        self.status = replace(
+            self.status, applied_at=time.time(), error="", reason="", refused_addresses=refused
+        )
         log.info(
             PLAN_APPLIED,
             revision=origin.commit,

@@ -25,6 +25,7 @@ from nodeagent.plan.build import ENFORCED, EVALUATED, Built, build, in_force
 from nodeagent.plan.enforceable import refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.regroup import rebuild
+from nodeagent.plan.room import AddressRoom, fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,8 @@ class PlanInputs:
     Of `policies` those of `modes` are enforced; with `has_preview`, all of them are evaluated beside.
     `candidate`: policies to be evaluated as if they were the enforced ones. `remembered`: policies of
     generations that may come into force again by a flip, so that every address keeps its identity.
-    `node_labels` are the local host's: the reserved label, and the node's own.
+    `node_labels` are the local host's: the reserved label, and the node's own. `room`: what the address
+    maps hold; None for no limit.
     """
 
     node: str
@@ -61,6 +63,7 @@ class PlanInputs:
     node_addresses: tuple[str, ...] = ()
     node_labels: Labels = RESERVED_LABELS[ReservedIdentity.HOST]
     admit_local_host: bool = True
+    room: AddressRoom | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,8 +134,9 @@ def plan_node(
     return NodePlan(
         inputs=inputs,
         built=built(inputs.policies, inputs.modes),
-        addresses=plan_addresses(
-            known, entries, node_addresses=inputs.node_addresses, numbers=numbers
+        addresses=_fitted(
+            plan_addresses(known, entries, node_addresses=inputs.node_addresses, numbers=numbers),
+            inputs,
         ),
         endpoints=endpoints,
         identities=identities,
@@ -140,6 +144,14 @@ def plan_node(
         built_candidate=None if candidate is None else built(candidate, inputs.modes),
         built_preview=built(inputs.policies, EVALUATED) if inputs.has_preview else None,
     )
+
+
+def _fitted(addresses: AddressPlan, inputs: PlanInputs) -> AddressPlan:
+    """What the maps have room for: this node's own before others'."""
+    if inputs.room is None:
+        return addresses
+    own = (*inputs.node_addresses, *(a for pod in inputs.pods for a in pod.addresses))
+    return fit(addresses, inputs.room, first=frozenset(map(canonical_address, own)))
 
 
 def _built(

@@ -16,6 +16,7 @@ from nodeagent.datapath import DatapathError
 from nodeagent.enforcer import Enforcer
 from nodeagent.placement import Placement
 from nodeagent.plan.model import identity_of
+from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
 from nodeagent.rollout.channels import Channels
 from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_channels
@@ -29,7 +30,12 @@ class Agent:
     """Planner and enforcer over one kernel, as a process would have them."""
 
     def __init__(
-        self, kernel: ModelDatapath, state: Path, channels: Channels | None = None
+        self,
+        kernel: ModelDatapath,
+        state: Path,
+        channels: Channels | None = None,
+        *,
+        room: AddressRoom | None = None,
     ) -> None:
         self.kernel = kernel
         self.enforcer = Enforcer(kernel)
@@ -41,6 +47,7 @@ class Agent:
             state_dir=state,
             admit_local_host=True,
             channels=channels,
+            room=room,
         )
 
     async def settle(self) -> None:
@@ -286,6 +293,42 @@ def test_a_bundle_waits_for_the_inventory_and_is_refused_without(tmp_path: Path,
         with pytest.raises(StalledError):
             await agent.planner.take(make_channels(1, SHUT))
         assert agent.kernel.word.active is None
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)
+
+
+def test_addresses_without_room_are_refused_with_an_alarm_until_there_is_room(tmp_path: Path):
+    agent = Agent(ModelDatapath(), tmp_path, room=AddressRoom(addresses=2, prefixes=4))
+
+    async def script(agent: Agent) -> None:
+        await _see_node(agent)
+        await agent.planner.take(make_channels(1))
+        assert _ingress(agent.kernel, REMOTE.address) is Outcome.UNSELECTED
+        assert agent.planner.status.alarms == ()
+        await agent.planner.take_feed((REMOTE,))
+        await agent.settle()
+        assert _ingress(agent.kernel, REMOTE.address) is None
+        assert "1 addresses are refused" in agent.planner.status.alarms[0]
+        await agent.planner.take_feed(())
+        await agent.settle()
+        assert agent.planner.status.alarms == ()
+        assert _ingress(agent.kernel, REMOTE.address) is Outcome.UNSELECTED
+
+    _scene(agent, script)
+
+
+def test_an_endpoint_without_room_is_refused_everything_with_an_alarm(tmp_path: Path):
+    async def script(agent: Agent) -> None:
+        agent.kernel.failing.add("set_endpoint")
+        await _see_node(agent)
+        assert agent.kernel.attached_to == {7}
+        assert agent.kernel.endpoints == {}
+        assert "lxc1" in agent.planner.status.alarms[0]
+        agent.kernel.failing.clear()
+        agent.planner.retry_now()
+        await agent.settle()
+        assert set(agent.kernel.endpoints) == {7}
+        assert agent.planner.status.alarms == ()
 
     _scene(Agent(ModelDatapath(), tmp_path), script)
 

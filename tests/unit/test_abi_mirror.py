@@ -15,6 +15,7 @@ from netpolicy.rules import Direction
 from nodeagent.datapath import abi
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 from nodeagent.plan import generation
+from nodeagent.plan.room import IDENTITY_NO_ROOM
 
 HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
 STRUCTURES = {
@@ -52,7 +53,7 @@ CONSTANTS = {
     "TG_INTERFACE_GROUPS": abi.INTERFACE_GROUPS,
     "TG_INTERFACES_PER_GROUP": abi.INTERFACES_PER_GROUP,
     "TG_UNJUDGED_ETHERTYPES": MOST_UNJUDGED_ETHERTYPES,
-    "TG_IDENTITY_NO_ROOM": abi.IDENTITY_NO_ROOM,
+    "TG_IDENTITY_NO_ROOM": IDENTITY_NO_ROOM,
     "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
     "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
     "TG_PORT_PROTOCOLS": abi.PORT_PROTOCOLS,
