@@ -304,7 +304,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.WAITING, Cleared): Turn.FORWARD,
     (Phase.WAITING, Approve): Turn.STAY,
     (Phase.WAITING, Promote): Turn.FORWARD,
-    (Phase.WAITING, Abort): Phase.ABORTED,
+    (Phase.WAITING, Abort): Phase.ABORTING,
     (Phase.WAITING, Superseded): Phase.SUPERSEDED,
     **_of_each_stage(),
     (Phase.INCONCLUSIVE, Published): Turn.STAY,

@@ -219,6 +219,7 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(30 * EXAMPLES)
 def test_a_hundred_thousand_steps_with_deaths_at_any_write() -> None:
     Histories.steps_taken = 0
     run_state_machine_as_test(
