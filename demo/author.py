@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -65,10 +65,11 @@ class Author:
             self._git("config", key, value)
         self._git("remote", "add", "origin", remote.url)
 
-    def take_from_template(self, *, leave_out: str) -> None:
-        """Copy the template's files, but for one folder of policies that come later."""
+    def take_from_template(self, *, leave_out: Collection[str]) -> None:
+        """Copy the template's files, but for those (and folders) that come later."""
         shutil.copytree(TEMPLATE, self._directory, dirs_exist_ok=True)
-        shutil.rmtree(self._directory / leave_out)
+        for path in (self._directory / name for name in leave_out):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def publish(self, subject: str, files: Mapping[str, str | None] | None = None) -> Pushed:
         """Write (or, with None, delete) files, commit everything, push."""
