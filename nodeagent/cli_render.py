@@ -47,6 +47,8 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Kernel", _kernel_text(status)),
         ("Applied", _time_text(status.applied_at)),
         ("Plan", _plan_text(status)),
+        ("Candidate", _candidate_text(status.rollout)),
+        ("Confirmed", _confirm_text(status.rollout)),
         ("Reconciler", _channel_text(status)),
         ("Endpoints", _endpoints_text(status)),
         ("Strangers", _strangers_text(status)),
@@ -112,6 +114,31 @@ def _revision_text(status: pb.StatusResponse) -> str:
     if not status.sequence:
         return "none: the bootstrap policy is in force"
     return f"{status.commit[:12]} (sequence {status.sequence}, bundle {status.bundle_digest[:12]})"
+
+
+def _candidate_text(rollout: pb.RolloutStatus) -> str:
+    if not rollout.candidate_digest:
+        return "none"
+    name = f"{rollout.candidate_commit[:12]} (bundle {rollout.candidate_digest[:12]})"
+    if rollout.error:
+        return f"{name} IS NOT LOADED: {rollout.error}"
+    return (
+        f"{name}: {rollout.role}; {rollout.flows} flows of {rollout.pods} pods judged, "
+        f"{rollout.differing_flows} otherwise ({rollout.differences} kinds)"
+    )
+
+
+def _confirm_text(rollout: pb.RolloutStatus) -> str:
+    match rollout.confirm:
+        case "awaiting":
+            return (
+                f"NOT YET: sequence {rollout.confirm_sequence} is taken back in "
+                f"{rollout.confirm_seconds_left:.0f} s unless the reconciler is seen"
+            )
+        case "reverted":
+            return f"NO: sequence {rollout.confirm_sequence} was taken back"
+        case _:
+            return "yes"
 
 
 def _kernel_text(status: pb.StatusResponse) -> str:

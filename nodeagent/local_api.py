@@ -11,6 +11,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,7 @@ from nodeagent.planner import Planner
 from nodeagent.policy_rows import PolicyRow, policy_rows
 
 Context = grpc.aio.ServicerContext[Any, Any]
+EVIDENCE_PATIENCE_SECONDS: Final = 1.0
 STOP_GRACE_SECONDS: Final = 0.2
 _NOT_PLANNED: Final = "the agent does not enforce a plan of its own yet"
 
@@ -122,6 +124,7 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         )
         if parts.enforcer.installed is not None:
             await self._describe_installed(status, parts.enforcer.installed)
+        await self._describe_candidate(status.rollout)
         parts.channel.describe(status)
         status.in_sync = not status.plan_error and status.kernel_agrees
         return status
@@ -136,6 +139,23 @@ class AgentService(agent_pb2_grpc.AgentServicer):
         status.policy_entries = len(plan.generation.policy)
         status.addresses = len(plan.addresses.exact) + len(plan.addresses.prefixes)
         status.kernel_agrees = await asyncio.to_thread(self._parts.enforcer.kernel_agrees)
+
+    async def _describe_candidate(self, rollout: pb.RolloutStatus) -> None:
+        planner = self._parts.planner
+        if planner.standing is None or planner.candidate is None:
+            return
+        rollout.role = planner.standing.role
+        rollout.error = planner.standing.error
+        rollout.candidate_commit = planner.candidate.revision
+        rollout.candidate_digest = planner.candidate.digest
+        with suppress(TimeoutError):
+            # What waits for a plan that is being made is left out, rather than the whole answer late.
+            seen = await asyncio.wait_for(planner.evidence(), EVIDENCE_PATIENCE_SECONDS)
+            if seen is not None:
+                rollout.candidate_generation_digest = seen.generation_digest
+                rollout.flows, rollout.pods = seen.flows, seen.pods
+                rollout.differences = len(seen.differences)
+                rollout.differing_flows = seen.omitted + sum(d.count for d in seen.differences)
 
     async def Endpoints(
         self, _request: pb.EndpointsRequest, context: Context

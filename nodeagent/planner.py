@@ -142,6 +142,11 @@ class Planner:
         nobodys = self._placement.attached - self._placement.placed.keys()
         return tuple(sorted(name for name, i in self._interfaces.items() if i in nobodys))
 
+    @property
+    def candidate(self) -> Bundle | None:
+        """The candidate of the publication in force, whatever this node does with it."""
+        return self._known.channels.candidate if self._known.channels else None
+
     def retry_now(self) -> None:
         """Plan again without waiting for an input or for patience to run out."""
         self._changed.set()

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from netpolicy.errors import StalledError
+from netpolicy.evidence import Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.version import VERSION
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
@@ -142,5 +143,17 @@ class ReconcilerChannel:
         status.connected = found.connected
         status.receive_error = found.last_error
         status.alarms.extend(found.alarms)
+        _describe_trial(found.trial, status.rollout)
         if found.metadata_expires is not None:
             status.metadata_expires = found.metadata_expires.isoformat()
+
+
+def _describe_trial(trial: Trial, rollout: pb.RolloutStatus) -> None:
+    rollout.confirm = trial.stage
+    if trial.stage is Stage.SETTLED:
+        return
+    rollout.confirm_sequence = trial.sequence
+    if trial.stage is Stage.REVERTED:
+        rollout.role = Role.REVERTED
+    else:
+        rollout.confirm_seconds_left = max(0.0, trial.deadline - trial_clock())

@@ -87,6 +87,7 @@ class Installer:
         self._trial_now = trial_now
         self._turn = asyncio.Lock()
         self._trial_moved = asyncio.Event()
+        self._went_back = asyncio.Event()
         self._unfinished: Command | None = None
         self._change: asyncio.Task[None] | None = None
         self.trial: Trial = trial.load()
@@ -114,6 +115,11 @@ class Installer:
         """Wait for a change that an earlier connection began."""
         if self._change is not None:
             await asyncio.wait({self._change})
+
+    async def going_back(self) -> None:
+        """Wait until a publication is taken back from now on."""
+        self._went_back.clear()
+        await self._went_back.wait()
 
     async def watch_trial(self) -> None:
         """Take back what is not confirmed in time; for ever."""
@@ -217,6 +223,7 @@ class Installer:
         back = self._confirmed
         await self._put_in_force(back.channels if back else None)
         self.held = back
+        self._went_back.set()
 
     async def _reinstate(self, held: HeldBundle) -> None:
         await self._put_in_force(held.channels)

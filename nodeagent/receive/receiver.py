@@ -152,6 +152,7 @@ class Receiver:
             asyncio.create_task(self._answer_all(stub, stream, reports, latest)),
             asyncio.create_task(self._follow_inventory(stub)),
             asyncio.create_task(reports.run()),
+            asyncio.create_task(self._leave_when_going_back()),
         ]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -172,6 +173,11 @@ class Receiver:
                 case "confirmation" if self._proof.is_given_by(message.confirmation.answer):
                     await self._installer.confirm(self._proof.sequence)
         await _raise_status(call)
+
+    async def _leave_when_going_back(self) -> None:
+        """Begin a new conversation after a flip back: what this one still delivers late is untrue by now."""
+        await self._installer.going_back()
+        raise TransientError("a publication was taken back")
 
     async def _answer_all(
         self, stub: Any, stream: Stream, reports: Reports, latest: Latest

@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift", "flow_table")
+    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift", "flow_table", "rollout")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -43,6 +43,7 @@ class StatusResponse(_message.Message):
     STRANGERS_FIELD_NUMBER: _ClassVar[int]
     DRIFT_FIELD_NUMBER: _ClassVar[int]
     FLOW_TABLE_FIELD_NUMBER: _ClassVar[int]
+    ROLLOUT_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent_version: str
     started_at: float
@@ -73,7 +74,8 @@ class StatusResponse(_message.Message):
     strangers: _containers.RepeatedScalarFieldContainer[str]
     drift: DriftStatus
     flow_table: FlowTable
-    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ...) -> None: ...
+    rollout: RolloutStatus
+    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ..., rollout: _Optional[_Union[RolloutStatus, _Mapping]] = ...) -> None: ...
 
 class FlowTable(_message.Message):
     __slots__ = ("flows", "expired", "orphaned", "swept_at", "error")
@@ -88,6 +90,34 @@ class FlowTable(_message.Message):
     swept_at: float
     error: str
     def __init__(self, flows: _Optional[int] = ..., expired: _Optional[int] = ..., orphaned: _Optional[int] = ..., swept_at: _Optional[float] = ..., error: _Optional[str] = ...) -> None: ...
+
+class RolloutStatus(_message.Message):
+    __slots__ = ("role", "candidate_commit", "candidate_digest", "candidate_generation_digest", "error", "flows", "pods", "differences", "differing_flows", "confirm", "confirm_sequence", "confirm_seconds_left")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_COMMIT_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FLOWS_FIELD_NUMBER: _ClassVar[int]
+    PODS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    DIFFERING_FLOWS_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CONFIRM_SECONDS_LEFT_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    candidate_commit: str
+    candidate_digest: str
+    candidate_generation_digest: str
+    error: str
+    flows: int
+    pods: int
+    differences: int
+    differing_flows: int
+    confirm: str
+    confirm_sequence: int
+    confirm_seconds_left: float
+    def __init__(self, role: _Optional[str] = ..., candidate_commit: _Optional[str] = ..., candidate_digest: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ..., error: _Optional[str] = ..., flows: _Optional[int] = ..., pods: _Optional[int] = ..., differences: _Optional[int] = ..., differing_flows: _Optional[int] = ..., confirm: _Optional[str] = ..., confirm_sequence: _Optional[int] = ..., confirm_seconds_left: _Optional[float] = ...) -> None: ...
 
 class DriftStatus(_message.Message):
     __slots__ = ("checked_at", "check_seconds", "checks", "found_at", "repaired_at", "counts", "standing")

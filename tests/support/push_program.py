@@ -1,0 +1,118 @@
+"""A real push server as a program of its own: publishes what a file asks for, writes down what it hears.
+
+    python -m tests.support.push_program KEYS LISTEN FOLDER
+
+In:   FOLDER/wanted.json: {"sequence", "stable", "candidate", "percent", "confirm"}; names of `UNITS`
+Out:  FOLDER/heard.jsonl: one ack or report a line
+Shell.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from netpolicy.bundle import PackedUnit, pack_unit
+from netpolicy.entities import entity_selectors
+from netpolicy.evidence import NodeEvidence
+from netpolicy.labels import equals, selector
+from netpolicy.node_choice import NodeChoice
+from netpolicy.rules import (
+    Action,
+    Direction,
+    Peers,
+    Policy,
+    PolicyId,
+    PolicyKind,
+    Rule,
+    Unit,
+)
+from reconciler.publication import Publication
+from reconciler.push import Ack, PushConfig, PushServer
+from reconciler.sign import Candidate, Signer, sign_publication
+from tests.support.push_fleet import Heard
+
+LOOK_SECONDS: Final = 0.05
+COMMIT_OF: Final = {"open": "a" * 40, "closed": "b" * 40, "lethal": "c" * 40}
+
+
+def _policy(name: str, app: str, *, no_entity: str) -> Policy:
+    deny = Rule(
+        direction=Direction.INGRESS,
+        action=Action.DENY,
+        origin="spec.ingressDeny[0]",
+        peers=Peers(selectors=entity_selectors(no_entity, cluster="")),
+    )
+    return Policy(
+        id=PolicyId(kind=PolicyKind.CCNP, namespace="", name=name),
+        subject=selector([equals("app", app)]),
+        rules=(deny,),
+    )
+
+
+POLICIES: Final = {
+    "open": (),
+    "closed": (_policy("cut-database", "products-db", no_entity="all"),),
+    "lethal": (_policy("cut-reconciler", "reconciler", no_entity="host"),),
+}
+"""`closed` would cut products-db off; `lethal` cuts the node off from its reconciler."""
+
+
+class Noting(Heard):
+    """Writes down what agents say."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def _note(self, kind: str, said: dict[str, Any]) -> None:
+        with self._path.open("a") as file:
+            file.write(json.dumps({"kind": kind, **said}, default=str) + "\n")
+
+    def agent_acked(self, node: str, ack: Ack) -> None:
+        self._note("ack", asdict(ack))
+
+    def evidence(self, node: str, evidence: NodeEvidence) -> None:
+        self._note("evidence", asdict(evidence))
+
+
+def _units(name: str) -> dict[str, PackedUnit]:
+    return {"": pack_unit(Unit(namespace="", policies=POLICIES[name]))}
+
+
+def _publication(keys: Path, previous: Publication | None, wanted: dict[str, Any]) -> Publication:
+    name = wanted["candidate"]
+    choice = NodeChoice(percent=float(wanted["percent"]), salt="s")
+    return sign_publication(
+        previous,
+        units=_units(wanted["stable"]),
+        revision=COMMIT_OF[wanted["stable"]],
+        sequence=wanted["sequence"],
+        signer=Signer.load(keys),
+        now=datetime.now(UTC),
+        candidate=name and Candidate(revision=COMMIT_OF[name], units=_units(name), nodes=choice),
+        confirm_seconds=wanted["confirm"],
+    )
+
+
+async def serve(keys: Path, listen: str, folder: Path) -> None:
+    """Serve until killed."""
+    config = PushConfig.of_keys(keys, listen=listen)
+    server = PushServer(config, observer=Noting(folder / "heard.jsonl"))
+    await server.start()
+    last: Publication | None = None
+    while True:
+        wanted = json.loads((folder / "wanted.json").read_text())
+        if last is None or wanted["sequence"] > last.sequence:
+            last = _publication(keys, last, wanted)
+            server.publish(last)
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])))
