@@ -296,7 +296,7 @@ def test_a_candidate_arrives_with_the_nodes_it_is_for_and_is_reported_on(
                 assert channels.terms == publication.terms
                 assert channels.candidate is not None
                 assert [p.id.name for p in channels.candidate.policies] == ["open", "changed"]
-                assert node.store.load_last_good() == channels
+                await until(lambda: node.store.load_last_good() == channels)  # once it is confirmed
                 node.seen = NodeEvidence(
                     node="node-a",
                     candidate_digest=channels.candidate.digest,
