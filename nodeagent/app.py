@@ -151,7 +151,7 @@ class Agent:
             self._spawn("inventory", self._follow_inventory(self._config.inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
-            self._spawn("collection", self._collection.run()),
+            self._spawn("collection", self._collect_flows()),
         ]
         server = await self._serve()
         tasks.append(self._spawn("readiness", self._become_ready()))
@@ -190,6 +190,11 @@ class Agent:
                 pod_like=pod_like(seen.links, self._config.pod_interfaces),
                 lost=seen.lost,
             )
+
+    async def _collect_flows(self) -> None:
+        # Before the first plan the kernel may know no endpoint yet, and each flow would seem an orphan.
+        await self._planner.first_plan.wait()
+        await self._collection.run()
 
     async def _become_ready(self) -> None:
         patience = PATIENCE_IF_ADOPTED_SECONDS if self._adopted else None

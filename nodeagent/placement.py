@@ -124,9 +124,10 @@ class Placement:
     def restore_endpoints(self, ifindexes: Iterable[int]) -> None:
         """Tell the kernel again who is behind these: whom it was told before, or nobody."""
         for ifindex in sorted(ifindexes):
-            self._datapath.remove_endpoint(ifindex)
             endpoint = self._placed.get(ifindex)
-            if endpoint is not None:
+            if endpoint is None:
+                self._datapath.remove_endpoint(ifindex)
+            else:
                 self._datapath.set_endpoint(endpoint, ifindex)
 
     def distrust(self, ifindexes: Set[int]) -> None:

@@ -54,20 +54,17 @@ class EndpointMap:
     def put(self, interface: int, value: bytes) -> None:
         """Say who is behind an interface. Raises DatapathError (E2BIG) if there is no room."""
         at, held = self._find(interface)
-        if held is not None and self._read(held) == value:
-            return
-        slot = self._fresh_slot(held)
-        if at is None or slot is None:
-            raise DatapathError("writing to map endpoints", errno=E2BIG)
-        libbpf.update(self._endpoints, _SLOT_KEY.pack(slot), value)
-        self._mapped()[at] = _word(interface, slot)
+        if held is None or self._read(held) != value:
+            slot = self._fresh_slot(held)
+            if at is None or slot is None:
+                raise DatapathError("writing to map endpoints", errno=E2BIG)
+            libbpf.update(self._endpoints, _SLOT_KEY.pack(slot), value)
+            self._mapped()[at] = _word(interface, slot)
+        self._clear(interface, but=at)
 
     def remove(self, interface: int) -> None:
         """Say that nobody is behind an interface."""
-        at, held = self._find(interface)
-        while at is not None and held is not None:  # once, unless somebody else wrote a second word
-            self._mapped()[at] = _EMPTY
-            at, held = self._find(interface)
+        self._clear(interface)
 
     def items(self) -> Iterator[tuple[int, bytes]]:
         """Every interface with its endpoint's bytes."""
@@ -79,12 +76,22 @@ class EndpointMap:
         self._words = None
         self._pages.close()
 
+    def _clear(self, interface: int, *, but: int | None = None) -> None:
+        """Remove the words of an interface: one, unless somebody else wrote a second."""
+        words = self._mapped()
+        for at in self._group(interface):
+            if at != but and _parts(words[at])[0] == interface:
+                words[at] = _EMPTY
+
+    def _group(self, interface: int) -> range:
+        first = interface % self._groups * abi.INTERFACES_PER_GROUP
+        return range(first, first + abi.INTERFACES_PER_GROUP)
+
     def _find(self, interface: int) -> tuple[int | None, int | None]:
         """The place of an interface's word and its slot; else a place that is free, if any is."""
         words = self._mapped()
-        first = interface % self._groups * abi.INTERFACES_PER_GROUP
         free = None
-        for at in range(first, first + abi.INTERFACES_PER_GROUP):
+        for at in self._group(interface):
             found, slot = _parts(words[at])
             if found == interface:
                 return at, slot
