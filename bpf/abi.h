@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 7
+#define TG_ABI_VERSION 8
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -49,6 +49,14 @@ enum tg_verdict {
 enum tg_table_flag {
 	TG_TABLE_DENY_INGRESS = 1,
 	TG_TABLE_DENY_EGRESS = 2,
+};
+
+/* What an entry leaves open; an entry of each is looked for. */
+enum tg_entry_kind {
+	TG_KIND_EXACT = 0,                   /* class and port */
+	TG_KIND_ANY_PORT = 1,
+	TG_KIND_ANY_PEER = 2,
+	TG_KIND_ANYTHING = 3,
 };
 
 /* Why a packet was dropped. Cilium's number where one fits, ours from 220 up; never reused. */
@@ -211,7 +219,9 @@ _Static_assert(sizeof(struct tg_policy_entry) == 8, "no hidden padding");
 
 struct tg_endpoint_table {
 	__u32 table;
-	__u32 flags;
+	__u8 flags;
+	__u8 kinds[2];                       /* by direction: 1 << kind for each that the table has */
+	__u8 padding;
 	__u32 ingress_cookie;
 	__u32 egress_cookie;
 };

@@ -70,12 +70,16 @@ static __always_inline __u32 protocol_index(__u8 protocol)
 	}
 }
 
-/* The stronger of what is held and what `key` finds; earlier lookups win ties. */
-static __always_inline void strengthen(struct ruling *ruling, void *entries,
-				       const struct tg_policy_key *key)
+/* The stronger of what is held and what `key` finds; earlier lookups win ties. A kind of entry that the
+ * table has none of is not looked for: a miss costs as much as a hit. */
+static __always_inline void strengthen(struct ruling *ruling, void *entries, __u8 kinds,
+				       enum tg_entry_kind kind, const struct tg_policy_key *key)
 {
-	struct tg_policy_entry *entry = bpf_map_lookup_elem(entries, key);
+	struct tg_policy_entry *entry;
 
+	if (!(kinds & 1 << kind))
+		return;
+	entry = bpf_map_lookup_elem(entries, key);
 	if (!entry || entry->verdict <= ruling->verdict)
 		return;
 	ruling->verdict = entry->verdict;
@@ -83,12 +87,14 @@ static __always_inline void strengthen(struct ruling *ruling, void *entries,
 }
 
 /* Class and port, class, port, neither: from the most specific on. */
-static __always_inline void match_rules(struct ruling *ruling, void *entries, __u32 table,
-					__u32 peer_class, __u16 port_class,
-					const struct question *ask)
+static __always_inline void match_rules(struct ruling *ruling, void *entries,
+					const struct tg_endpoint_table *table, __u32 peer_class,
+					__u16 port_class, const struct question *ask)
 {
+	__u8 kinds = ask->direction == TG_EGRESS ? table->kinds[TG_EGRESS] :
+						   table->kinds[TG_INGRESS];
 	struct tg_policy_key key = {
-		.table = table,
+		.table = table->table,
 		.peer_class = peer_class,
 		.direction = ask->direction,
 		.protocol = ask->protocol,
@@ -96,18 +102,18 @@ static __always_inline void match_rules(struct ruling *ruling, void *entries, __
 	};
 
 	if (port_class != TG_ANY)
-		strengthen(ruling, entries, &key);
+		strengthen(ruling, entries, kinds, TG_KIND_EXACT, &key);
 	key.protocol = TG_ANY;
 	key.port_class = TG_ANY;
-	strengthen(ruling, entries, &key);
+	strengthen(ruling, entries, kinds, TG_KIND_ANY_PORT, &key);
 	key.peer_class = TG_ANY;
 	key.protocol = ask->protocol;
 	key.port_class = port_class;
 	if (port_class != TG_ANY)
-		strengthen(ruling, entries, &key);
+		strengthen(ruling, entries, kinds, TG_KIND_ANY_PEER, &key);
 	key.protocol = TG_ANY;
 	key.port_class = TG_ANY;
-	strengthen(ruling, entries, &key);
+	strengthen(ruling, entries, kinds, TG_KIND_ANYTHING, &key);
 }
 
 /* From the strongest match to a verdict and its reason. */
@@ -183,7 +189,7 @@ static __noinline int judge(const struct question *ask, struct ruling *ruling)
 		refuse(ruling, TG_DROP_NO_GENERATION);
 		return 0;
 	}
-	match_rules(ruling, entries, table->table, *peer_class,
+	match_rules(ruling, entries, table, *peer_class,
 		    group->classes[ask->port % TG_PORTS_PER_ELEMENT], ask);
 	conclude(ruling, ask, table);
 	return 0;

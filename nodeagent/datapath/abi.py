@@ -17,7 +17,7 @@ from typing import Final
 from netpolicy.evidence import Cause
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 7
+ABI_VERSION: Final = 8
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
@@ -37,6 +37,15 @@ IPV4_PREFIX_BITS: Final = 96
 """How many bits longer an IPv4 prefix is in its IPv4-mapped form."""
 
 _IPV4_MAPPED: Final = bytes(10) + b"\xff\xff"
+
+
+class EntryKind(IntEnum):
+    """What a policy entry leaves open (`enum tg_entry_kind`)."""
+
+    EXACT = 0
+    ANY_PORT = 1
+    ANY_PEER = 2
+    ANYTHING = 3
 
 
 class Reason(IntEnum):
@@ -204,7 +213,9 @@ class EndpointTable(Structure):
 
     _fields_ = (
         ("table", c_uint32),
-        ("flags", c_uint32),
+        ("flags", c_uint8),
+        ("kinds", c_uint8 * 2),
+        ("padding", c_uint8),
         ("ingress_cookie", c_uint32),
         ("egress_cookie", c_uint32),
     )

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import mmap
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final, TypeAlias
 
-from netpolicy.rules import Protocol
+from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import abi, libbpf
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map, MapType
 from nodeagent.plan.generation import (
+    ANY_CLASS,
     EndpointTable,
     Generation,
     PolicyEntry,
@@ -39,7 +40,7 @@ PROTOCOL_ORDER: Final = (
 
 _POLICY_KEY: Final = Struct("=IIBBH")
 _POLICY_ENTRY: Final = Struct("=BxHI")
-_ENDPOINT_TABLE: Final = Struct("=IIII")
+_ENDPOINT_TABLE: Final = Struct("=IBBBxII")
 _WORD: Final = Struct("=I")
 _PORTS: Final = abi.ELEMENTS_PER_PROTOCOL * abi.PORTS_PER_ELEMENT
 _ICMP_TYPES: Final = 256
@@ -208,15 +209,33 @@ def _class_entries(generation: Generation) -> list[tuple[bytes, bytes]]:
 
 
 def _table_entries(generation: Generation) -> list[tuple[bytes, bytes]]:
+    kinds = _kinds_of(generation.policy)
     return [
         (
             _WORD.pack(endpoint_id),
             _ENDPOINT_TABLE.pack(
-                table.table, table.flags, table.ingress_cookie, table.egress_cookie
+                table.table,
+                table.flags,
+                *(kinds.get((table.table, way), 0) for way in sorted(Direction)),
+                table.ingress_cookie,
+                table.egress_cookie,
             ),
         )
         for endpoint_id, table in generation.endpoint_tables.items()
     ]
+
+
+def _kinds_of(policy: Iterable[PolicyKey]) -> dict[tuple[int, int], int]:
+    """(table, direction) → a bit for each kind of entry that is there; the programs look for no other."""
+    found = {
+        (key.table, key.direction, key.peer_class == ANY_CLASS, key.port_class == ANY_CLASS)
+        for key in policy
+    }
+    kinds: dict[tuple[int, int], int] = {}
+    for table, direction, any_peer, any_port in found:
+        kind = any_peer * abi.EntryKind.ANY_PEER + any_port * abi.EntryKind.ANY_PORT
+        kinds[table, direction] = kinds.get((table, direction), 0) | 1 << kind
+    return kinds
 
 
 def _policy_entry(value: bytes) -> PolicyEntry:
@@ -225,7 +244,7 @@ def _policy_entry(value: bytes) -> PolicyEntry:
 
 
 def _endpoint_table(value: bytes) -> EndpointTable:
-    table, flags, ingress, egress = _ENDPOINT_TABLE.unpack(value)
+    table, flags, _, _, ingress, egress = _ENDPOINT_TABLE.unpack(value)
     return EndpointTable(
         table=table, flags=TableFlag(flags), ingress_cookie=ingress, egress_cookie=egress
     )

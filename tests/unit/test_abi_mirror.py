@@ -70,6 +70,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "TG_DROP_": abi.Reason,
     "TG_OCCASION_": abi.Occasion,
     "TG_REPLY_": abi.Reply,
+    "TG_KIND_": abi.EntryKind,
     "TG_SHADOW_": Shadow,
     "TG_CAUSE_": abi.CauseNumber,
     "TG_": Direction,
