@@ -2,7 +2,7 @@
 /* Everything that userspace reads too: keys, values, events, and their numbers.
  *
  * nodeagent/datapath/abi.py mirrors this file, and a test compares the two. A change of any layout
- * raises TG_ABI_VERSION: the loader then starts from fresh maps in place of reusing pinned ones.
+ * raises TG_ABI_VERSION: the loader then takes over flows alone, and those only if theirs is unchanged.
  */
 #ifndef TIDEGATE_ABI_H
 #define TIDEGATE_ABI_H

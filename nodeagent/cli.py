@@ -224,7 +224,12 @@ def flows(  # noqa: PLR0917
 @config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(config_path: Path, yes: bool) -> None:
-    """Remove every filter, program and map of the agent: pods are without policy afterwards."""
+    """Take the agent out of the kernel: every filter, program and map of it.
+
+    Afterwards everything is open: every pod of this node may send and receive anything, also those that
+    were refused everything because nobody had listed them. The last good bundle stays in the state
+    directory: `nodeagent run` enforces it again. Stop the agent first. Asks, unless --yes is given.
+    """
     from netpolicy.errors import StalledError  # noqa: PLC0415
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415

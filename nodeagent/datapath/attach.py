@@ -66,12 +66,15 @@ def attach(ifindex: int, programs: dict[Direction, int]) -> None:
 
 
 def detach(ifindex: int) -> None:
-    """Take our filters off an interface. Fine if it or they are gone."""
-    ours = [found for found in list_filters([ifindex]) if found.is_ours]
+    """Take our filters off an interface, and clsact if it is empty then. Fine if they are gone."""
+    standing = [found for found in list_filters([ifindex]) if found.kind != "tcx"]
 
     def work(netlink: IPRoute) -> None:
-        for found in ours:
-            _remove_filter(netlink, found)
+        for found in standing:
+            if found.is_ours:
+                _remove_filter(netlink, found)
+        if standing and all(found.is_ours for found in standing):
+            _remove_clsact(netlink, ifindex)
 
     _with_netlink(f"detaching from interface {ifindex}", work)
 
@@ -115,6 +118,14 @@ def _add_clsact(netlink: IPRoute, ifindex: int) -> None:
         netlink.tc("add", "clsact", ifindex)
     except NetlinkError as error:
         if error.code != EEXIST:
+            raise
+
+
+def _remove_clsact(netlink: IPRoute, ifindex: int) -> None:
+    try:
+        netlink.tc("del", "clsact", ifindex)
+    except NetlinkError as error:
+        if error.code not in {ENOENT, ENODEV, EINVAL}:
             raise
 
 
