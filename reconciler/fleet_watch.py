@@ -15,7 +15,7 @@ import structlog
 
 from netpolicy.capabilities import BASELINE
 from netpolicy.errors import TransientError
-from netpolicy.evidence import NodeEvidence
+from netpolicy.evidence import NodeEvidence, Role
 from reconciler.push import Ack, Hello
 from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.state import fleet
@@ -35,6 +35,8 @@ class FleetWatch:
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
         self._evidence = Evidence()
+        self._fresh: dict[tuple[str, Role], NodeEvidence] = {}
+        """What came since the evidence was asked for: a node's last word in each role, in order."""
         self._refusals: dict[str, tuple[int, str]] = {}
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
@@ -51,6 +53,9 @@ class FleetWatch:
         """What the fleet reported of a candidate; from now on reports on it are gathered."""
         if self._evidence.digest != digest:
             self._evidence = evidence_of(digest, self._reports.values())
+        elif self._fresh:
+            self._evidence = add(self._evidence, self._fresh.values())
+        self._fresh.clear()
         return self._evidence
 
     def refusing(self, sequence: int) -> dict[str, str]:
@@ -112,7 +117,8 @@ class FleetWatch:
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         """A node reports what it saw of a candidate."""
         self._reports[node] = evidence
-        self._evidence = add(self._evidence, evidence)
+        self._fresh.pop((node, evidence.role), None)
+        self._fresh[node, evidence.role] = evidence
         self._changed()
 
     def agent_refused(self, node: str, why: str) -> None:

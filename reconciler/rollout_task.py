@@ -38,6 +38,8 @@ LOOK_SECONDS: Final = 0.5
 REST_SECONDS: Final = 0.1
 """Between two looks, however much the fleet reports; a rollback begins within this of its evidence."""
 
+SILENT: Final = "silent"
+
 MAX_SHOWN: Final = 200
 """Differences of each kind that are saved for people, the most frequent first."""
 
@@ -151,7 +153,7 @@ class RolloutTask:
         others = tuple(one for one in differences if one not in set(meant_otherwise))
         sighting = Sighting(
             revision=rollout.revision,
-            nodes=len(evidence.reports),
+            nodes=self._doings(evidence),
             flows=evidence.flows,
             pods=evidence.pods,
             omitted=evidence.omitted,
@@ -163,6 +165,12 @@ class RolloutTask:
         if sighting != self._seen:
             self._store.save_sighting(sighting)
             self._seen = sighting
+
+    def _doings(self, evidence: Evidence) -> dict[str, str]:
+        """What each node of the inventory does with the candidate; `silent` where it said nothing."""
+        reports = evidence.reports
+        names = sorted(node.name for node in self._inventory().nodes)
+        return {name: reports[name].latest.role if name in reports else SILENT for name in names}
 
     def _tell(self) -> None:
         rollout = self._rollouts.rollout

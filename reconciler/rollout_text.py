@@ -69,7 +69,8 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
     parts.append(
         f"gates     {': '.join(filter(None, (seen['answer'], '; '.join(seen['reasons']))))}"
     )
-    parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods on {seen['nodes']} nodes")
+    parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods")
+    parts += [f"nodes     {line}" for line in _node_lines(seen["nodes"])]
     parts += _difference_part("would be cut, and no intent says so:", seen["unexpected"])
     parts += _difference_part("other differences:", seen["others"])
     if seen["omitted"]:
@@ -114,6 +115,19 @@ def _next_text(data: dict[str, Any], left: float) -> str:
     return f"{target}, {soak}, if the gates pass"
 
 
+def _node_lines(nodes: dict[str, str]) -> list[str]:
+    """`shadow: node-a, node-b`: a line for each thing that nodes do."""
+    by_doing: dict[str, list[str]] = {}
+    for node, doing in nodes.items():
+        by_doing.setdefault(doing, []).append(node)
+    return [f"{doing}: {_some(names)}" for doing, names in sorted(by_doing.items())]
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MOST_ROWS
+    return ", ".join(names[:MOST_ROWS]) + (f" and {more} more" if more > 0 else "")
+
+
 def _difference_part(title: str, rows: list[dict[str, Any]]) -> list[Table | str]:
     if not rows:
         return []
@@ -130,7 +144,7 @@ def _sighting_data(sighting: Sighting) -> dict[str, Any]:
     return {
         "answer": sighting.answer,
         "reasons": list(sighting.reasons),
-        "nodes": sighting.nodes,
+        "nodes": dict(sighting.nodes),
         "flows": sighting.flows,
         "pods": sighting.pods,
         "omitted": sighting.omitted,

@@ -91,25 +91,26 @@ class Evidence:
         return tuple(sorted(summed, key=_worst_first))
 
 
-def add(evidence: Evidence, report: NodeEvidence) -> Evidence:
-    """The evidence with one more report; one on another candidate changes nothing."""
-    if report.candidate_digest != evidence.digest:
-        return evidence
-    before = evidence.reports.get(report.node)
-    shadow, observed = _observed(before)
-    if report.role is Role.SHADOW:
-        shadow = report
-        observed |= {report.generation_digest} if report.generation_digest else frozenset()
-    after = NodeReport(latest=report, shadow=shadow, observed=observed)
-    return replace(evidence, reports={**evidence.reports, report.node: after})
+def add(evidence: Evidence, new: Iterable[NodeEvidence]) -> Evidence:
+    """The evidence with more reports, later ones last; those on another candidate change nothing."""
+    reports = dict(evidence.reports)
+    for report in new:
+        if report.candidate_digest == evidence.digest:
+            reports[report.node] = _with(reports.get(report.node), report)
+    return replace(evidence, reports=reports)
 
 
 def evidence_of(digest: str, reports: Iterable[NodeEvidence] = ()) -> Evidence:
     """The evidence on one candidate."""
-    evidence = Evidence(digest=digest)
-    for report in reports:
-        evidence = add(evidence, report)
-    return evidence
+    return add(Evidence(digest=digest), reports)
+
+
+def _with(before: NodeReport | None, report: NodeEvidence) -> NodeReport:
+    shadow, observed = _observed(before)
+    if report.role is Role.SHADOW:
+        shadow = report
+        observed |= {report.generation_digest} if report.generation_digest else frozenset()
+    return NodeReport(latest=report, shadow=shadow, observed=observed)
 
 
 def _observed(report: NodeReport | None) -> tuple[NodeEvidence | None, frozenset[str]]:

@@ -11,7 +11,8 @@ Holds always:
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
 from typing import Final
 
 import msgspec
@@ -53,11 +54,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
-    """What was last seen of a candidate, for people: the worst differences of the whole fleet."""
+    """What was last seen of a candidate, for people: the worst differences of the whole fleet.
+
+    `nodes`: what each node does with it, in a word.
+    """
 
     revision: str
-    at: float = 0.0
-    nodes: int = 0
+    nodes: Mapping[str, str] = field(default_factory=dict)
     flows: int = 0
     pods: int = 0
     omitted: int = 0

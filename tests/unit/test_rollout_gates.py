@@ -116,7 +116,7 @@ def test_what_a_node_saw_while_observing_is_kept_when_it_enforces() -> None:
 
 def test_reports_on_another_candidate_count_for_nothing() -> None:
     found = evidence(report("a"))
-    assert add(found, report("a", cut(9), candidate_digest="c" * 64)) == found
+    assert add(found, [report("a", cut(9), candidate_digest="c" * 64)]) == found
 
 
 def test_an_intent_covers_exactly_its_own_flow() -> None:
