@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from errno import E2BIG, ENOSPC, EPERM
 from itertools import cycle
@@ -18,8 +18,16 @@ import pytest
 from netpolicy.identity import pod_labels
 from netpolicy.inventory import AddressEntry
 from netpolicy.rules import Direction, Policy, Protocol
-from nodeagent.datapath import DatapathError, Reason, abi, libbpf
-from nodeagent.datapath.pins import map_path, version_of
+from nodeagent.datapath import (
+    Datapath,
+    DatapathError,
+    LoadOutcome,
+    Reason,
+    abi,
+    ensure_loaded,
+    libbpf,
+)
+from nodeagent.datapath.pins import current_version, map_path, version_of
 from nodeagent.datapath_options import DatapathOptions
 from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.plan.generation import AddressPlan
@@ -232,3 +240,34 @@ def test_whichever_write_fails_packets_meet_the_old_plan_or_the_new_and_a_retry_
         assert outcomes(answers(engine, new)) == after
         assert engine.datapath.read_addresses() == new.addresses
         assert enforcer.kernel_agrees()
+
+
+# Other sizes ----------------------------------------------------------------------------------
+
+
+def test_maps_of_another_size_take_over_what_the_old_ones_held(engine: KernelEngine) -> None:
+    engine.judge(WEB4, FAR4, TCP, OPEN_PORT)
+    flows = list(engine.datapath.read_conntrack())
+    larger = replace(
+        engine._config,
+        options=DatapathOptions(max_addresses=MAX * 2, max_prefixes=MAX * 2),
+        conntrack_entries=engine._config.conntrack_entries * 2,
+    )
+    assert ensure_loaded(larger) is LoadOutcome.REPLACED
+    with closing(Datapath.open(larger)) as datapath:
+        assert datapath.read_addresses() == ADDRESSES
+        assert list(datapath.read_conntrack()) == flows
+        assert datapath.control() == engine.datapath.control()
+        crowd = {f"10.9.0.{n}": 1000 for n in range(MAX * 2)}
+        datapath.upsert_addresses(replace(ADDRESSES, exact=crowd))
+
+
+def test_maps_too_small_for_what_is_held_are_refused_and_the_old_ones_stay(
+    engine: KernelEngine,
+) -> None:
+    before = current_version(engine._config.bpffs)
+    smaller = replace(engine._config, options=DatapathOptions(max_addresses=1))
+    with pytest.raises(DatapathError, match="map addresses"):
+        ensure_loaded(smaller)
+    assert current_version(engine._config.bpffs) == before
+    assert still_judges(engine)
