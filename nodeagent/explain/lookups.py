@@ -32,6 +32,7 @@ from nodeagent.plan.generation import (
     Verdict,
 )
 from nodeagent.plan.model import lookup_keys
+from nodeagent.plan.room import IDENTITY_NO_ROOM
 
 
 class Answer(StrEnum):
@@ -191,6 +192,8 @@ def _judge(state: KernelState, asked: _Asked, steps: list[Lookup]) -> Ruling:
         return _refused(Reason.NO_TABLE)
     peer_class = state.maps.class_of.get(identity) if identity else None
     steps.append(_number_lookup("class_of", f"identity {identity}", "class", peer_class))
+    if identity == IDENTITY_NO_ROOM:
+        return _refused(Reason.NO_ROOM)
     if peer_class is None:
         return _refused(Reason.INVALID_IDENTITY)
     port_class = _port_class(state.maps, asked)

@@ -22,6 +22,7 @@ from nodeagent.explain.lookups import Question, Side, explain_flow
 from nodeagent.explain.read import read_state
 from nodeagent.explain.state import KernelState, SlotKind
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.room import IDENTITY_NO_ROOM
 from tests.support import kernel_packets as packets
 from tests.support.kernel_engine import KernelEngine, KernelSide, kernel_engine
 from tests.support.kernel_fixtures import ADDRESSES, WEB_ENDPOINT, small_generation
@@ -108,8 +109,13 @@ def _kernel_endpoint(engine: KernelEngine, endpoint: LocalEndpoint):
     [
         (small_generation(endpoint_ids=()), ADDRESSES, Reason.NO_TABLE),
         (replace(small_generation(), class_of={}), ADDRESSES, Reason.INVALID_IDENTITY),
+        (
+            small_generation(),
+            replace(ADDRESSES, exact={**ADDRESSES.exact, "10.0.0.2": IDENTITY_NO_ROOM}),
+            Reason.NO_ROOM,
+        ),
     ],
-    ids=["a table is missing", "a class is missing"],
+    ids=["a table is missing", "a class is missing", "the address had no room"],
 )
 def test_what_is_missing_is_refused_for_the_kernels_reason(
     engine: KernelEngine, generation: Generation, addresses: AddressPlan, reason: Reason
