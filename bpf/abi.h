@@ -27,10 +27,14 @@
 #define TG_PORT_PROTOCOLS 5
 #define TG_PORT_CLASS_ELEMENTS (TG_PORT_PROTOCOLS * TG_ELEMENTS_PER_PROTOCOL)
 
-/* `counters`: forwarded and dropped packets at reason * 2 + direction, lost events behind them. */
+/* `counters`: forwarded and dropped packets at reason * 2 + direction, what was lost behind them. */
 #define TG_REASONS 256
 #define TG_COUNTER_LOST_EVENTS (TG_REASONS * 2)
-#define TG_COUNTERS (TG_REASONS * 2 + 1)
+#define TG_COUNTER_UNTOLD_REFUSALS (TG_REASONS * 2 + 1)  /* packets that a lost event stood for */
+#define TG_COUNTERS (TG_REASONS * 2 + 2)
+
+/* Of a flow that is refused again and again: how many nanoseconds one event stands for. */
+#define TG_REFUSAL_INTERVAL_NS 1000000000ULL
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -92,13 +96,15 @@ enum tg_reason {
 	TG_DROP_SOURCE_ROUTE = 230,          /* would go on to another address than the judged one */
 };
 
-/* What made an event: a new flow's verdict, a changed verdict, one refused packet, or a shadow's
- * other opinion. */
+/* What made an event: a new flow's verdict, a changed verdict, refused packets, a shadow's other
+ * opinion, a TCP flag that its side had not sent yet, or the end of a connection. */
 enum tg_occasion {
 	TG_OCCASION_NEW = 1,
 	TG_OCCASION_REJUDGED = 2,
 	TG_OCCASION_PACKET = 3,
 	TG_OCCASION_AUDIT = 4,               /* verdict, reason and cookie are the shadow's */
+	TG_OCCASION_FLAGS = 5,               /* SYN, FIN or RST */
+	TG_OCCASION_CLOSED = 6,              /* reset, or finished by both: the sums are the flow's */
 };
 
 /* Why a generation is asked that is not in force: a rollout will enforce it, or nobody will yet. */
@@ -348,6 +354,10 @@ _Static_assert(sizeof(struct tg_counter) == 16, "no hidden padding");
 
 struct tg_event {
 	__u64 time_ns;                       /* since boot, without sleep */
+	__u64 packets;                       /* that it stands for */
+	__u64 bytes;
+	__u64 reply_packets;                 /* of a closed flow only, as the next */
+	__u64 reply_bytes;
 	struct tg_address source;
 	struct tg_address destination;
 	__u32 endpoint_id;
@@ -356,7 +366,6 @@ struct tg_event {
 	__u32 remote_identity;
 	__u32 cookie;
 	__u32 revision;
-	__u32 packet_bytes;
 	__u16 source_port;
 	__u16 destination_port;
 	__u8 protocol;
@@ -370,8 +379,33 @@ struct tg_event {
 	__u8 reply;
 	__u8 shadow;                         /* of an audit: who judges otherwise, and how */
 	__u8 cause;
-	__u8 padding[5];
+	__u8 padding[1];
 };
-_Static_assert(sizeof(struct tg_event) == 88, "no hidden padding");
+_Static_assert(sizeof(struct tg_event) == 112, "no hidden padding");
+
+/* Refused packets that one event tells of. The revision: so that none is told under another policy. */
+struct tg_refusal_key {
+	struct tg_address source;
+	struct tg_address destination;
+	__u32 endpoint_id;
+	__u32 revision;
+	__u16 source_port;
+	__u16 destination_port;
+	__u8 protocol;
+	__u8 icmp_type;
+	__u8 icmp_code;
+	__u8 direction;
+	__u8 reason;
+	__u8 padding[3];
+};
+_Static_assert(sizeof(struct tg_refusal_key) == 52, "no hidden padding");
+
+struct tg_refusal {
+	__u64 told_ns;
+	__u64 untold_packets;
+	__u64 untold_bytes;
+	struct tg_event event;               /* the first one */
+};
+_Static_assert(sizeof(struct tg_refusal) == 136, "no hidden padding");
 
 #endif

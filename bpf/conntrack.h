@@ -69,11 +69,16 @@ static __always_inline __u16 judged_port(const struct tg_conntrack_key *key, __u
 	return direction == TG_EGRESS ? key->remote_port : key->local_port;
 }
 
-/* Did a side reset it, or both finish? */
+/* Reset by one side, or finished by both. */
+static __always_inline bool are_closed(__u8 forward_tcp_flags, __u8 reply_tcp_flags)
+{
+	return ((forward_tcp_flags | reply_tcp_flags) & TCP_FLAG_RST) ||
+	       (forward_tcp_flags & reply_tcp_flags & TCP_FLAG_FIN);
+}
+
 static __always_inline bool is_closed(const struct tg_conntrack_entry *entry)
 {
-	return ((entry->forward_tcp_flags | entry->reply_tcp_flags) & TCP_FLAG_RST) ||
-	       (entry->forward_tcp_flags & entry->reply_tcp_flags & TCP_FLAG_FIN);
+	return are_closed(entry->forward_tcp_flags, entry->reply_tcp_flags);
 }
 
 static __always_inline __u64 lifetime_ns(const struct tg_conntrack_entry *entry, __u8 protocol)
@@ -182,8 +187,41 @@ static __always_inline void note_awaited(struct tg_conntrack_entry *entry, __u16
 		entry->forward_awaits = awaits;
 }
 
-/* Account a packet that passes. Refused ones do not keep an entry alive. */
-static __always_inline void touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
+/* Note the flags of a packet, and say what is news of them: of several processors that see the same, to
+ * one. A closed flow has no news. */
+static __always_inline __u8 note_tcp_flags(struct tg_conntrack_entry *entry, __u8 tcp_flags,
+					   bool is_reply)
+{
+	union tcp_flags_word {
+		struct {
+			__u8 direction;
+			__u8 flags;
+			__u8 forward;
+			__u8 reply;
+		};
+		__u32 word;
+	} added = {}, before;
+
+	_Static_assert(offsetof(struct tg_conntrack_entry, reply_tcp_flags) ==
+		       offsetof(struct tg_conntrack_entry, direction) + 3, "in one word");
+	if (!(tcp_flags & ~(is_reply ? entry->reply_tcp_flags : entry->forward_tcp_flags)))
+		return 0;
+	if (is_reply)
+		added.reply = tcp_flags;
+	else
+		added.forward = tcp_flags;
+	before.word = __sync_fetch_and_or((__u32 *)&entry->direction, added.word);
+	if (are_closed(before.forward, before.reply))
+		return 0;
+	if (are_closed(before.forward | added.forward, before.reply | added.reply))
+		return TG_OCCASION_CLOSED;
+	tcp_flags &= ~(is_reply ? before.reply : before.forward);
+	return tcp_flags & TCP_FLAGS_OF_CHANGE ? TG_OCCASION_FLAGS : 0;
+}
+
+/* Account a packet that passes; return what it makes an event of, or zero. Refused ones do not keep an
+ * entry alive. */
+static __always_inline __u8 touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
 					const struct packet *packet, bool is_reply)
 {
 	__u8 tcp_flags = believed_flags(entry, packet, is_reply);
@@ -192,12 +230,9 @@ static __always_inline void touch_entry(struct tg_conntrack_entry *entry, __u64 
 	add_packet(entry, bytes, is_reply);
 	if (packet->tcp_flags & TCP_FLAG_ACK)
 		note_awaited(entry, packet->tcp_awaits, is_reply);
-	if (is_reply) {
-		entry->reply_tcp_flags |= tcp_flags;
+	if (is_reply)
 		entry->flags |= TG_CONNTRACK_REPLIED;
-	} else {
-		entry->forward_tcp_flags |= tcp_flags;
-	}
+	return note_tcp_flags(entry, tcp_flags, is_reply);
 }
 
 /* Turn the packet inside an ICMP error into the packet that travelled the other way.

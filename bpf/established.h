@@ -21,7 +21,6 @@
 #include "packet.h"
 
 #define IPV4_WITHOUT_OPTIONS 0x45        /* version and header length */
-#define TCP_FLAGS_OF_CHANGE (TCP_FLAG_SYN | TCP_FLAG_FIN | TCP_FLAG_RST)
 
 struct short_packet {
 	struct tg_address source;

@@ -20,6 +20,7 @@ struct passage {
 	__u8 direction;
 	__u8 occasion;                       /* zero: nothing to tell */
 	__u8 reply;
+	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };
 
 static __always_inline void count(__u32 index, __u32 bytes)
@@ -32,6 +33,17 @@ static __always_inline void count(__u32 index, __u32 bytes)
 	counter->bytes += bytes;
 }
 
+/* An event that the ring has no room for. `refused`: how many refused packets it stood for. */
+static __always_inline void count_lost(__u64 refused)
+{
+	__u32 index = TG_COUNTER_UNTOLD_REFUSALS;
+	struct tg_counter *counter = bpf_map_lookup_elem(&counters, &index);
+
+	count(TG_COUNTER_LOST_EVENTS, 0);
+	if (counter)
+		counter->packets += refused;
+}
+
 /* All but what the event is told for. */
 static __always_inline void describe(struct tg_event *event, const struct passage *passage,
 				     const struct ruling *ruling)
@@ -39,6 +51,10 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	const struct packet *packet = &passage->packet;
 
 	event->time_ns = bpf_ktime_get_ns();
+	event->packets = 1;
+	event->bytes = passage->skb->len;
+	event->reply_packets = 0;
+	event->reply_bytes = 0;
 	event->source = packet->source;
 	event->destination = packet->destination;
 	event->endpoint_id = passage->endpoint_id;
@@ -47,7 +63,6 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	event->remote_identity = ruling->remote_identity;
 	event->cookie = ruling->cookie;
 	event->revision = passage->control.revision;
-	event->packet_bytes = passage->skb->len;
 	event->source_port = packet->source_port;
 	event->destination_port = packet->destination_port;
 	event->protocol = packet->protocol;
@@ -66,13 +81,19 @@ static __always_inline void emit(const struct passage *passage)
 	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event) {
-		count(TG_COUNTER_LOST_EVENTS, 0);
+		count_lost(passage->ruling.verdict != TG_ALLOW);
 		return;
 	}
 	describe(event, passage, &passage->ruling);
 	event->occasion = passage->occasion;
 	event->shadow = TG_SHADOW_NONE;
 	event->cause = TG_CAUSE_NONE;
+	if (passage->closed) {
+		event->packets = passage->closed->forward_packets;
+		event->bytes = passage->closed->forward_bytes;
+		event->reply_packets = passage->closed->reply_packets;
+		event->reply_bytes = passage->closed->reply_bytes;
+	}
 	bpf_ringbuf_submit(event, 0);
 }
 

@@ -11,6 +11,7 @@
 #include "packet.h"
 
 #define IPV6_BITS 128
+#define EEXIST 17
 
 /* `port`: the destination's, or the ICMP type. */
 struct question {

@@ -16,8 +16,6 @@
 #include "maps.h"
 #include "policy.h"
 
-#define EEXIST 17
-
 static __always_inline bool has_shadows(const struct tg_control *control)
 {
 	return control->candidate != TG_NO_SLOT || control->preview != TG_NO_SLOT;

@@ -20,6 +20,7 @@
 #include "neighbours.h"
 #include "packet.h"
 #include "policy.h"
+#include "refusals.h"
 #include "shadow.h"
 
 static __always_inline void ask_judge(struct passage *passage, const struct tg_address *remote,
@@ -104,12 +105,17 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 					__u32 bytes)
 {
 	bool is_reply = entry->direction != passage->direction;
+	__u8 occasion;
 
 	passage->reply = is_reply ? TG_REPLY_YES : TG_REPLY_NO;
 	settle(passage, key, entry);
 	if (passage->ruling.verdict != TG_ALLOW)
 		return;
-	touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
+	occasion = touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
+	if (occasion && !passage->occasion) {
+		passage->occasion = occasion;
+		passage->closed = occasion == TG_OCCASION_CLOSED ? entry : NULL;
+	}
 	if (!is_reply && (entry->flags & TG_CONNTRACK_REPLIED) &&
 	    !(entry->flags & TG_CONNTRACK_ESTABLISHED))
 		establish_entry(key, entry, is_half_open);
@@ -233,7 +239,10 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 				identity_of(direction == TG_EGRESS ? &passage.packet.destination :
 								     &passage.packet.source);
 	}
-	if (passage.occasion)
+	/* A verdict that changed is told at once, whatever was told of the flow before. */
+	if (passage.ruling.verdict != TG_ALLOW && passage.occasion != TG_OCCASION_REJUDGED)
+		tell_refusal(&passage);
+	else if (passage.occasion)
 		emit(&passage);
 	return passage.ruling.verdict == TG_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
@@ -253,6 +262,15 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	return pass_or_enforce(skb, TG_INGRESS);
+}
+
+/* Run by the agent, not by packets: what nobody added to for a second would wait for ever. */
+SEC("tc")
+int tell_refusals(struct __sk_buff *skb)
+{
+	(void)skb;
+	sweep_refusals();
+	return TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

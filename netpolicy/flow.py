@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import IntFlag, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, Final
 
 from netpolicy.drop_reasons import POLICY_DENIED, POLICY_DENY, drop_reason
@@ -18,6 +18,7 @@ from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import WITH_PORTS, Direction, Protocol, RuleId
 
 NANOSECONDS: Final = 1_000_000_000
+_ENDPOINT: Final = {Direction.INGRESS: "to", Direction.EGRESS: "from"}
 JUDGED_BY_POLICY: Final = frozenset({POLICY_DENIED, POLICY_DENY})
 
 
@@ -28,6 +29,21 @@ class FlowVerdict(StrEnum):
     DROPPED = "DROPPED"
     AUDIT = "AUDIT"
     REDIRECTED = "REDIRECTED"
+
+
+class Occasion(IntEnum):
+    """What made the observation. The numbers are the datapath's."""
+
+    NEW = 1
+    REJUDGED = 2
+    """The verdict of a known flow changed."""
+    PACKET = 3
+    """Refused packets of a flow whose refusal was told before."""
+    AUDIT = 4
+    FLAGS = 5
+    """A side's first SYN, FIN or RST."""
+    CLOSED = 6
+    """One side reset the connection, or both finished it."""
 
 
 class TcpFlag(IntFlag):
@@ -70,7 +86,8 @@ class FlowRecord:
     `policies` are the rules behind the verdict, or for a default denial the isolating policies.
     `revision` is the datapath's, `commit` the Git commit it enforced. `icmp_type` and `icmp_code`
     mean something for the two ICMPs only. An AUDIT is what a `shadow` would have done with the packet,
-    and `cause` how that differs: reason, policies and commit are the shadow's.
+    and `cause` how that differs: reason, policies and commit are the shadow's. It stands for `packets`:
+    of a closed flow all that its opener sent, and `reply_packets` those of the other side.
     """
 
     time_ns: int
@@ -92,6 +109,11 @@ class FlowRecord:
     endpoint_id: int = 0
     shadow: Shadow | None = None
     cause: Cause | None = None
+    occasion: Occasion = Occasion.NEW
+    packets: int = 1
+    bytes: int = 0
+    reply_packets: int = 0
+    reply_bytes: int = 0
 
 
 def protocol_word(protocol: int) -> str:
@@ -124,7 +146,12 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
         "commit": flow.commit,
         "endpoint": flow.endpoint_id,
         "outcome": flow.outcome and str(flow.outcome),
+        "occasion": flow.occasion.name.lower(),
+        "packets": flow.packets,
+        "bytes": flow.bytes,
     }
+    if flow.occasion is Occasion.CLOSED:
+        found |= {"reply_packets": flow.reply_packets, "reply_bytes": flow.reply_bytes}
     if flow.drop_reason:
         found["drop_reason"] = flow.drop_reason
         found["drop_reason_desc"] = drop_reason(flow.drop_reason).name
@@ -152,18 +179,30 @@ def flow_text(flow: FlowRecord) -> str:
 def _decision_text(flow: FlowRecord) -> str:
     where = flow.direction.word
     by = ", ".join(map(str, flow.policies))
+    if flow.occasion is Occasion.FLAGS:
+        return f"{_ENDPOINT[flow.direction]}-endpoint {flow.verdict}"
+    if flow.occasion is Occasion.CLOSED:
+        return f"closed {where} after {_sums_text(flow)}"
     if flow.verdict is FlowVerdict.FORWARDED:
         by = by or (str(flow.outcome) if flow.outcome else "")
         return f"policy-verdict: ALLOWED {where}" + (f" by {by}" if by else "")
     default = " (default deny)" if flow.outcome is Outcome.DENIED_BY_DEFAULT else ""
-    why = f" by {by}{default}" if by else default
+    times = f" {flow.packets} times" if flow.packets > 1 else ""
+    why = (f" by {by}{default}" if by else default) + times
     if flow.shadow and flow.cause:
         return f"policy-verdict: AUDIT {where}: {_audit_text(flow, flow.shadow, flow.cause)}{why}"
     if flow.verdict is FlowVerdict.DROPPED and flow.drop_reason in JUDGED_BY_POLICY:
         return f"policy-verdict: DENIED {where}{why}"
     if flow.verdict is FlowVerdict.DROPPED:
-        return f"dropped {where}: {drop_reason(flow.drop_reason).text}"
+        return f"dropped {where}: {drop_reason(flow.drop_reason).text}{times}"
     return f"policy-verdict: {flow.verdict} {where}{why}"
+
+
+def _sums_text(flow: FlowRecord) -> str:
+    return (
+        f"{flow.packets} packets, {flow.bytes} bytes, "
+        f"answered by {flow.reply_packets} packets, {flow.reply_bytes} bytes"
+    )
 
 
 def _audit_text(flow: FlowRecord, shadow: Shadow, cause: Cause) -> str:

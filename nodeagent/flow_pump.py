@@ -25,6 +25,7 @@ from nodeagent.flows.ring import FlowRing
 from nodeagent.plan.node_plan import NodePlan
 
 PAUSE_SECONDS: Final = 0.01
+SWEEP_SECONDS: Final = 1.0
 
 
 class FlowPump:
@@ -38,18 +39,21 @@ class FlowPump:
         self._names = Names(node=node)
         self._named_plan: NodePlan | None = None
         self._pause: asyncio.TimerHandle | None = None
+        self._next_sweep: asyncio.TimerHandle | None = None
         self._lost = 0
 
     def start(self) -> None:
         """Read from now on, first what has gathered."""
         self._lost = self._datapath.lost_events()
         self._read()
+        self._sweep()
 
     def stop(self) -> None:
         """Read no more, and give the reader back."""
         asyncio.get_running_loop().remove_reader(self._events.fileno())
-        if self._pause is not None:
-            self._pause.cancel()
+        for timer in (self._pause, self._next_sweep):
+            if timer is not None:
+                timer.cancel()
         self._events.close()
 
     def _wake(self) -> None:
@@ -65,6 +69,12 @@ class FlowPump:
         else:
             self._pause = None
             loop.add_reader(self._events.fileno(), self._wake)
+
+    def _sweep(self) -> None:
+        """Have the kernel tell how many packets it refused of flows that ask no more."""
+        self._datapath.tell_refusals()
+        loop = asyncio.get_running_loop()
+        self._next_sweep = loop.call_later(SWEEP_SECONDS, self._sweep)
 
     def _take(self) -> int:
         """Record the events that are there, then those lost for want of room; how many there were."""

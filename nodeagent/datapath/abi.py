@@ -30,7 +30,9 @@ PORT_PROTOCOLS: Final = 5
 PORT_CLASS_ELEMENTS: Final = PORT_PROTOCOLS * ELEMENTS_PER_PROTOCOL
 REASONS: Final = 256
 COUNTER_LOST_EVENTS: Final = REASONS * 2
-COUNTERS: Final = REASONS * 2 + 1
+COUNTER_UNTOLD_REFUSALS: Final = REASONS * 2 + 1
+COUNTERS: Final = REASONS * 2 + 2
+REFUSAL_INTERVAL_NS: Final = 1_000_000_000
 
 ADDRESS_BYTES: Final = 16
 IPV4_PREFIX_BITS: Final = 96
@@ -80,15 +82,6 @@ class Reason(IntEnum):
     MAPPED_ADDRESS = 228
     NO_ROOM = 229
     SOURCE_ROUTE = 230
-
-
-class Occasion(IntEnum):
-    """What made an event (`enum tg_occasion`)."""
-
-    NEW = 1
-    REJUDGED = 2
-    PACKET = 3
-    AUDIT = 4
 
 
 class CauseNumber(IntEnum):
@@ -362,6 +355,10 @@ class Event(Structure):
 
     _fields_ = (
         ("time_ns", c_uint64),
+        ("packets", c_uint64),
+        ("bytes", c_uint64),
+        ("reply_packets", c_uint64),
+        ("reply_bytes", c_uint64),
         ("source", Address),
         ("destination", Address),
         ("endpoint_id", c_uint32),
@@ -370,7 +367,6 @@ class Event(Structure):
         ("remote_identity", c_uint32),
         ("cookie", c_uint32),
         ("revision", c_uint32),
-        ("packet_bytes", c_uint32),
         ("source_port", c_uint16),
         ("destination_port", c_uint16),
         ("protocol", c_uint8),
@@ -384,7 +380,37 @@ class Event(Structure):
         ("reply", c_uint8),
         ("shadow", c_uint8),
         ("cause", c_uint8),
-        ("padding", c_uint8 * 5),
+        ("padding", c_uint8 * 1),
+    )
+
+
+class RefusalKey(Structure):
+    """`struct tg_refusal_key`."""
+
+    _fields_ = (
+        ("source", Address),
+        ("destination", Address),
+        ("endpoint_id", c_uint32),
+        ("revision", c_uint32),
+        ("source_port", c_uint16),
+        ("destination_port", c_uint16),
+        ("protocol", c_uint8),
+        ("icmp_type", c_uint8),
+        ("icmp_code", c_uint8),
+        ("direction", c_uint8),
+        ("reason", c_uint8),
+        ("padding", c_uint8 * 3),
+    )
+
+
+class Refusal(Structure):
+    """`struct tg_refusal`."""
+
+    _fields_ = (
+        ("told_ns", c_uint64),
+        ("untold_packets", c_uint64),
+        ("untold_bytes", c_uint64),
+        ("event", Event),
     )
 
 

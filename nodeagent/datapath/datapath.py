@@ -48,6 +48,8 @@ from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 
 PROGRAM_OF = {Direction.EGRESS: "from_pod", Direction.INGRESS: "to_pod"}
+_NO_PACKET = bytes(14)
+"""The least that the kernel takes for one: a bare Ethernet header."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +58,12 @@ class _Opened:
 
     maps: dict[str, Map]
     programs: dict[Direction, int]
+    sweepers: list[int]
 
     def close(self) -> None:
         for opened in self.maps.values():
             opened.close()
-        for fd in self.programs.values():
+        for fd in (*self.programs.values(), *self.sweepers):
             os.close(fd)
 
 
@@ -267,6 +270,8 @@ class Datapath:
                for name, opened in self._maps.items()},
             **{pins.program_path(bpffs, self._version, PROGRAM_OF[way]): fd
                for way, fd in self._opened.programs.items()},
+            **{pins.program_path(bpffs, self._version, pins.SWEEPER): fd
+               for fd in self._opened.sweepers},
         }  # fmt: skip
 
     # Interfaces -----------------------------------------------------------------------------
@@ -336,6 +341,11 @@ class Datapath:
         """A reader of the event ring; the caller closes it."""
         return EventReader(self._maps["events"])
 
+    def tell_refusals(self) -> None:
+        """Have the kernel tell of refused packets that it has added up for a second or longer."""
+        for fd in self._opened.sweepers:
+            libbpf.run_program(fd, _NO_PACKET)
+
     def run_program(
         self, direction: Direction, packet: bytes, *, context: bytes = b"", repeat: int = 1
     ) -> tuple[int, int]:
@@ -359,13 +369,15 @@ class Datapath:
 
 
 def _open_pins(config: DatapathConfig, version: Version) -> _Opened:
-    opened = _Opened(maps={}, programs={})
+    opened = _Opened(maps={}, programs={}, sweepers=[])
     try:
         for name in pins.MAPS:
             opened.maps[name] = libbpf.open_map(pins.map_path(config.bpffs, version, name))
         for direction, name in PROGRAM_OF.items():
             path = pins.program_path(config.bpffs, version, name)
             opened.programs[direction] = libbpf.get_pinned(path)
+        sweeper = pins.program_path(config.bpffs, version, pins.SWEEPER)
+        opened.sweepers.append(libbpf.get_pinned(sweeper))
     except DatapathError:
         opened.close()
         raise

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
 from netpolicy.evidence import Cause, Shadow
+from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi
 from nodeagent.datapath.event_ring import HEADER_BYTES, EventRing, stride_of
@@ -34,6 +35,10 @@ class EventColumns(NamedTuple):
     """The fields of `struct tg_event`, a column each; addresses as text."""
 
     time_ns: Sequence[int]
+    packets: Sequence[int]
+    bytes: Sequence[int]
+    reply_packets: Sequence[int]
+    reply_bytes: Sequence[int]
     source: Sequence[str]
     destination: Sequence[str]
     endpoint_id: Sequence[int]
@@ -42,7 +47,6 @@ class EventColumns(NamedTuple):
     remote_identity: Sequence[int]
     cookie: Sequence[int]
     revision: Sequence[int]
-    packet_bytes: Sequence[int]
     source_port: Sequence[int]
     destination_port: Sequence[int]
     protocol: Sequence[int]
@@ -64,6 +68,7 @@ class FlowEvent:
 
     `direction` is the packet's, seen from the endpoint. `reason` 0: it passes. `cookie` belongs to the
     generation that `revision` enforced. `is_reply` is False where the kernel could not know.
+    It stands for `packets`: of a closed flow all that passed, and `reply_packets` its answers.
     Of an AUDIT, verdict, reason and cookie are the `shadow`'s; `cause` says how it judges otherwise.
     """
 
@@ -81,13 +86,16 @@ class FlowEvent:
     direction: Direction
     verdict: Verdict
     reason: int
-    occasion: abi.Occasion
+    occasion: Occasion
     local_identity: int
     remote_identity: int
     cookie: int
     revision: int
     is_reply: bool
-    packet_bytes: int
+    packets: int
+    bytes: int
+    reply_packets: int
+    reply_bytes: int
     shadow: Shadow | None
     cause: Cause | None
 
@@ -168,13 +176,16 @@ def flow_events(columns: EventColumns) -> Iterator[FlowEvent]:
             direction=Direction(columns.direction[i]),
             verdict=Verdict(columns.verdict[i]),
             reason=columns.reason[i],
-            occasion=abi.Occasion(columns.occasion[i]),
+            occasion=Occasion(columns.occasion[i]),
             local_identity=columns.local_identity[i],
             remote_identity=columns.remote_identity[i],
             cookie=columns.cookie[i],
             revision=columns.revision[i],
             is_reply=columns.reply[i] == abi.Reply.YES,
-            packet_bytes=columns.packet_bytes[i],
+            packets=columns.packets[i],
+            bytes=columns.bytes[i],
+            reply_packets=columns.reply_packets[i],
+            reply_bytes=columns.reply_bytes[i],
             shadow=Shadow(columns.shadow[i]) if columns.shadow[i] else None,
             cause=abi.cause_of(columns.cause[i]) if columns.cause[i] else None,
         )

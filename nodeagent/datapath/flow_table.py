@@ -62,6 +62,8 @@ class Counters:
     drops: Mapping[tuple[int, int], int]
     forwarded: int
     lost_events: int
+    untold_refusals: int
+    """Refused packets that lost events stood for."""
 
 
 def read_conntrack(conntrack: Map, half_open: Map) -> Iterator[ConntrackEntry]:
@@ -92,6 +94,7 @@ def read_counters(counters: Map) -> Counters:
         },
         forwarded=sum(packets[direction] for direction in Direction),
         lost_events=packets[abi.COUNTER_LOST_EVENTS],
+        untold_refusals=packets[abi.COUNTER_UNTOLD_REFUSALS],
     )
 
 

@@ -28,11 +28,12 @@ from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 
 CURRENT: Final = "current"
 NEXT: Final = "next"
-PROGRAMS: Final = ("from_pod", "to_pod")
+SWEEPER: Final = "tell_refusals"
+PROGRAMS: Final = ("from_pod", "to_pod", SWEEPER)
 MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
-    "coverage", "lost_differences", "events", "counters",
+    "coverage", "lost_differences", "events", "refusals", "counters",
 )  # fmt: skip
 FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
 """What packets write; everything else is filled from the plan."""

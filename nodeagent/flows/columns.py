@@ -17,7 +17,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import Cause, Shadow
-from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
+from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, Occasion, TcpFlag
 from netpolicy.rules import Direction, RuleId
 
 CAUSES: Final = (None, *Cause)
@@ -65,6 +65,11 @@ class FlowRows(NamedTuple):
     is_reply: Sequence[int] = b""
     shadow: Sequence[int] = b""
     cause: Sequence[int] = b""
+    occasion: Sequence[int] = b""
+    packets: Sequence[int] = ()
+    bytes: Sequence[int] = ()
+    reply_packets: Sequence[int] = ()
+    reply_bytes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +140,11 @@ class FlowColumns:
             endpoint_id=rows.endpoint_id[row],
             shadow=Shadow(rows.shadow[row]) if rows.shadow[row] else None,
             cause=CAUSES[rows.cause[row]],
+            occasion=Occasion(rows.occasion[row]),
+            packets=rows.packets[row],
+            bytes=rows.bytes[row],
+            reply_packets=rows.reply_packets[row],
+            reply_bytes=rows.reply_bytes[row],
         )
 
 

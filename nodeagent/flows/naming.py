@@ -73,6 +73,16 @@ class KernelEvents(Shape):
     def shadow(self) -> Sequence[int]: ...
     @property
     def cause(self) -> Sequence[int]: ...
+    @property
+    def occasion(self) -> Sequence[int]: ...
+    @property
+    def packets(self) -> Sequence[int]: ...
+    @property
+    def bytes(self) -> Sequence[int]: ...
+    @property
+    def reply_packets(self) -> Sequence[int]: ...
+    @property
+    def reply_bytes(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +134,11 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         is_reply=bytes(reply == _IS_REPLY for reply in events.reply),
         shadow=events.shadow,
         cause=events.cause,
+        occasion=events.occasion,
+        packets=events.packets,
+        bytes=events.bytes,
+        reply_packets=events.reply_packets,
+        reply_bytes=events.reply_bytes,
     )
     return FlowColumns(
         node=names.node,

@@ -33,6 +33,7 @@ class ModelCounters:
     drops: dict[tuple[int, int], int]
     forwarded: int
     lost_events: int
+    untold_refusals: int = 0
 
 
 @dataclass

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import Shadow
-from netpolicy.flow import FlowRecord
+from netpolicy.flow import FlowRecord, Occasion
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
@@ -74,6 +74,11 @@ class SampleEvents:
     reply: Sequence[int] = (1,)
     shadow: Sequence[int] = (0,)
     cause: Sequence[int] = (0,)
+    occasion: Sequence[int] = (Occasion.NEW,)
+    packets: Sequence[int] = (1,)
+    bytes: Sequence[int] = (60,)
+    reply_packets: Sequence[int] = (0,)
+    reply_bytes: Sequence[int] = (0,)
 
 
 def sample_batch(

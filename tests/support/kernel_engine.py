@@ -78,6 +78,7 @@ class KernelEngine:
         self._events = datapath.events()
         self._endpoints: dict[str, LocalEndpoint] = {}
         self._source_ports = count(_FIRST_PORT)
+        self._refusals = libbpf.open_map(map_path(config.bpffs, version_of(config), "refusals"))
 
     @property
     def bpffs(self) -> Path:
@@ -122,9 +123,16 @@ class KernelEngine:
         self.forget_events()
         result, _ = self.datapath.run_program(direction, packet)
         told = self._events.read()
+        self._forget_refusals(told)
         own = [event for event in told if event.occasion is not Occasion.AUDIT]
         reason, cookie = (own[-1].reason, own[-1].cookie) if own else (0, 0)
         return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
+
+    def _forget_refusals(self, told: Iterable[FlowEvent]) -> None:
+        """Else the next packet of a refused flow is not told for a second."""
+        for event in told:
+            if event.reason:
+                libbpf.delete(self._refusals, bytes(_refusal_key(event)))
 
     def forget_events(self) -> None:
         """Read all that was told so far, and forget it."""
@@ -154,6 +162,13 @@ class KernelEngine:
                     entry.last_seen_tick = 0
                     libbpf.update(flows, key, bytes(entry))
 
+    def age_refusals(self, seconds: float) -> None:
+        """Make every refused flow look told some seconds earlier."""
+        for key, value in list(libbpf.entries_of(self._refusals)):
+            refusal = abi.Refusal.from_buffer_copy(value)
+            refusal.told_ns -= int(seconds * 1e9)
+            libbpf.update(self._refusals, key, bytes(refusal))
+
     def age_fragments(self, seconds: float) -> None:
         """Make every first fragment look seen some seconds earlier."""
         with self.opened("fragments") as fragments:
@@ -180,6 +195,7 @@ class KernelEngine:
     def close(self) -> None:
         """Unpin everything."""
         self._events.close()
+        self._refusals.close()
         self.datapath.remove_all()
         self.datapath.close()
 
@@ -198,6 +214,23 @@ class KernelEngine:
 
     def _fresh_port(self) -> int:
         return _FIRST_PORT + next(self._source_ports) % 40_000
+
+
+def _refusal_key(event: FlowEvent) -> abi.RefusalKey:
+    """What the kernel adds refused packets up by."""
+    return abi.RefusalKey(
+        source=abi.Address.from_buffer_copy(abi.pack_address(event.source)),
+        destination=abi.Address.from_buffer_copy(abi.pack_address(event.destination)),
+        endpoint_id=event.endpoint_id,
+        revision=event.revision,
+        source_port=event.source_port,
+        destination_port=event.destination_port,
+        protocol=event.protocol,
+        icmp_type=event.icmp_type,
+        icmp_code=event.icmp_code,
+        direction=event.direction,
+        reason=event.reason,
+    )
 
 
 def private_config(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.evidence import Shadow
+from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
@@ -42,6 +43,8 @@ STRUCTURES = {
     "tg_coverage_key": abi.CoverageKey,
     "tg_counter": abi.Counter,
     "tg_event": abi.Event,
+    "tg_refusal_key": abi.RefusalKey,
+    "tg_refusal": abi.Refusal,
 }
 C_FIELD_NAMES = {("tg_address", "bytes"): "words", ("tg_mac", "bytes"): "words"}
 CONSTANTS = {
@@ -60,7 +63,9 @@ CONSTANTS = {
     "TG_PORT_CLASS_ELEMENTS": abi.PORT_CLASS_ELEMENTS,
     "TG_REASONS": abi.REASONS,
     "TG_COUNTER_LOST_EVENTS": abi.COUNTER_LOST_EVENTS,
+    "TG_COUNTER_UNTOLD_REFUSALS": abi.COUNTER_UNTOLD_REFUSALS,
     "TG_COUNTERS": abi.COUNTERS,
+    "TG_REFUSAL_INTERVAL_NS": abi.REFUSAL_INTERVAL_NS,
     "TG_ANY": generation.ANY_CLASS,
     "TG_FORWARDED": abi.Reason.FORWARDED,
     "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
@@ -68,7 +73,7 @@ CONSTANTS = {
 }
 ENUMS: dict[str, type[IntEnum]] = {
     "TG_DROP_": abi.Reason,
-    "TG_OCCASION_": abi.Occasion,
+    "TG_OCCASION_": Occasion,
     "TG_REPLY_": abi.Reply,
     "TG_KIND_": abi.EntryKind,
     "TG_SHADOW_": Shadow,
