@@ -21,11 +21,12 @@ NAMES: Final = {
     "connect": "benchmarks.datapath.connect",
     "flip": "benchmarks.datapath.flip",
     "compile": "benchmarks.compiling",
+    "flows": "benchmarks.flows",
     "judge": "benchmarks.judging",
     "plan": "benchmarks.plan",
     "push": "benchmarks.push",
 }
-KERNEL: Final = frozenset({"datapath", "connect", "flip"})
+KERNEL: Final = frozenset({"datapath", "connect", "flip", "flows"})
 """These run in a network and a mount namespace of their own, which end with them."""
 
 _INSIDE: Final = "TIDEGATE_BENCHMARK_NAMESPACE"

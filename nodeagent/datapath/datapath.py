@@ -106,6 +106,11 @@ class Datapath:
             opened.close()
             raise
 
+    @property
+    def config(self) -> DatapathConfig:
+        """Where it is pinned."""
+        return self._config
+
     # What is in force -----------------------------------------------------------------------
 
     def control(self) -> Control:

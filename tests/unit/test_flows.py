@@ -8,7 +8,7 @@ import json
 import pytest
 
 from netpolicy.evidence import Cause, Shadow
-from netpolicy.flow import FlowRecord, FlowVerdict, flow_json, flow_text
+from netpolicy.flow import FlowRecord, FlowVerdict, Occasion, flow_json, flow_text
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.datapath import abi
@@ -209,3 +209,29 @@ def test_flows_survive_the_wire():
 @pytest.mark.parametrize("lost", [Lost(5, LostAt.KERNEL), Lost(1 << 40, LostAt.READER)])
 def test_a_loss_survives_the_wire(lost: Lost):
     assert lost_of(lost_message(lost).lost) == lost
+
+
+def test_an_end_tells_the_sums_of_both_sides():
+    flow = sample_flow(
+        occasion=Occasion.CLOSED, reason=0, tcp_flags=0x11, packets=6, bytes=900,
+        reply_packets=4, reply_bytes=700,
+    )  # fmt: skip
+    assert flow_text(flow).endswith(
+        "closed ingress after 6 packets, 900 bytes, answered by 4 packets, 700 bytes "
+        "(TCP Flags: FIN, ACK)"
+    )
+    found = flow_json(flow)
+    assert (found["occasion"], found["packets"], found["reply_bytes"]) == ("closed", 6, 700)
+
+
+def test_a_first_flag_is_told_against_the_flow_it_answers():
+    flow = sample_flow(occasion=Occasion.FLAGS, reason=0, tcp_flags=0x12, reply=2)
+    assert flow_text(flow).endswith(
+        "api-gateway:80 <- e-commerce/frontend:41234 to-endpoint FORWARDED (TCP Flags: SYN, ACK)"
+    )
+
+
+def test_refused_packets_that_were_added_up_say_how_many():
+    flow = sample_flow(occasion=Occasion.PACKET, packets=5000)
+    assert "by e-commerce/default-deny (default deny) 5000 times" in flow_text(flow)
+    assert "not supported 12 times" in flow_text(sample_flow(reason=157, packets=12))
