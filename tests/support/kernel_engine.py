@@ -134,6 +134,11 @@ class KernelEngine:
             if event.reason:
                 libbpf.delete(self._refusals, bytes(_refusal_key(event)))
 
+    @property
+    def event_room(self) -> int:
+        """How many events the ring holds."""
+        return self._events.room
+
     def forget_events(self) -> None:
         """Read all that was told so far, and forget it."""
         self.waiting_events()
