@@ -21,7 +21,7 @@ NAMES: Final = {
     "connect": "benchmarks.datapath.connect",
     "flip": "benchmarks.datapath.flip",
     "compile": "benchmarks.compiling",
-    "flows": "benchmarks.flows",
+    "flows": "benchmarks.datapath.flows",
     "judge": "benchmarks.judging",
     "plan": "benchmarks.plan",
     "push": "benchmarks.push",

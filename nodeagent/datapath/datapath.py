@@ -106,11 +106,6 @@ class Datapath:
             opened.close()
             raise
 
-    @property
-    def config(self) -> DatapathConfig:
-        """Where it is pinned."""
-        return self._config
-
     # What is in force -----------------------------------------------------------------------
 
     def control(self) -> Control:

@@ -31,6 +31,8 @@ from nodeagent.local_api_client import AgentUnreachable, open_agent
 _CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _SAMPLES: Final = 400
 """Batches: fewer than come while flows are sent steadily, so that none from before counts."""
+_FIRST: Final = 1_000
+"""Flows before these wait for the subscriber to begin, not for the agent."""
 Sender = Callable[[Datapath], int]
 
 
@@ -77,8 +79,9 @@ def subscribe(socket: Path, seen: Seen) -> None:
                 if isinstance(item, Lost):
                     seen.lost.value += item.count
                     continue
-                latencies.append((time.time_ns() - item.rows.time_ns[0]) / 1e6)
-                seen.latency_ms.value = percentile(latencies, 99)
+                if seen.delivered.value > _FIRST:
+                    latencies.append((time.time_ns() - item.rows.time_ns[0]) / 1e6)
+                    seen.latency_ms.value = percentile(latencies, 99)
                 seen.delivered.value += len(item)
         except AgentUnreachable:
             return

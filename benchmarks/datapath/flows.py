@@ -15,28 +15,30 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from benchmarks.datapath_world import (
-    CLIENT_ID,
-    CLIENT_IDENTITY,
+from benchmarks.datapath.flows_object_by_object import ObjectReader
+from benchmarks.datapath.flows_processes import Seen, Sender, cpu_seconds, serve_flows, subscribe
+from benchmarks.datapath.packets import SYN, context, tcp4
+from benchmarks.datapath.world import (
+    CLIENT,
     PORT,
-    SERVER_IDENTITY,
+    SERVER,
+    World,
+    addresses_of,
+    client_endpoint,
     generation_of,
     label_of,
-    loaded_datapath,
+    loaded_world,
 )
-from benchmarks.flows_object_by_object import ObjectReader
-from benchmarks.flows_processes import Seen, Sender, cpu_seconds, serve_flows, subscribe
-from benchmarks.packets import SYN, context, tcp4
 from benchmarks.report import Result
 from netpolicy.rules import Direction
 from nodeagent.datapath import Datapath
 from nodeagent.datapath.events import READ_LIMIT, RECORD_BYTES
 from nodeagent.flows.naming import Names, name_flows
-from nodeagent.plan.generation import AddressPlan, LocalEndpoint
 
 RATE: Final = 100_000
 SECONDS: Final = 5
@@ -46,7 +48,7 @@ CORES_TARGET: Final = 1.0
 ROUNDS: Final = 20
 PATIENCE_SECONDS: Final = 20.0
 
-CLIENT, SERVER = "10.90.0.1", "10.90.0.2"
+ENTRIES: Final = 100
 LOOPBACK: Final = 1
 
 
@@ -63,14 +65,17 @@ class Passage:
     latency_ms: float
 
 
-def run() -> list[Result]:
-    """Measure."""
-    with loaded_datapath() as datapath:
+def run(*, quick: bool = False) -> list[Result]:
+    """Measure; `quick`: a tenth of the time."""
+    part = 10 if quick else 1
+    with loaded_world() as world:
+        datapath = world.datapath
         _set_up(datapath)
         results = _decoding(datapath)
-        with _subscribed(datapath) as (agent_pid, subscriber_pid, seen):
-            steady = _pass(datapath, agent_pid, subscriber_pid, seen, _send_steadily)
-            flood = _pass(datapath, agent_pid, subscriber_pid, seen, _send_at_once)
+        with _subscribed(world) as (agent, subscriber, seen):
+            steadily, at_once = partial(_send_steadily, part), partial(_send_at_once, part)
+            steady = _pass(datapath, agent, subscriber, seen, steadily)
+            flood = _pass(datapath, agent, subscriber, seen, at_once)
     return [
         *results,
         Result(metric=f"agent at {RATE:,} flows/s", value=steady.agent_cores, unit="cores",
@@ -81,7 +86,7 @@ def run() -> list[Result]:
         Result(metric="lost, and counted", value=steady.lost, unit="flows"),
         Result(metric="lost, and not counted", value=_uncounted(steady), unit="flows", target=0),
         Result(metric="99 % of batches arrive within", value=steady.latency_ms, unit="ms"),
-        Result(metric=f"flood of {FLOOD:,}: sent flows/s", value=flood.sent / flood.seconds,
+        Result(metric=f"flood of {flood.sent:,}: sent flows/s", value=flood.sent / flood.seconds,
                unit="flows/s"),
         Result(metric="flood: delivered", value=flood.delivered, unit="flows"),
         Result(metric="flood: lost, and counted", value=flood.lost, unit="flows"),
@@ -94,19 +99,10 @@ def _uncounted(passage: Passage) -> int:
 
 
 def _set_up(datapath: Datapath) -> None:
-    """One endpoint behind the loopback interface: test runs need a real one, and send nothing."""
-    endpoint = LocalEndpoint(
-        endpoint_id=CLIENT_ID,
-        identity=CLIENT_IDENTITY,
-        interface="lo",
-        namespace="bench",
-        name="client",
-        addresses=(CLIENT,),
-    )
-    datapath.set_endpoint(endpoint, LOOPBACK)
-    exact = {CLIENT: CLIENT_IDENTITY, SERVER: SERVER_IDENTITY}
-    datapath.upsert_addresses(AddressPlan(exact=exact, prefixes={"0.0.0.0/0": 2, "::/0": 2}))
-    generation = generation_of(100)
+    """The client behind the loopback interface: test runs need a real one, and send nothing."""
+    datapath.set_endpoint(client_endpoint("lo"), LOOPBACK)
+    datapath.upsert_addresses(addresses_of(ENTRIES))
+    generation = generation_of(ENTRIES)
     datapath.activate(datapath.fill(generation, label=label_of(generation)))
 
 
@@ -115,10 +111,10 @@ def _send(datapath: Datapath, count: int, source_port: int = 40_000) -> None:
     datapath.run_program(Direction.EGRESS, packet, context=context(LOOPBACK), repeat=count)
 
 
-def _send_steadily(datapath: Datapath) -> int:
+def _send_steadily(part: int, datapath: Datapath) -> int:
     """So many a second, a few at a time."""
     started, sent = time.monotonic(), 0
-    while (passed := time.monotonic() - started) < SECONDS:
+    while (passed := time.monotonic() - started) < SECONDS / part:
         due = int(passed * RATE) - sent
         if due:
             _send(datapath, due, 1024 + sent % 50_000)
@@ -127,28 +123,29 @@ def _send_steadily(datapath: Datapath) -> int:
     return sent
 
 
-def _send_at_once(datapath: Datapath) -> int:
-    for start in range(0, FLOOD, READ_LIMIT):
-        _send(datapath, min(READ_LIMIT, FLOOD - start))
-    return FLOOD
+def _send_at_once(part: int, datapath: Datapath) -> int:
+    count = FLOOD // part
+    for start in range(0, count, READ_LIMIT):
+        _send(datapath, min(READ_LIMIT, count - start))
+    return count
 
 
 # Kernel to subscriber -----------------------------------------------------------------------
 
 
 @contextmanager
-def _subscribed(datapath: Datapath) -> Iterator[tuple[int, int, Seen]]:
+def _subscribed(world: World) -> Iterator[tuple[int, int, Seen]]:
     """An agent's pump and socket, and a subscriber of every flow, each a process of its own."""
     spawn = get_context("spawn")
     seen = Seen.shared(spawn)
     with tempfile.TemporaryDirectory(prefix="tidegate-bench-") as directory:
         socket = Path(directory) / "agent.sock"
-        agent = spawn.Process(target=serve_flows, args=(datapath.config, socket))
+        agent = spawn.Process(target=serve_flows, args=(world.config, socket))
         subscriber = spawn.Process(target=subscribe, args=(socket, seen))
         agent.start()
         subscriber.start()
         try:
-            _wait_for_the_first(datapath, seen)
+            _wait_for_the_first(world.datapath, seen)
             assert agent.pid is not None
             assert subscriber.pid is not None
             yield agent.pid, subscriber.pid, seen
