@@ -5,6 +5,7 @@ from __future__ import annotations
 from google.protobuf.message import DecodeError
 
 from netpolicy.trust import MAX_SEQUENCE
+from netpolicy.wire.evidence import decode_evidence, encode_evidence
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.plan.addresses import canonical_address
 from nodeagent.receive.entries import Entries, StreamFault
@@ -40,6 +41,12 @@ def feed_agent_message(data: bytes) -> None:
     assert max(hello.sequence, ack.sequence) <= MAX_SEQUENCE
     assert hello.version <= LARGEST_STORED
     assert len(hello.instance) + len(ack.error) < 10_000
+    try:
+        evidence = decode_evidence("node", message.evidence)
+    except ValueError:
+        return
+    assert evidence.flows <= LARGEST_STORED
+    assert decode_evidence("node", encode_evidence(evidence)).flows == evidence.flows
 
 
 UPDATE = push_pb2.InventoryUpdate(
@@ -72,11 +79,32 @@ ACK = push_pb2.AgentMessage(
         nonce=1, version=2, sequence=2**64 - 1, digest="b" * 64, error="no", reason="Tampered"
     )
 )
+EVIDENCE = push_pb2.AgentMessage(
+    evidence=push_pb2.Evidence(
+        candidate_digest="c" * 64,
+        role="shadow",
+        flows=3,
+        label_sets=[push_pb2.LabelSet(labels=[push_pb2.Label(source="k8s", key="a", value="b")])],
+        rules=[push_pb2.RuleName(kind="NetworkPolicy", namespace="shop", name="deny")],
+        differences=[
+            push_pb2.Difference(
+                source=push_pb2.FlowSide(namespace="shop", pod="web"),
+                destination=push_pb2.FlowSide(),
+                protocol=6,
+                port=80,
+                direction="ingress",
+                cause="would-deny",
+                rules=[0],
+                count=2,
+            )
+        ],
+    )
+)
 TARGETS = (
     Target(name="inventory-updates", feed=feed_inventory, seeds=(UPDATE.SerializeToString(),)),
     Target(
         name="agent-messages",
         feed=feed_agent_message,
-        seeds=(HELLO.SerializeToString(), ACK.SerializeToString()),
+        seeds=(HELLO.SerializeToString(), ACK.SerializeToString(), EVIDENCE.SerializeToString()),
     ),
 )
