@@ -173,3 +173,25 @@ def test_what_answers_a_forgotten_connection_cannot_revive_it(engine: KernelEngi
     engine.age_flows(CLOSED_SECONDS + 1)
     for flags in (ACK, SYN | ACK, FIN | ACK, RST):
         assert from_web(engine, flags).reason == Reason.POLICY_DENIED
+
+
+def test_the_place_in_the_stream_moves_with_every_acknowledgement(engine: KernelEngine) -> None:
+    """Most segments are passed without a look at anything else: they must move it all the same."""
+    establish(engine)
+    sent = 100 << 20
+    for step in range(0, sent + 1, 1 << 20):
+        assert from_web(engine, ACK, acknowledged=PEER_AT + step).allowed
+    assert from_peer(engine, RST, PEER_AT).allowed
+    assert is_remembered(engine, HOUR)
+    assert from_web(engine, ACK, acknowledged=PEER_AT + sent).allowed
+    assert from_peer(engine, RST, PEER_AT + sent).allowed
+    assert not is_remembered(engine, CLOSED_SECONDS + 1)
+
+
+def test_an_established_flow_is_no_way_around_the_pods_own_mac(engine: KernelEngine) -> None:
+    establish(engine)
+    assert from_web(engine, ACK).allowed
+    answer = ip(WEB4, PEER4, TCP, packets.tcp(8080, 5000, ACK))
+    forged = answer[:6] + packets.OTHER_MAC + answer[12:]
+    side = engine.run(WEB_ENDPOINT, Direction.EGRESS, forged)
+    assert side.reason == Reason.INVALID_SOURCE_MAC
