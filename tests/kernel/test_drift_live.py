@@ -31,6 +31,7 @@ NODE, INTERFACE = POD.node.name, POD.interface
 FOUND_SECONDS, REPAIRED_SECONDS = 5.0, 1.0
 LOADED_MACHINE_SECONDS = 4.0
 FIRST = bytes(4)
+TCX_INGRESS = 46
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +205,27 @@ def test_a_filter_put_before_ours_is_put_behind_it_and_left_in_place(agents: Age
     assert shown.index("tidegate") < shown.index("handle 0x1 ")
     _tc(agents, "del", "0x1")
     assert "tidegate" in _shown(agents)
+
+
+def test_a_tcx_program_before_ours_is_reported_until_it_is_gone(agents: Agents):
+    def attach_before() -> int:
+        program = libbpf.get_pinned(_other_program(agents))
+        link = libbpf.library().bpf_link_create(
+            program, socket.if_nametoindex(INTERFACE), TCX_INGRESS, None
+        )
+        os.close(program)
+        return libbpf.check(link, "attaching to tcx")
+
+    link = within(agents.world.namespace(NODE), attach_before)
+    agents.world.wait_for(
+        "it is reported",
+        lambda: any("tcx" in one for one in _status(agents).drift.standing),
+        program=NODE,
+    )
+    os.close(link)
+    agents.world.wait_for(
+        "it is not reported any more", lambda: not _status(agents).drift.standing, program=NODE
+    )
 
 
 def test_filters_taken_off_come_back_at_once(agents: Agents):

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
 def test_no_allowed_packet_is_lost_and_no_forbidden_one_passes():
-    report = run(restarts=6, swaps=2, layouts=1)
+    report = run(restarts=4, swaps=2, layouts=1)
     assert report.client.sent > 1000
     assert report.client.stream_sent > 1000
     assert report.client.forbidden_sent > 1000

@@ -101,18 +101,18 @@ class Restarts:
         self._start(layout=0)
         time.sleep(after_seconds)
 
-    def swap(self) -> None:
-        """Kill the agent, and start one that brings other programs."""
+    def swap(self, killed_after_seconds: float) -> None:
+        """Kill the agent, and start one that brings other programs; kill that, too, and start another."""
         self.world.kill(NODE)
         self._configure(next(self._objects))
-        self.agents.start(NODE)
+        self._start_twice(killed_after_seconds, layout=0)
 
-    def change_layout(self, layout: int) -> None:
-        """Kill the agent, and start one whose programs want other maps; then go back."""
+    def change_layout(self, layout: int, killed_after_seconds: float) -> None:
+        """The same with programs that want other maps; then go back."""
         for version in (layout, 0):
             self.world.kill(NODE)
             self._configure(self._other_layout() if version else next(self._objects))
-            self._start(layout=version, wait=True)
+            self._start_twice(killed_after_seconds, layout=version)
 
     def finish(self) -> tuple[Counts, Counts]:
         """Stop the traffic; what the client and the server counted."""
@@ -121,6 +121,12 @@ class Restarts:
             self.world.stop(name)
             found.append(Counts(**json.loads(self.world.tail(name, 1))))
         return found[0], found[1]
+
+    def _start_twice(self, killed_after_seconds: float, *, layout: int) -> None:
+        self._start(layout=layout)
+        time.sleep(killed_after_seconds)
+        self.world.kill(NODE)
+        self._start(layout=layout, wait=True)
 
     def _start(self, *, layout: int, wait: bool = False) -> None:
         environment = {"PYTHONPATH": str(self._patched(layout))} if layout else {}
@@ -229,12 +235,13 @@ def run(*, restarts: int, swaps: int, layouts: int) -> Report:
         scene = Restarts(world)
         started = time.monotonic()
         for number in range(max(restarts, swaps, layouts)):
+            patience = KILLED_AFTER_SECONDS[number % len(KILLED_AFTER_SECONDS)]
             if number < restarts:
-                scene.restart(KILLED_AFTER_SECONDS[number % len(KILLED_AFTER_SECONDS)])
+                scene.restart(patience)
             if number < swaps:
-                scene.swap()
+                scene.swap(patience)
             if number < layouts:
-                scene.change_layout(number + 1)
+                scene.change_layout(number + 1, patience)
         client, server = scene.finish()
         return Report(
             restarts=restarts,
