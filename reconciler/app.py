@@ -33,8 +33,9 @@ from reconciler.push import PushServer
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.machine import Refused, Rollout, step
 from reconciler.rollout_file import RolloutFile
+from reconciler.rollout_interfaces import Revision
 from reconciler.rollout_task import RolloutTask
-from reconciler.rollouts import Revision, Rollouts
+from reconciler.rollouts import Rollouts
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database

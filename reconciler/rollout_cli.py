@@ -21,6 +21,7 @@ from rich.console import Console
 from netpolicy.errors import StalledError, TransientError
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.rollout_file import NAME, RolloutFile
+from reconciler.rollout_interfaces import Action, Request
 from reconciler.rollout_text import (
     history_data,
     history_text,
@@ -28,7 +29,6 @@ from reconciler.rollout_text import (
     status_data,
     status_parts,
 )
-from reconciler.rollouts import Action, Request
 from reconciler.state import publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore

@@ -27,12 +27,13 @@ from reconciler.rollout.gates import Verdict, unexpected
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
 from reconciler.rollout_file import RolloutFile
-from reconciler.rollouts import Request, Rollouts, where
+from reconciler.rollout_interfaces import Request
+from reconciler.rollouts import Rollouts, where
 from reconciler.state.rollouts import RolloutStore, Sighting
 
 log = structlog.get_logger()
 
-LOOK_SECONDS: Final = 0.5
+LOOK_SECONDS: Final = 0.2
 """How often the clock and the file are looked at."""
 
 REST_SECONDS: Final = 0.1
