@@ -17,7 +17,7 @@ from typing import Final
 from netpolicy.evidence import Cause
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 8
+ABI_VERSION: Final = 9
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
