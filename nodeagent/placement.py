@@ -41,6 +41,8 @@ class Placement:
         self._found: set[int] | None = None
         self._attached: set[int] = set()
         self.gone = asyncio.Event()
+        self.reattached = 0
+        """How often filters that somebody took off were put back, as the kernel reported the loss."""
         """Set when an endpoint went: flows of it may be left."""
 
     @property
@@ -169,6 +171,7 @@ class Placement:
         if before is not None and before.endpoint_id != endpoint.endpoint_id:
             self.gone.set()
         if before is None or is_lost:
+            self.reattached += is_lost
             self._distrusted.discard(ifindex)
             log.info(
                 ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,

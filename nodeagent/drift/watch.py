@@ -50,6 +50,7 @@ class DriftWatch:
         self._placement = placement
         self._planner = planner
         self._intended = IntendedState(datapath, enforcer, placement)
+        self._reattached = 0
         self.status = DriftStatus()
 
     async def run(self) -> None:
@@ -67,6 +68,7 @@ class DriftWatch:
         started = time.monotonic()
         drifts = await self._differences()
         self.status = self.status.checked(now=time.time(), seconds=time.monotonic() - started)
+        self._note_reattached()
         if all(drift.kind in BEYOND_REPAIR and drift in self.status.standing for drift in drifts):
             self._note_gone(drifts)
             return
@@ -113,6 +115,14 @@ class DriftWatch:
             # The planner fills the shadows among them anew.
             self._enforcer.drop_slots(damaged)
             self._planner.retry_now()
+
+    def _note_reattached(self) -> None:
+        """What the kernel reported as taken off is back already; it counts as found and repaired."""
+        times = self._placement.reattached - self._reattached
+        self._reattached += times
+        back = [Drift(kind=DriftKind.PROGRAM, where="an interface", what="taken off")] * times
+        now = time.time()
+        self.status = self.status.with_found(back, now=now).with_repaired(back, now=now)
 
     def _note_found(self, drifts: tuple[Drift, ...]) -> None:
         new = [drift for drift in drifts if drift not in self.status.standing]

@@ -228,9 +228,11 @@ def test_a_tcx_program_before_ours_is_reported_until_it_is_gone(agents: Agents):
     )
 
 
-def test_filters_taken_off_come_back_at_once(agents: Agents):
+def test_filters_taken_off_come_back_at_once_and_are_counted(agents: Agents):
+    before = _repaired(agents, "program")
     agents.world.run(NODE, ["tc", "qdisc", "del", "dev", INTERFACE, "clsact"])
     agents.world.wait_for("the filter is back", lambda: "tidegate" in _shown(agents), timeout=2)
+    agents.world.wait_for("it is counted", lambda: _repaired(agents, "program") > before)
 
 
 def test_comparing_does_not_take_a_steady_kernel_for_a_changed_one(agents: Agents):
