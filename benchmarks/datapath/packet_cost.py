@@ -35,6 +35,7 @@ from benchmarks.datapath.yardsticks import Yardsticks, yardsticks
 from benchmarks.report import DIRECTORY, QUICK_DIRECTORY, Result
 from netpolicy.rules import Direction
 from nodeagent.datapath.events import EventReader
+from nodeagent.datapath_options import DatapathOptions
 
 SIZES: Final = (100, 1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES: Final = (100, 1_000)
@@ -43,6 +44,7 @@ REPEAT: Final = 5_000
 """Few enough that every new flow's event still finds room in the ring."""
 CONNTRACK_ENTRIES: Final = 1_500_000
 """Room for an established flow with each of the most peers."""
+OPTIONS: Final = DatapathOptions(max_addresses=SIZES[-1])
 SHADOWED_ENTRIES: Final = 10_000
 
 ESTABLISHED_TARGET_NS: Final = 60.0
@@ -72,7 +74,7 @@ class Point:
 def run(*, quick: bool = False) -> list[Result]:
     """Measure, and draw."""
     sizes, rounds = (QUICK_SIZES, QUICK_ROUNDS) if quick else (SIZES, ROUNDS)
-    with loaded_world(conntrack_entries=CONNTRACK_ENTRIES) as world:
+    with loaded_world(conntrack_entries=CONNTRACK_ENTRIES, options=OPTIONS) as world:
         world.datapath.set_endpoint(client_endpoint("lo"), LOOPBACK)
         with yardsticks(world.bpffs) as sticks, _bench(world, sticks) as bench:
             points = [bench.measure(entries, rounds) for entries in sizes]

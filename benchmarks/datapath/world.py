@@ -30,6 +30,7 @@ from nodeagent.datapath import (
     libbpf,
     pins,
 )
+from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 from nodeagent.plan.generation import (
     AddressPlan,
     EndpointTable,
@@ -72,11 +73,16 @@ class World:
 
 
 @contextmanager
-def loaded_world(*, conntrack_entries: int = 262_144) -> Iterator[World]:
+def loaded_world(
+    *, conntrack_entries: int = 262_144, options: DatapathOptions = DEFAULT_OPTIONS
+) -> Iterator[World]:
     """Programs and maps, loaded and pinned; everything detached and unpinned at the end."""
     with _bpffs() as root:
         config = DatapathConfig(
-            bpffs=root / "bench", object_path=OBJECT, conntrack_entries=conntrack_entries
+            bpffs=root / "bench",
+            object_path=OBJECT,
+            conntrack_entries=conntrack_entries,
+            options=options,
         )
         ensure_loaded(config)
         datapath = Datapath.open(config)
