@@ -7,8 +7,8 @@
  * 1. It passes a packet or leaves it to the long way; it refuses none, and reports nothing.
  * 2. What it passes, the long way would pass too, and account alike. So every check of the long way that
  *    an established packet could fail stands here again.
- * 3. Nothing about the flow changes but its time, its sums and its place in the stream: an opening, a close, a first answer, a
- *    flag that was not seen yet, another revision: each is the long way's.
+ * 3. A flow's state stays: an opening, a first answer, a close, another revision are the long way's. What
+ *    changes is its time, its sums, its place in the stream, and which flags without meaning were seen.
  */
 #ifndef TIDEGATE_ESTABLISHED_H
 #define TIDEGATE_ESTABLISHED_H
@@ -150,16 +150,13 @@ static __always_inline bool is_allowed_now(struct tg_conntrack_entry *entry,
 	       judgement.verdict == TG_ALLOW;
 }
 
-/* Would the long way write more into the entry than its time, its sums and its place in the stream? */
-static __always_inline bool changes_entry(const struct tg_conntrack_entry *entry,
-					  const struct short_packet *packet, bool is_reply)
+/* Is this the packet that makes the flow established, or answered? */
+static __always_inline bool changes_state(const struct tg_conntrack_entry *entry, bool is_reply)
 {
 	if (!is_reply)
-		return (packet->tcp_flags & ~entry->forward_tcp_flags) ||
-		       !(entry->flags & TG_CONNTRACK_ESTABLISHED);
-	return (packet->tcp_flags & ~entry->reply_tcp_flags) ||
-	       (entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)) !=
-		       TG_CONNTRACK_REPLIED;
+		return !(entry->flags & TG_CONNTRACK_ESTABLISHED);
+	return (entry->flags & (TG_CONNTRACK_REPLIED | TG_CONNTRACK_ONE_WAY)) !=
+	       TG_CONNTRACK_REPLIED;
 }
 
 /* Note the time; false if the entry is too old to speak for its flow. The clock is asked once a tick: it
@@ -197,9 +194,10 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 	if (!entry || !is_allowed_now(entry, in_force))
 		return false;
 	is_reply = entry->direction != direction;
-	if (changes_entry(entry, &packet, is_reply) || !keep_alive(entry, packet.protocol))
+	if (changes_state(entry, is_reply) || !keep_alive(entry, packet.protocol))
 		return false;
 	note_awaited(entry, packet.tcp_awaits, is_reply);
+	note_tcp_flags(entry, packet.tcp_flags, is_reply);   /* none of change: nothing to tell */
 	add_packet(entry, skb->len, is_reply);
 	count(TG_FORWARDED * 2 + direction, skb->len);
 	return true;
