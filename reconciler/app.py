@@ -225,6 +225,7 @@ class Reconciler:
             self._rollouts.rollout,
             stable=self._rollouts.stable,
             sequence=self._publisher.sequence,
+            differing=self._rollout_task.differing,
         )
         self._say(said)
 

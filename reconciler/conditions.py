@@ -7,7 +7,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from netpolicy.status import Condition, ConditionType, Reason
@@ -29,15 +29,26 @@ def ready(message: str) -> tuple[Condition, ...]:
 
 
 def of_rollout(
-    judged: Judgement | None, rollout: Rollout | None, *, stable: str, sequence: int
+    judged: Judgement | None,
+    rollout: Rollout | None,
+    *,
+    stable: str,
+    sequence: int,
+    differing: Sequence[str] = (),
 ) -> tuple[Condition, ...]:
-    """How things stand after a pass that came through."""
+    """How things stand after a pass that came through.
+
+    `differing`: nodes that do not enforce the very generation they observed.
+    """
     if judged is not None and not judged.accepted:
         message = f"{judged.revision} is refused with {len(judged.diagnostics)} diagnostics"
         return stalled(Reason.VALIDATION_FAILED, message)
     if rollout is None or not stable:
         return not_ready(Reason.PROGRESSING, "nothing is published yet")
-    enforced = f"{stable} is published as {sequence}"
+    doubt = (
+        f"; {', '.join(differing)} enforce another generation than observed" if differing else ""
+    )
+    enforced = f"{stable} is published as {sequence}{doubt}"
     why = f": {rollout.reason}" if rollout.reason else ""
     where = f"{rollout.revision} is {rollout.phase}{why}; {enforced}"
     if rollout.phase in TAKEN_BACK:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Final
 
 import structlog
 
@@ -22,6 +23,10 @@ from reconciler.state import fleet
 from reconciler.state.database import Database
 
 log = structlog.get_logger()
+
+NOT_FETCHED: Final = frozenset({"Unavailable", "Withheld", "Incomplete"})
+"""Reasons of agents that could not fetch a publication and go on trying. They say nothing of what is in it:
+one lost connection in a large fleet must not take a revision back. Missing reports hold it instead."""
 
 
 class FleetWatch:
@@ -63,11 +68,12 @@ class FleetWatch:
         return {node: why for node, (at, why) in self._refusals.items() if at >= sequence}
 
     def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
-        """Nodes that enforce another generation than any that they observed of the candidate."""
+        """Nodes that came to enforce another generation than any that they observed of the candidate."""
         return tuple(
             node
             for node, report in sorted(evidence.reports.items())
-            if report.observed and self._last(node).generation_digest not in report.observed
+            if report.observed
+            and (report.enforced or self._last(node).generation_digest) not in report.observed
         )
 
     def capabilities(self, nodes: frozenset[str]) -> dict[str, frozenset[str]]:
@@ -97,8 +103,9 @@ class FleetWatch:
         """An agent enforces a publication or, with an error, does not."""
         if ack.error:
             log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
-            # It says what it holds, not what it refused: that is what was announced last.
-            self._refusals[node] = (self._announced(), ack.error)
+            if ack.reason not in NOT_FETCHED:
+                # It says what it holds, not what it refused: that is what was announced last.
+                self._refusals[node] = (self._announced(), ack.error)
             self._remember(replace(self._last(node), connected=True, error=ack.error))
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)

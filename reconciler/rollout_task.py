@@ -64,6 +64,8 @@ class RolloutTask:
         self._file = file
         self._inventory = inventory
         self._moved = moved
+        self.differing: tuple[str, ...] = ()
+        """Nodes that enforce the last promoted revision by another generation than they observed."""
         self._seen: Sighting | None = None
         self._told: tuple[str, str] = ("", "")
         self._untold: dict[Request, str] = {}
@@ -133,17 +135,22 @@ class RolloutTask:
         enforces = self._fleet.enforce(names, rollout.sequence)
         has_moved = self._rollouts.look(verdict, fleet_enforces=enforces, now=time.time())
         after = self._rollouts.rollout
-        if has_moved and after is not None and after.phase is Phase.PROMOTED:
-            self._report_promotion(after, evidence, len(names))
+        if has_moved and after is not None:
+            self.differing = ()
+            if after.phase is Phase.PROMOTED:
+                self._report_promotion(after, evidence, len(names))
         return has_moved
 
     def _report_promotion(self, rollout: Rollout, evidence: Evidence, nodes: int) -> None:
         log.info(
             "revision_enforced", revision=rollout.revision, sequence=rollout.sequence, nodes=nodes
         )
-        if others := self._fleet.enforcing_otherwise(evidence):
+        self.differing = self._fleet.enforcing_otherwise(evidence)
+        if self.differing:
             # What runs there is not what was watched: pods or identities changed meanwhile, or worse.
-            log.error("promoted_generation_differs", revision=rollout.revision, nodes=others)
+            log.error(
+                "promoted_generation_differs", revision=rollout.revision, nodes=self.differing
+            )
 
     def _remember(self, rollout: Rollout, evidence: Evidence, verdict: Verdict) -> None:
         """Save what was seen of the candidate, if it is something else than before."""

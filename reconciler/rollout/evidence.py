@@ -27,12 +27,14 @@ MAX_SHOWN: Final = 1_000
 class NodeReport:
     """One node's latest word, and what it observed before it enforced.
 
-    `observed`: the generations it counted under while it observed.
+    `observed`: the generations it counted under while it observed. `enforced`: the generation by which
+    it began to enforce; empty while it does not, or where nobody saw it begin.
     """
 
     latest: NodeEvidence
     shadow: NodeEvidence | None = None
     observed: frozenset[str] = frozenset()
+    enforced: str = ""
 
     @property
     def flows(self) -> int:
@@ -106,15 +108,15 @@ def evidence_of(digest: str, reports: Iterable[NodeEvidence] = ()) -> Evidence:
 
 
 def _with(before: NodeReport | None, report: NodeEvidence) -> NodeReport:
-    shadow, observed = _observed(before)
-    if report.role is Role.SHADOW:
-        shadow = report
-        observed |= {report.generation_digest} if report.generation_digest else frozenset()
-    return NodeReport(latest=report, shadow=shadow, observed=observed)
-
-
-def _observed(report: NodeReport | None) -> tuple[NodeEvidence | None, frozenset[str]]:
-    return (report.shadow, report.observed) if report else (None, frozenset())
+    held = before or NodeReport(latest=report)
+    match report.role:
+        case Role.SHADOW:
+            seen = frozenset(filter(None, [report.generation_digest]))
+            return NodeReport(latest=report, shadow=report, observed=held.observed | seen)
+        case Role.ENFORCING if held.latest.role is Role.SHADOW:
+            return replace(held, latest=report, enforced=report.generation_digest)
+        case _:
+            return replace(held, latest=report)
 
 
 def _worst_first(difference: Difference) -> tuple[int, str, Difference]:
