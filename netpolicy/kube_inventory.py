@@ -1,0 +1,55 @@
+"""Make one inventory of what the API server has.
+
+In:   pods, nodes and namespaces as kept by their caches
+Out:  Inventory
+Pure. Equal inputs, equal inventory, in whatever order they came.
+
+Holds always:
+1. An address is one pod's. Of several that claim it, the one that is not leaving has it, then the
+   one made last: an address is given away again while the API still shows its last owner.
+2. A pod's address is never a node's: what a pod claims of a node it does not get.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from netpolicy.inventory import Inventory, Node, Pod
+from netpolicy.kube_objects import KubePod
+
+
+def inventory_of(
+    *,
+    cluster: str,
+    pods: Iterable[KubePod],
+    nodes: Iterable[Node],
+    namespaces: Mapping[str, Mapping[str, str]],
+) -> Inventory:
+    """Everything, sorted by name."""
+    sorted_nodes = tuple(sorted(nodes, key=lambda node: node.name))
+    of_nodes = {address for node in sorted_nodes for address in node.addresses}
+    return Inventory(
+        cluster=cluster,
+        nodes=sorted_nodes,
+        namespaces=dict(sorted(namespaces.items())),
+        pods=_with_own_addresses(pods, of_nodes),
+    )
+
+
+def _with_own_addresses(pods: Iterable[KubePod], of_nodes: set[str]) -> tuple[Pod, ...]:
+    """The pods, each with the addresses that are its own."""
+    claims = sorted(pods, key=_claim, reverse=True)
+    taken = set(of_nodes)
+    found = []
+    for each in claims:
+        own = tuple(address for address in each.pod.addresses if address not in taken)
+        taken.update(own)
+        is_whole = len(own) == len(each.pod.addresses)
+        found.append(each.pod if is_whole else replace(each.pod, addresses=own))
+    return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
+
+
+def _claim(each: KubePod) -> tuple[bool, str, str]:
+    """How good a pod's claim to its addresses is; the greatest wins."""
+    return (not each.is_leaving, each.created, each.uid)

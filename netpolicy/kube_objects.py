@@ -1,0 +1,180 @@
+"""What Tidegate reads of pods, nodes and namespaces, and what it makes of them.
+
+In:   objects of the core API, decoded with all other fields left out
+Out:  KubePod, Node, label mappings
+Pure. msgspec and not Cerberus: no author wrote these, the API server checked them, and there are many.
+
+Holds always:
+1. A pod that shares its node's network has no address of its own: what it sends is the node's.
+2. A pod that has run to its end has none either: its address may be another's by now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Final
+
+import msgspec
+
+from netpolicy.ends import NamedPort
+from netpolicy.inventory import Node, Pod
+from netpolicy.rules import LAST_PORT, WITH_PORTS
+
+PODS: Final = "/api/v1/pods"
+NODES: Final = "/api/v1/nodes"
+NAMESPACES: Final = "/api/v1/namespaces"
+
+MAX_ADDRESSES: Final = 16
+MAX_PORTS: Final = 256
+
+_PROTOCOLS: Final = {protocol.name: protocol for protocol in WITH_PORTS}
+_ENDED: Final = frozenset({"Succeeded", "Failed"})
+_NODE_ADDRESSES: Final = frozenset({"InternalIP", "ExternalIP"})
+
+
+class ObjectMeta(msgspec.Struct):
+    """The metadata of any object."""
+
+    name: str = ""
+    namespace: str = ""
+    uid: str = ""
+    resourceVersion: str = ""
+    generation: int = 0
+    creationTimestamp: str | None = None
+    deletionTimestamp: str | None = None
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+
+
+class KubeObject(msgspec.Struct):
+    """Any object."""
+
+    metadata: ObjectMeta
+
+
+class _Address(msgspec.Struct):
+    ip: str = ""
+
+
+class _Port(msgspec.Struct):
+    containerPort: int = 0
+    name: str = ""
+    protocol: str = "TCP"
+
+
+class _Container(msgspec.Struct):
+    ports: list[_Port] | None = None
+    restartPolicy: str = ""
+
+
+class _PodSpec(msgspec.Struct):
+    nodeName: str = ""
+    serviceAccountName: str = ""
+    hostNetwork: bool = False
+    containers: list[_Container] | None = None
+    initContainers: list[_Container] | None = None
+
+
+class _PodStatus(msgspec.Struct):
+    phase: str = ""
+    podIP: str = ""
+    podIPs: list[_Address] | None = None
+
+
+class PodObject(KubeObject):
+    """A pod as it is decoded."""
+
+    spec: _PodSpec = msgspec.field(default_factory=_PodSpec)
+    status: _PodStatus = msgspec.field(default_factory=_PodStatus)
+
+
+class _NodeAddress(msgspec.Struct):
+    type: str = ""
+    address: str = ""
+
+
+class _NodeStatus(msgspec.Struct):
+    addresses: list[_NodeAddress] | None = None
+
+
+class NodeObject(KubeObject):
+    """A node as it is decoded."""
+
+    status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
+
+
+class NamespaceObject(KubeObject):
+    """A namespace as it is decoded."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KubePod:
+    """A pod with a network of its own, on a node. `created` orders pods that claim one address."""
+
+    pod: Pod
+    uid: str
+    created: str
+    is_leaving: bool
+
+
+def pod_view(one: PodObject) -> KubePod | None:
+    """What is kept of a pod; None for one that has no network of its own, or no node."""
+    spec, status, meta = one.spec, one.status, one.metadata
+    if spec.hostNetwork or not spec.nodeName or status.phase in _ENDED:
+        return None
+    given = [each.ip for each in status.podIPs or ()] or [status.podIP]
+    return KubePod(
+        pod=Pod(
+            namespace=meta.namespace,
+            name=meta.name,
+            node=spec.nodeName,
+            addresses=_addresses(given),
+            labels=meta.labels or {},
+            service_account=spec.serviceAccountName,
+            ports=_named_ports(spec),
+        ),
+        uid=meta.uid,
+        created=meta.creationTimestamp or "",
+        is_leaving=meta.deletionTimestamp is not None,
+    )
+
+
+def node_view(one: NodeObject) -> Node:
+    """What is kept of a node."""
+    given = [each.address for each in one.status.addresses or () if each.type in _NODE_ADDRESSES]
+    return Node(
+        name=one.metadata.name, addresses=_addresses(given), labels=one.metadata.labels or {}
+    )
+
+
+def namespace_view(one: NamespaceObject) -> Mapping[str, str]:
+    """What is kept of a namespace: its labels."""
+    return one.metadata.labels or {}
+
+
+def _addresses(texts: list[str]) -> tuple[str, ...]:
+    """Those that are addresses, in their one spelling, each once, in the order given."""
+    found: dict[str, None] = {}
+    for text in texts[:MAX_ADDRESSES]:
+        try:
+            found[str(ip_address(text))] = None
+        except ValueError:
+            continue
+    return tuple(found)
+
+
+def _named_ports(spec: _PodSpec) -> tuple[NamedPort, ...]:
+    """The ports that have a name: of the containers, and of those that start first and stay."""
+    stay = [each for each in spec.initContainers or () if each.restartPolicy == "Always"]
+    found: dict[tuple[str, str], NamedPort] = {}
+    for container in [*stay, *(spec.containers or ())]:
+        for port in (container.ports or ())[:MAX_PORTS]:
+            name, protocol = port.name.lower(), _PROTOCOLS.get(port.protocol)
+            if name and protocol is not None and 1 <= port.containerPort <= LAST_PORT:
+                found.setdefault(
+                    (name, port.protocol),
+                    NamedPort(name=name, protocol=protocol, port=port.containerPort),
+                )
+    return tuple(sorted(found.values()))
