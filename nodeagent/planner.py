@@ -37,6 +37,7 @@ from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
 from nodeagent.plan.room import AddressRoom, without_room
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
+from nodeagent.rollout.desired import to_remember, with_policies
 from nodeagent.rollout.tally import names_of
 from nodeagent.saved_feed import load_feed, save_feed
 
@@ -288,7 +289,9 @@ class Planner:
     async def _bring_about(self, known: Known, stand: Standing | None) -> NodePlan:
         started = time.monotonic()
         installed = self._enforcer.installed
-        loaded = self._to_remember(known, stand)
+        loaded: Mapping[str, Bundle] = {}
+        if stand is not None and known.channels is not None:
+            loaded = to_remember(stand, known.channels, self._enforced, loaded=self._loaded)
         inputs = self._inputs(known, stand, loaded)
         origin = _origin(known.channels, stand.enforced if stand else None)
         if (
@@ -335,25 +338,6 @@ class Planner:
         """A kernel that enforces a bundle waits for one; bootstrap policy would cut pods off."""
         return known.channels is None and self._found is not None and self._found.sequence > 0
 
-    def _may_do_without(self, stand: Standing) -> bool:
-        """True if the node would keep what it enforces when it leaves the candidate out."""
-        if stand.watched is not None:
-            return True
-        is_in_force = self._enforced is not None and self._enforced.digest == stand.enforced.digest
-        return stand.role is Role.ENFORCING and not is_in_force
-
-    def _to_remember(self, known: Known, stand: Standing | None) -> Mapping[str, Bundle]:
-        """Bundles by digest whose generations may come into force by a flip.
-
-        Identities are planned for all of them, so that a flip changes no address; and they stay until
-        another bundle arrives, so that no promotion changes what was observed.
-        """
-        if stand is None or known.channels is None:
-            return {}
-        needed = (stand.enforced, stand.watched, known.channels.stable, self._enforced)
-        wanted = {bundle.digest: bundle for bundle in needed if bundle is not None}
-        return self._loaded if wanted.keys() <= self._loaded.keys() else wanted
-
     def _inputs(
         self, known: Known, stand: Standing | None, loaded: Mapping[str, Bundle]
     ) -> PlanInputs:
@@ -368,17 +352,14 @@ class Planner:
             admit_local_host=self._admit_local_host,
             room=self._room,
         )
-        if stand is None:
-            return inputs
-        others = (b for digest, b in loaded.items() if digest != stand.enforced.digest)
-        return replace(
-            inputs,
-            policies=stand.enforced.policies,
-            modes=stand.modes,
-            has_preview=stand.has_preview,
-            candidate=stand.watched.policies if stand.watched else None,
-            remembered=tuple(policy for bundle in others for policy in bundle.policies),
-        )
+        return inputs if stand is None else with_policies(inputs, stand, loaded=loaded)
+
+    def _may_do_without(self, stand: Standing) -> bool:
+        """True if the node would keep what it enforces when it leaves the candidate out."""
+        if stand.watched is not None:
+            return True
+        is_in_force = self._enforced is not None and self._enforced.digest == stand.enforced.digest
+        return stand.role is Role.ENFORCING and not is_in_force
 
     def _place(self) -> None:
         """Put this node's pods under policy, as far as their interfaces are there."""

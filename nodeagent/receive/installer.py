@@ -33,6 +33,7 @@ from nodeagent.rollout.confirm import (
     Event,
     Failed,
     Stage,
+    Superseded,
     Ticked,
     Trial,
     Unchanged,
@@ -162,6 +163,7 @@ class Installer:
             return
         if is_new:
             await self._put_in_force(fetched.channels)
+            await self._move(Superseded(sequence=sequence))
         await self._keep(fetched)
 
     async def _try(self, fetched: HeldBundle) -> None:

@@ -7,7 +7,8 @@ Pure. Times are seconds of a clock that goes on while the agent is dead (CLOCK_B
     SETTLED ──Begun──▶ AWAITING ──Confirmed, Unchanged, Failed, Lost──▶ SETTLED
                           │ Ticked, past the deadline
                           ▼
-                       REVERTED ──Begun (a newer publication)──▶ AWAITING
+                       REVERTED ──Begun──▶ AWAITING
+                                ──Superseded──▶ SETTLED       (both by a newer publication)
 
 Holds always:
 1. What was taken back is not taken again: only a publication above it begins anew.
@@ -77,6 +78,13 @@ class Confirmed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Superseded:
+    """A publication that need not be confirmed came into force."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ticked:
     """Time went by."""
 
@@ -91,7 +99,7 @@ class Lost:
     """The agent started again, and the kernel enforces something else."""
 
 
-Event = Begun | Unchanged | Failed | Confirmed | Ticked | Resumed | Lost
+Event = Begun | Unchanged | Failed | Confirmed | Superseded | Ticked | Resumed | Lost
 
 
 class Command(StrEnum):
@@ -104,6 +112,7 @@ class Command(StrEnum):
 NEXT: Final[dict[tuple[Stage, type[Event]], Stage]] = {
     (Stage.SETTLED, Begun): Stage.AWAITING,
     (Stage.REVERTED, Begun): Stage.AWAITING,
+    (Stage.REVERTED, Superseded): Stage.SETTLED,
     (Stage.AWAITING, Unchanged): Stage.SETTLED,
     (Stage.AWAITING, Failed): Stage.SETTLED,
     (Stage.AWAITING, Confirmed): Stage.SETTLED,
@@ -136,6 +145,8 @@ def _is_stale(trial: Trial, event: Event, now: float) -> bool:
     match event:
         case Begun(sequence=sequence):
             return is_refused(trial, sequence)
+        case Superseded(sequence=sequence):
+            return trial.stage is not Stage.REVERTED or is_refused(trial, sequence)
         case (
             Unchanged(sequence=sequence) | Failed(sequence=sequence) | Confirmed(sequence=sequence)
         ):

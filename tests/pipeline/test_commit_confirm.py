@@ -97,8 +97,9 @@ def test_a_flip_that_is_confirmed_stays_and_becomes_the_last_good_one(
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("confirm", [0, CONFIRM])
 def test_a_policy_that_cuts_the_agent_off_is_taken_back_reported_and_not_taken_again(
-    keys: Path, tmp_path: Path
+    keys: Path, tmp_path: Path, confirm: int
 ) -> None:
     async def scenario() -> None:
         first = publish(keys, 1, unit_of("shop", "one"), confirm_seconds=CONFIRM)
@@ -132,10 +133,13 @@ def test_a_policy_that_cuts_the_agent_off_is_taken_back_reported_and_not_taken_a
                 assert kept is not None
                 assert kept.sequence == 1
                 mended = publish(
-                    keys, 3, unit_of("shop", "m"), previous=lethal, confirm_seconds=CONFIRM
+                    keys, 3, unit_of("shop", "m"), previous=lethal, confirm_seconds=confirm
                 )
                 node.before_apply = None
                 server.publish(mended)
+                if confirm == 0:
+                    await until(lambda: heard.last and heard.last.sequence == 3)
+                    assert heard.last.role is Role.NONE
                 await until(lambda: sequences(node) == [1, 2, 1, 3])
                 await until(lambda: node.receiver.status().trial.stage is Stage.SETTLED)
                 assert not node.receiver.status().alarms

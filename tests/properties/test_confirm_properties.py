@@ -17,6 +17,7 @@ from nodeagent.rollout.confirm import (
     Lost,
     Resumed,
     Stage,
+    Superseded,
     Ticked,
     Trial,
     Unchanged,
@@ -60,6 +61,15 @@ class Node(RuleBasedStateMachine):
         elif outcome == "fails":
             self.in_force = before
             self.fold(Failed(sequence=self.latest))
+
+    @rule(skips=st.integers(1, 3))
+    def one_comes_that_needs_no_confirmation(self, skips: int) -> None:
+        if self.trial.stage is Stage.AWAITING:
+            self.fold(Confirmed(sequence=self.trial.sequence))
+        self.latest += skips
+        self.in_force = self.confirmed = self.latest
+        self.fold(Superseded(sequence=self.latest))
+        assert self.trial.stage is Stage.SETTLED
 
     @rule(behind=st.integers(0, 3))
     def an_old_publication_is_announced_again(self, behind: int) -> None:
@@ -118,6 +128,7 @@ def test_every_pair_of_the_table_is_reached_by_some_event() -> None:
         Unchanged: Unchanged(sequence=5),
         Failed: Failed(sequence=5),
         Confirmed: Confirmed(sequence=5),
+        Superseded: Superseded(sequence=5),
         Ticked: Ticked(),
         Resumed: Resumed(),
         Lost: Lost(),
