@@ -134,7 +134,9 @@ class Enforcer:
 
     async def _activate(self, generation: Generation, origin: PolicyOrigin) -> None:
         label = _label(generation, origin)
-        slot = self._loaded(generation)
+        slot = self._loaded(generation, bundle_digest=origin.bundle_digest)
+        if slot is None:
+            slot = self._loaded(generation)  # as another bundle's: the same maps
         if slot is None:
             slot = await self._fill(generation, label)
         else:
