@@ -27,6 +27,7 @@ from reconciler import conditions
 from reconciler.cluster import watch_inventory
 from reconciler.config import ReconcilerConfig
 from reconciler.fleet_watch import FleetWatch
+from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
@@ -44,6 +45,8 @@ from reconciler.state.rollouts import RolloutStore
 log = structlog.get_logger()
 
 LONGEST_BACKOFF_SECONDS: Final = 60.0
+INVENTORY_PATIENCE_SECONDS: Final = 5.0
+"""How long the first pass waits for the inventory: intents that name pods cannot be held without it."""
 
 
 class Reconciler:
@@ -73,9 +76,11 @@ class Reconciler:
         self._cache = JudgeCache()
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
+        self._has_inventory = asyncio.Event()
         self._judged = ""
         self._judged_for: dict[str, frozenset[str]] = {}
         self._refused = False
+        self._refused_for_pods = False
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -104,6 +109,9 @@ class Reconciler:
         self._wake.set()
 
     async def _poll(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(INVENTORY_PATIENCE_SECONDS):
+                await self._has_inventory.wait()
         failures = 0
         while True:
             failures = 0 if await self._pass() else failures + 1
@@ -146,6 +154,7 @@ class Reconciler:
         judged_at = time.monotonic()
         outcome = self._settle(self._judgement(commit, verdict), verdict)
         self._files, self._judged, self._refused = files, commit, not verdict.accepted
+        self._refused_for_pods = any(d.place.path.startswith(FOLDER) for d in verdict.diagnostics)
         log.info(
             "reconciled",
             revision=commit,
@@ -244,6 +253,9 @@ class Reconciler:
             self._inventory = replace(inventory, cluster=self._config.cluster)
             self._push.set_inventory(address_entries(self._inventory))
             log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
+            self._has_inventory.set()
+            if self._refused_for_pods:
+                self._judged = ""  # the next pass judges it again: the pods may be there now
             self._check_fleet()
 
     async def _keep_fresh(self) -> None:

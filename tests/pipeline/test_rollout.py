@@ -194,6 +194,26 @@ def test_a_broken_intent_refuses_the_revision_at_the_intents_place(tmp_path: Pat
     play(script, tmp_path)
 
 
+def test_an_intent_about_a_pod_that_comes_later_is_held_again_when_it_is_there(
+    tmp_path: Path,
+) -> None:
+    async def script(stage: Stage) -> None:
+        about = {"name": "late is reached", "from": "shop/web", "to": "shop/late", "port": 80}
+        stage.commit("a", intents=[about | {"expect": "allow"}])
+        async with stage.scene.reconciling():
+            await stage.scene.until_reason("ValidationFailed")
+            late = INVENTORY.splitlines()[-1].replace("name: web", "name: late")
+            late = late.replace("10.1.0.1", "10.1.0.9").replace("veth1", "veth9")
+            allowed = deny("a") + "  enableDefaultDeny: {ingress: false}\n"
+            stage.scene.repository.commit({A: allowed})
+            await stage.scene.until_reason("ValidationFailed")
+            assert stage.nodes[0].node.bundles == []
+            stage.scene.inventory.write_text(f"{INVENTORY}{late}\n")
+            await stage.all_enforce("a")
+
+    play(script, tmp_path)
+
+
 def test_without_traffic_a_revision_is_inconclusive_and_stops(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:
         stage.commit("a", rollout=QUICK | {"inconclusive": "2s"})
