@@ -1,4 +1,4 @@
-"""Inventory in (a file; Kubernetes has its place here); what stands behind each address out."""
+"""The cluster: its inventory in (from a file, or the Kubernetes API); what is said of it out."""
 
 from netpolicy.inventory_watch import watch_inventory
 

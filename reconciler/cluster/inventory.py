@@ -1,0 +1,78 @@
+"""Who is in the cluster, from the Kubernetes API.
+
+In:   a KubeApi
+Out:  an Inventory once all kinds are known, and another after each change
+Shell: three watches. What objects mean is `netpolicy.kube_inventory`'s part.
+
+Holds always:
+1. There is no inventory before every kind was listed whole: half of one would cut pods off.
+2. A server that is away, slow or restarted leaves the last inventory as it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final
+
+from netpolicy.inventory import Inventory
+from netpolicy.kube_api import KubeApi
+from netpolicy.kube_inventory import inventory_of
+from netpolicy.kube_objects import (
+    NAMESPACES,
+    NODES,
+    PODS,
+    NamespaceObject,
+    NodeObject,
+    PodObject,
+    namespace_view,
+    node_view,
+    pod_view,
+)
+from netpolicy.kube_watch import KubeWatch
+
+DEBOUNCE_SECONDS: Final = 0.1
+"""A pod that starts changes several times at once, and pods start by the dozen."""
+
+
+class ClusterInventory:
+    """The inventory of one cluster; `run` keeps it in step."""
+
+    def __init__(self, api: KubeApi, *, cluster: str) -> None:
+        self._cluster = cluster
+        self._woken = asyncio.Event()
+        woken = self._woken.set
+        self._pods = KubeWatch(api, PODS, PodObject, pod_view, changed=woken)
+        self._nodes = KubeWatch(api, NODES, NodeObject, node_view, changed=woken)
+        self._namespaces = KubeWatch(
+            api, NAMESPACES, NamespaceObject, namespace_view, changed=woken
+        )
+
+    async def run(self) -> None:
+        """Follow the server until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for watch in (self._pods, self._nodes, self._namespaces):
+                tasks.create_task(watch.run())
+
+    async def inventories(self) -> AsyncIterator[Inventory]:
+        """The inventory whenever it is another than the last."""
+        last: Inventory | None = None
+        while True:
+            await self._woken.wait()
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+            self._woken.clear()
+            inventory = self._inventory()
+            if inventory is not None and inventory != last:
+                last = inventory
+                yield inventory
+
+    def _inventory(self) -> Inventory | None:
+        caches = (self._pods.cache, self._nodes.cache, self._namespaces.cache)
+        if not all(cache.is_synced for cache in caches):
+            return None
+        return inventory_of(
+            cluster=self._cluster,
+            pods=self._pods.cache.items.values(),
+            nodes=self._nodes.cache.items.values(),
+            namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
+        )

@@ -1,0 +1,67 @@
+"""A TCP line that a test can cut: the server behind it is away for whoever uses it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+
+class CutLine:
+    """Connections to `port` reach the target unless the line is cut."""
+
+    def __init__(self, target: int) -> None:
+        self.target = target
+        self.port = 0
+        self.connections = 0
+        self._is_cut = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def cut(self) -> None:
+        """Break every connection and take no other."""
+        self._is_cut = True
+        for task in self._tasks:
+            task.cancel()
+
+    def mend(self) -> None:
+        """Take connections again."""
+        self._is_cut = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, both ways."""
+        self.connections += 1
+        with suppress(OSError, asyncio.CancelledError):
+            if not self._is_cut:
+                there, back = await asyncio.open_connection("127.0.0.1", self.target)
+                await self._join((reader, back), (there, writer))
+        writer.transport.abort()
+
+    async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
+        tasks = {asyncio.create_task(_copy(*way)) for way in ways}
+        self._tasks |= tasks
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+        self._tasks -= tasks
+        for _, writer in ways:
+            writer.transport.abort()
+
+
+@asynccontextmanager
+async def cut_line(target: int) -> AsyncIterator[CutLine]:
+    """A line to a port of this machine, until the end of the block."""
+    line = CutLine(target)
+    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+    line.port = server.sockets[0].getsockname()[1]
+    try:
+        yield line
+    finally:
+        line.cut()
+        server.close()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while data := await reader.read(65536):
+            writer.write(data)
+            await writer.drain()
