@@ -35,12 +35,12 @@ from reconciler.publisher import Publisher
 from reconciler.push import PushServer
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.machine import Refused, Rollout, step
-from reconciler.rollout_file import RolloutFile
-from reconciler.rollout_interfaces import Revision
-from reconciler.rollout_task import RolloutTask
-from reconciler.rollouts import Rollouts
 from reconciler.sign import expiry_of
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
+from reconciler.staging.driver import Rollouts
+from reconciler.staging.interfaces import Revision
+from reconciler.staging.request_file import RolloutFile
+from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore
