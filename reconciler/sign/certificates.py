@@ -1,4 +1,4 @@
-"""A small certificate authority for standalone mTLS: who the reconciler is, and who each node is.
+"""A small certificate authority for mTLS: who the reconciler is, and who each node is.
 
 Shell over a key directory:
 
@@ -25,6 +25,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ec import (
     SECP256R1,
     EllipticCurvePrivateKey,
+    EllipticCurvePublicKey,
     generate_private_key,
 )
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -100,6 +101,20 @@ def add_node(
     return place
 
 
+def certify_node(
+    directory: Path, node: str, key: EllipticCurvePublicKey, *, now: datetime, lifetime: timedelta
+) -> x509.Certificate:
+    """A certificate for a key that stays with the node; nothing is written.
+
+    Raises StalledError without an authority, ValueError for a bad name.
+    """
+    if not _NODE.fullmatch(node):
+        raise ValueError(f"{node!r} is no node name")
+    names = [x509.UniformResourceIdentifier(node_uri(node))]
+    ca = _load_authority(directory)
+    return _certify(ca, node, names, key, server=False, now=now, lifetime=lifetime)
+
+
 def renew_node(directory: Path, node: str, *, now: datetime) -> None:
     """Give a node a new certificate and key in place of its old; raises StalledError without any."""
     place = directory / "nodes" / node
@@ -124,7 +139,7 @@ def _self_signed(now: datetime) -> _Issued:
     key = generate_private_key(SECP256R1())
     name = _common_name("tidegate-ca")
     certificate = (
-        _builder(name, name, key, now, CA_LIFETIME)
+        _builder(name, name, key.public_key(), now, CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(authority=True), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -143,9 +158,25 @@ def _issue(
     lifetime: timedelta = LEAF_LIFETIME,
 ) -> _Issued:
     key = generate_private_key(SECP256R1())
+    certificate = _certify(
+        ca, common_name, names, key.public_key(), server=server, now=now, lifetime=lifetime
+    )
+    return _Issued(certificate=certificate, key=key)
+
+
+def _certify(
+    ca: _Issued,
+    common_name: str,
+    names: Sequence[x509.GeneralName],
+    key: EllipticCurvePublicKey,
+    *,
+    server: bool,
+    now: datetime,
+    lifetime: timedelta,
+) -> x509.Certificate:
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if server else ExtendedKeyUsageOID.CLIENT_AUTH
     issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.key.public_key())
-    certificate = (
+    return (
         _builder(_common_name(common_name), ca.certificate.subject, key, now, lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(authority=False), critical=True)
@@ -154,13 +185,12 @@ def _issue(
         .add_extension(issuer_key, critical=False)
         .sign(ca.key, SHA256())
     )
-    return _Issued(certificate=certificate, key=key)
 
 
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: EllipticCurvePrivateKey,
+    key: EllipticCurvePublicKey,
     now: datetime,
     lifetime: timedelta,
 ) -> x509.CertificateBuilder:
@@ -168,7 +198,7 @@ def _builder(
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + lifetime)

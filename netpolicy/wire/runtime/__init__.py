@@ -1,0 +1,1 @@
+"""Protobuf package `runtime`: of Kubernetes, not ours."""
