@@ -22,12 +22,15 @@ from typing import Final
 import msgspec
 import zstandard
 
+from netpolicy.encryption import OFF, Encryption, encode_encryption
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy, Unit
 
 UNIT_FORMAT: Final = 1
 MAX_RAW_BYTES: Final = 64 * 1024 * 1024
 ZSTD_LEVEL: Final = 3
+_ENCRYPTION_LINE: Final = "_encryption"
+"""Its name among the lines of a bundle; no namespace may start with an underscore."""
 
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 _DECODER: Final = msgspec.json.Decoder(Unit)
@@ -47,14 +50,15 @@ class PackedUnit:
 class Bundle:
     """A verified set of units: what one channel of one signed publication holds.
 
-    `revision` is the Git commit (hex), `sequence` the publication's number, `digest` names the
-    units alone: equal digests enforce the same policy whatever the sequence.
+    `revision` is the Git commit (hex), `sequence` the publication's number, `digest` names the units
+    and the encryption: equal digests enforce the same policy whatever the sequence.
     """
 
     revision: str
     sequence: int
     digest: str
     units: tuple[Unit, ...]
+    encryption: Encryption = OFF
 
     @property
     def policies(self) -> tuple[Policy, ...]:
@@ -97,7 +101,13 @@ def unpack_unit(data: bytes, *, raw_bytes: int) -> Unit:
     return unit
 
 
-def bundle_digest(unit_digests: Mapping[str, str]) -> str:
-    """Name a set of units (namespace → unit digest) by SHA-256 over its sorted lines."""
+def bundle_digest(unit_digests: Mapping[str, str], encryption: Encryption = OFF) -> str:
+    """Name a set of units (namespace → unit digest) and its encryption by SHA-256 over its lines.
+
+    Encryption counts only where it says anything: a rollout that changes nothing else is still one.
+    """
     lines = "".join(f"{name}\t{digest}\n" for name, digest in sorted(unit_digests.items()))
+    if encryption != OFF:
+        signed = _ENCODER.encode(encode_encryption(encryption)).decode()
+        lines += f"{_ENCRYPTION_LINE}\t{signed}\n"
     return sha256(lines.encode()).hexdigest()

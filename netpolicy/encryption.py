@@ -62,7 +62,8 @@ class NodeKey:
     """A public key of a node: base64, as `wg` writes it.
 
     `addresses` are the node's own, where its tunnel's packets go; `port` where it listens; `made_at`
-    in seconds since the epoch. A node that rotates has two keys, the newest first.
+    in seconds since the epoch. A node that rotates has two keys, the newest first. `in_force`: the
+    node encrypts; False: it can, and will with nodes that do.
     """
 
     node: str
@@ -70,6 +71,7 @@ class NodeKey:
     addresses: tuple[str, ...]
     port: int
     made_at: float
+    in_force: bool = True
 
 
 def encode_encryption(settings: Encryption) -> dict[str, Any]:
