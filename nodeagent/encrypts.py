@@ -23,7 +23,7 @@ class EncryptionInputs:
     """What tunnels are made from. `entries`: who is behind which address, and on which node;
     `node_addresses`: this node's own."""
 
-    encrypting: Encrypting = Encrypting()
+    encrypting: Encrypting
     entries: tuple[AddressEntry, ...] = ()
     node_addresses: tuple[str, ...] = ()
 
