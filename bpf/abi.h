@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 9
+#define TG_ABI_VERSION 10
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -35,6 +35,11 @@
 
 /* Of a flow that is refused again and again: how many nanoseconds one event stands for. */
 #define TG_REFUSAL_INTERVAL_NS 1000000000ULL
+
+/* A packet's mark, in the bits that say what the node does with it: to be encrypted, or decrypted here. */
+#define TG_MARK_MASK 0xff00
+#define TG_MARK_DECRYPTED 0x0d00
+#define TG_MARK_ENCRYPT 0x0e00
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -81,6 +86,7 @@ enum tg_reason {
 	TG_DROP_NO_PROXY = 180,
 	TG_DROP_POLICY_DENY = 181,           /* a rule denies it */
 	TG_DROP_VLAN = 182,
+	TG_DROP_UNENCRYPTED = 195,           /* between pods of two nodes, in the clear, in strict mode */
 	TG_DROP_NOT_READY = 202,             /* no generation is active */
 	TG_DROP_NO_ENDPOINT = 203,           /* the interface is nobody's */
 	TG_DROP_NO_GENERATION = 220,         /* the active slot lacks a map */
@@ -121,6 +127,19 @@ enum tg_cause {
 	TG_CAUSE_WOULD_ALLOW = 2,
 	TG_CAUSE_WOULD_REDIRECT = 3,
 	TG_CAUSE_WOULD_NOT_REDIRECT = 4,
+};
+
+enum tg_encryption_flag {
+	TG_ENCRYPTION_ON = 1,
+	TG_ENCRYPTION_STRICT = 2,
+};
+
+/* Where the pods behind an address are, for encryption. No entry: no pod. */
+enum tg_place {
+	TG_PLACE_NO_POD = 0,
+	TG_PLACE_HERE = 1,
+	TG_PLACE_TUNNEL = 2,                 /* elsewhere, at the end of a tunnel */
+	TG_PLACE_UNREACHABLE = 3,            /* elsewhere, and no tunnel leads there */
 };
 
 enum tg_reply {
@@ -205,6 +224,11 @@ struct tg_prefix {
 	struct tg_address address;
 };
 _Static_assert(sizeof(struct tg_prefix) == 20, "no hidden padding");
+
+struct tg_encryption {
+	__u32 flags;
+};
+_Static_assert(sizeof(struct tg_encryption) == 4, "one atomic word");
 
 struct tg_policy_key {
 	__u32 table;

@@ -15,6 +15,7 @@
 
 #include "abi.h"
 #include "conntrack.h"
+#include "encryption.h"
 #include "endpoints.h"
 #include "events.h"
 #include "maps.h"
@@ -195,6 +196,8 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 		return false;
 	is_reply = entry->direction != direction;
 	if (changes_state(entry, is_reply) || !keep_alive(entry, packet.protocol))
+		return false;
+	if (secure(skb, out ? &packet.destination : &packet.source, direction))
 		return false;
 	note_awaited(entry, packet.tcp_awaits, is_reply);
 	note_tcp_flags(entry, packet.tcp_flags, is_reply);   /* none of change: nothing to tell */

@@ -51,6 +51,23 @@ struct {
 	__type(value, __u32);
 } prefixes SEC(".maps");
 
+/* Whether packets between nodes are encrypted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_encryption);
+} encryption SEC(".maps");
+
+/* Pod addresses, and blocks of them → enum tg_place. The loader sizes it as `addresses`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1 << 20);
+	__type(key, struct tg_prefix);
+	__type(value, __u32);
+} pod_places SEC(".maps");
+
 /* Flows whose opener spoke again after an answer. The loader sets the size of this and the next;
  * judgements outlive a reload of the programs. */
 struct {

@@ -12,6 +12,7 @@
 
 #include "abi.h"
 #include "conntrack.h"
+#include "encryption.h"
 #include "endpoints.h"
 #include "established.h"
 #include "events.h"
@@ -226,6 +227,9 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 	struct passage passage = { .skb = skb, .direction = direction, .now = bpf_ktime_get_coarse_ns() };
 	__u8 reason = judge_packet(skb, &passage);
 
+	if (!reason && passage.ruling.verdict == TG_ALLOW && passage.packet.kind < PACKET_ARP)
+		reason = secure(skb, direction == TG_EGRESS ? &passage.packet.destination :
+							      &passage.packet.source, direction);
 	if (reason)
 		refuse(&passage.ruling, reason);
 	if (passage.ruling.verdict == TG_ALLOW)
@@ -262,6 +266,24 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	return pass_or_enforce(skb, TG_INGRESS);
+}
+
+/* Ingress of a tunnel: what comes out of it was encrypted on the way. */
+SEC("tc")
+int from_tunnel(struct __sk_buff *skb)
+{
+	put_mark(skb, TG_MARK_DECRYPTED);
+	return TC_ACT_UNSPEC;
+}
+
+/* Egress of every device that is neither a pod's nor a tunnel. */
+SEC("tc")
+int to_uplink(struct __sk_buff *skb)
+{
+	if (!(encryption_flags() & TG_ENCRYPTION_STRICT) || !is_pod_traffic(skb))
+		return TC_ACT_UNSPEC;
+	count(TG_DROP_UNENCRYPTED * 2 + TG_EGRESS, skb->len);
+	return TC_ACT_SHOT;
 }
 
 /* Run by the agent, not by packets: what nobody added to for a second would wait for ever. */

@@ -17,7 +17,11 @@ from typing import Final
 from netpolicy.evidence import Cause
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 9
+ABI_VERSION: Final = 10
+MARK_MASK: Final = 0xFF00
+"""The bits of a packet's mark that say what the node does with it."""
+MARK_DECRYPTED: Final = 0x0D00
+MARK_ENCRYPT: Final = 0x0E00
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
@@ -69,6 +73,7 @@ class Reason(IntEnum):
     NO_PROXY = 180
     POLICY_DENY = 181
     VLAN = 182
+    UNENCRYPTED = 195
     NOT_READY = 202
     NO_ENDPOINT = 203
     NO_GENERATION = 220
@@ -94,6 +99,13 @@ class CauseNumber(IntEnum):
     WOULD_NOT_REDIRECT = 4
 
 
+class EncryptionFlag(IntFlag):
+    """`enum tg_encryption_flag`."""
+
+    ON = 1
+    STRICT = 2
+
+
 class Reply(IntEnum):
     """Whether a packet travels against its flow's direction (`enum tg_reply`)."""
 
@@ -108,6 +120,12 @@ class ConntrackFlag(IntFlag):
     ONE_WAY = 1
     REPLIED = 2
     ESTABLISHED = 4
+
+
+class EncryptionWord(Structure):
+    """`struct tg_encryption`."""
+
+    _fields_ = (("flags", c_uint32),)
 
 
 class Address(Structure):

@@ -43,7 +43,7 @@ def attach(ifindex: int, programs: dict[Direction, int]) -> None:
     standing = [found for found in list_filters([ifindex]) if found.kind != "tcx"]
 
     def work(netlink: IPRoute) -> None:
-        _add_clsact(netlink, ifindex)
+        add_clsact(netlink, ifindex)
         for direction, fd in programs.items():
             there = [found for found in standing if found.direction is direction]
             handle = _handle_for(there)
@@ -60,9 +60,9 @@ def attach(ifindex: int, programs: dict[Direction, int]) -> None:
             )
             for found in there:
                 if found.is_ours and found.handle != handle:
-                    _remove_filter(netlink, found)
+                    remove_filter(netlink, found)
 
-    _with_netlink(f"attaching to interface {ifindex}", work)
+    with_netlink(f"attaching to interface {ifindex}", work)
 
 
 def detach(ifindex: int) -> None:
@@ -72,11 +72,11 @@ def detach(ifindex: int) -> None:
     def work(netlink: IPRoute) -> None:
         for found in standing:
             if found.is_ours:
-                _remove_filter(netlink, found)
+                remove_filter(netlink, found)
         if standing and all(found.is_ours for found in standing):
-            _remove_clsact(netlink, ifindex)
+            remove_clsact(netlink, ifindex)
 
-    _with_netlink(f"detaching from interface {ifindex}", work)
+    with_netlink(f"detaching from interface {ifindex}", work)
 
 
 def attached() -> tuple[Filter, ...]:
@@ -96,7 +96,7 @@ def _handle_for(standing: list[Filter]) -> int:
     return free[0]
 
 
-def _with_netlink(what: str, work: Callable[[IPRoute], Result]) -> Result:
+def with_netlink(what: str, work: Callable[[IPRoute], Result]) -> Result:
     """Do some netlink work, in a thread: pyroute2 runs a loop of its own, which a thread with a
     running loop refuses. The thread is in the network namespace of its maker."""
 
@@ -113,7 +113,8 @@ def _with_netlink(what: str, work: Callable[[IPRoute], Result]) -> Result:
         raise DatapathError(what, errno=error.errno or 0) from error
 
 
-def _add_clsact(netlink: IPRoute, ifindex: int) -> None:
+def add_clsact(netlink: IPRoute, ifindex: int) -> None:
+    """Make room for filters; fine if there is."""
     try:
         netlink.tc("add", "clsact", ifindex)
     except NetlinkError as error:
@@ -121,7 +122,8 @@ def _add_clsact(netlink: IPRoute, ifindex: int) -> None:
             raise
 
 
-def _remove_clsact(netlink: IPRoute, ifindex: int) -> None:
+def remove_clsact(netlink: IPRoute, ifindex: int) -> None:
+    """Remove it with all that stands there; fine if it is gone."""
     try:
         netlink.tc("del", "clsact", ifindex)
     except NetlinkError as error:
@@ -129,7 +131,8 @@ def _remove_clsact(netlink: IPRoute, ifindex: int) -> None:
             raise
 
 
-def _remove_filter(netlink: IPRoute, found: Filter) -> None:
+def remove_filter(netlink: IPRoute, found: Filter) -> None:
+    """Remove one filter; fine if it is gone."""
     try:
         netlink.tc(
             "del-filter",

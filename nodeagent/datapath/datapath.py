@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from netpolicy.rules import Direction
 from nodeagent.datapath import (
     abi,
     attach,
+    encryption_maps,
     flow_table,
     generations,
+    guard_filters,
     holdings,
     libbpf,
     peers,
@@ -33,6 +35,7 @@ from nodeagent.datapath import (
 )
 from nodeagent.datapath.collector import Collected, FlowCollector
 from nodeagent.datapath.control import Control, ControlWord
+from nodeagent.datapath.encryption_maps import EncryptionMode
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader
@@ -46,6 +49,7 @@ from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
 from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.places import Place
 
 PROGRAM_OF = {Direction.EGRESS: "from_pod", Direction.INGRESS: "to_pod"}
 _NO_PACKET = bytes(14)
@@ -58,12 +62,12 @@ class _Opened:
 
     maps: dict[str, Map]
     programs: dict[Direction, int]
-    sweepers: list[int]
+    others: dict[str, int]
 
     def close(self) -> None:
         for opened in self.maps.values():
             opened.close()
-        for fd in (*self.programs.values(), *self.sweepers):
+        for fd in (*self.programs.values(), *self.others.values()):
             os.close(fd)
 
 
@@ -270,8 +274,8 @@ class Datapath:
                for name, opened in self._maps.items()},
             **{pins.program_path(bpffs, self._version, PROGRAM_OF[way]): fd
                for way, fd in self._opened.programs.items()},
-            **{pins.program_path(bpffs, self._version, pins.SWEEPER): fd
-               for fd in self._opened.sweepers},
+            **{pins.program_path(bpffs, self._version, name): fd
+               for name, fd in self._opened.others.items()},
         }  # fmt: skip
 
     # Interfaces -----------------------------------------------------------------------------
@@ -291,6 +295,39 @@ class Datapath:
     def program_ids(self) -> dict[Direction, int]:
         """The kernel's numbers of the programs that `attach` puts on an interface."""
         return {way: libbpf.program_id(fd) for way, fd in self._opened.programs.items()}
+
+    # Encryption between nodes ----------------------------------------------------------------
+
+    def set_encryption(self, mode: EncryptionMode) -> None:
+        """Have packets between nodes treated so, from this store on."""
+        encryption_maps.write_mode(self._maps["encryption"], mode)
+
+    def encryption(self) -> EncryptionMode:
+        """How packets between nodes are treated."""
+        return encryption_maps.read_mode(self._maps["encryption"])
+
+    def set_places(self, places: Mapping[str, Place]) -> int:
+        """Say where pods are, by CIDR; return how many entries changed."""
+        return encryption_maps.write_places(self._maps["pod_places"], places)
+
+    def places(self) -> dict[str, Place]:
+        """Where the kernel believes pods to be."""
+        return encryption_maps.read_places(self._maps["pod_places"])
+
+    def guard_tunnel(self, ifindex: int) -> None:
+        """Have what comes out of a tunnel known as decrypted."""
+        program = self._opened.others[pins.FROM_TUNNEL]
+        guard_filters.attach_guard(ifindex, Direction.EGRESS, program)
+
+    def guard_uplink(self, ifindex: int) -> None:
+        """Let no packet of a pod leave here in the clear, in strict mode."""
+        program = self._opened.others[pins.TO_UPLINK]
+        guard_filters.attach_guard(ifindex, Direction.INGRESS, program)
+
+    def is_guarded(self, ifindex: int) -> bool:
+        """True if the guard of today stands on an interface, whichever it needs."""
+        current = {libbpf.program_id(fd) for fd in self._opened.others.values()}
+        return any(found.program_id in current for found in guard_filters.guards([ifindex]))
 
     # What happened --------------------------------------------------------------------------
 
@@ -343,8 +380,7 @@ class Datapath:
 
     def tell_refusals(self) -> None:
         """Have the kernel tell of refused packets that it has added up for a second or longer."""
-        for fd in self._opened.sweepers:
-            libbpf.run_program(fd, _NO_PACKET)
+        libbpf.run_program(self._opened.others[pins.SWEEPER], _NO_PACKET)
 
     def run_program(
         self, direction: Direction, packet: bytes, *, context: bytes = b"", repeat: int = 1
@@ -359,6 +395,7 @@ class Datapath:
         """Take every filter of ours off and unpin everything: the node is open."""
         for ifindex in sorted({found.ifindex for found in self.attached()}):
             self.detach(ifindex)
+        guard_filters.remove_guards()
         pins.remove_all_pins(self._config.bpffs)
 
     def close(self) -> None:
@@ -369,15 +406,16 @@ class Datapath:
 
 
 def _open_pins(config: DatapathConfig, version: Version) -> _Opened:
-    opened = _Opened(maps={}, programs={}, sweepers=[])
+    opened = _Opened(maps={}, programs={}, others={})
     try:
         for name in pins.MAPS:
             opened.maps[name] = libbpf.open_map(pins.map_path(config.bpffs, version, name))
         for direction, name in PROGRAM_OF.items():
             path = pins.program_path(config.bpffs, version, name)
             opened.programs[direction] = libbpf.get_pinned(path)
-        sweeper = pins.program_path(config.bpffs, version, pins.SWEEPER)
-        opened.sweepers.append(libbpf.get_pinned(sweeper))
+        for name in pins.OTHER_PROGRAMS:
+            path = pins.program_path(config.bpffs, version, name)
+            opened.others[name] = libbpf.get_pinned(path)
     except DatapathError:
         opened.close()
         raise

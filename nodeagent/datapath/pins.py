@@ -29,11 +29,15 @@ from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 CURRENT: Final = "current"
 NEXT: Final = "next"
 SWEEPER: Final = "tell_refusals"
-PROGRAMS: Final = ("from_pod", "to_pod", SWEEPER)
+FROM_TUNNEL: Final = "from_tunnel"
+TO_UPLINK: Final = "to_uplink"
+OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK)
+"""Those that are not on pods' interfaces."""
+PROGRAMS: Final = ("from_pod", "to_pod", *OTHER_PROGRAMS)
 MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
-    "coverage", "lost_differences", "events", "refusals", "counters",
+    "coverage", "lost_differences", "events", "refusals", "counters", "encryption", "pod_places",
 )  # fmt: skip
 FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
 """What packets write; everything else is filled from the plan."""
@@ -68,6 +72,7 @@ class DatapathConfig:
         return self.flow_maps | {
             "addresses": self.options.max_addresses * 2,
             "prefixes": self.options.max_prefixes * 2,
+            "pod_places": self.options.max_addresses * 2,
         }
 
 

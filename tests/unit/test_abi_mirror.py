@@ -16,6 +16,7 @@ from netpolicy.rules import Direction
 from nodeagent.datapath import abi
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 from nodeagent.plan import generation
+from nodeagent.plan.places import Place
 from nodeagent.plan.room import IDENTITY_NO_ROOM
 
 HEADER = Path(__file__).parents[2] / "bpf" / "abi.h"
@@ -28,6 +29,7 @@ STRUCTURES = {
     "tg_settings": abi.Settings,
     "tg_endpoint": abi.Endpoint,
     "tg_prefix": abi.Prefix,
+    "tg_encryption": abi.EncryptionWord,
     "tg_policy_key": abi.PolicyKey,
     "tg_policy_entry": abi.PolicyEntry,
     "tg_endpoint_table": abi.EndpointTable,
@@ -67,6 +69,9 @@ CONSTANTS = {
     "TG_COUNTERS": abi.COUNTERS,
     "TG_REFUSAL_INTERVAL_NS": abi.REFUSAL_INTERVAL_NS,
     "TG_ANY": generation.ANY_CLASS,
+    "TG_MARK_MASK": abi.MARK_MASK,
+    "TG_MARK_DECRYPTED": abi.MARK_DECRYPTED,
+    "TG_MARK_ENCRYPT": abi.MARK_ENCRYPT,
     "TG_FORWARDED": abi.Reason.FORWARDED,
     "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
     "TG_TABLE_DENY_EGRESS": generation.TableFlag.DENY_EGRESS,
@@ -75,6 +80,7 @@ ENUMS: dict[str, type[IntEnum]] = {
     "TG_DROP_": abi.Reason,
     "TG_OCCASION_": Occasion,
     "TG_REPLY_": abi.Reply,
+    "TG_PLACE_": Place,
     "TG_KIND_": abi.EntryKind,
     "TG_SHADOW_": Shadow,
     "TG_CAUSE_": abi.CauseNumber,
@@ -95,6 +101,7 @@ def expected() -> dict[str, int]:
         found |= {prefix + m.name: m.value for m in kind if m is not abi.Reason.FORWARDED}
     found |= {"TG_" + verdict.name: verdict.value for verdict in generation.Verdict}
     found |= {"TG_CONNTRACK_" + str(flag.name): flag.value for flag in abi.ConntrackFlag}
+    found |= {"TG_ENCRYPTION_" + str(flag.name): flag.value for flag in abi.EncryptionFlag}
     return found | {name: int(value) for name, value in CONSTANTS.items()}
 
 

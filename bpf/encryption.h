@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Pod packets between nodes: into the tunnel, out of it, and never beside it.
+ *
+ *     pod ──▶ from_pod marks it ──▶ routing rule ──▶ tunnel ──▶ to_uplink ──▶ link
+ *     pod ◀── to_pod asks for the mark ◀── routing ◀── from_tunnel marks it ◀── link
+ *
+ * Holds always:
+ * 1. In strict mode a packet between a pod here and one elsewhere passes only if it goes into a tunnel,
+ *    or came out of one. Who stands elsewhere is a longest-prefix map that may hold whole blocks of pod
+ *    addresses, so that an address nobody has heard of yet is not taken for the world's.
+ * 2. `to_uplink` asks neither routes nor marks: whatever led a packet there, in the clear it ends there.
+ * 3. Switched off, it costs one array lookup.
+ */
+#ifndef TIDEGATE_ENCRYPTION_H
+#define TIDEGATE_ENCRYPTION_H
+
+#include "abi.h"
+#include "events.h"
+#include "maps.h"
+#include "packet.h"
+#include "policy.h"
+
+static __always_inline __u32 encryption_flags(void)
+{
+	__u32 zero = 0;
+	struct tg_encryption *in_force = bpf_map_lookup_elem(&encryption, &zero);
+
+	return in_force ? in_force->flags : 0;
+}
+
+static __always_inline __u8 place_of(const struct tg_address *address)
+{
+	struct tg_prefix key = { .prefix_bits = IPV6_BITS, .address = *address };
+	__u32 *place = bpf_map_lookup_elem(&pod_places, &key);
+
+	return place ? *place : TG_PLACE_NO_POD;
+}
+
+/* Volatile: the compiler would store the one byte that changes, and the verifier wants the whole word. */
+static __always_inline void put_mark(struct __sk_buff *skb, __u32 mark)
+{
+	volatile __u32 *whole = &skb->mark;
+
+	*whole = (*whole & ~TG_MARK_MASK) | mark;
+}
+
+/* Global, so that it is verified once and has a stack of its own. `remote`: the address at the other end.
+ * TG_FORWARDED, or why the packet must not go on. */
+__noinline int secure_packet(struct __sk_buff *skb, const struct tg_address *remote, __u32 direction,
+			     __u32 flags)
+{
+	__u8 place;
+
+	if (!remote)
+		return TG_DROP_UNENCRYPTED;
+	place = place_of(remote);
+	if (place != TG_PLACE_TUNNEL && place != TG_PLACE_UNREACHABLE)
+		return TG_FORWARDED;
+	if (direction == TG_EGRESS && place == TG_PLACE_TUNNEL) {
+		put_mark(skb, TG_MARK_ENCRYPT);
+		return TG_FORWARDED;
+	}
+	if (direction == TG_INGRESS && (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED)
+		return TG_FORWARDED;
+	return flags & TG_ENCRYPTION_STRICT ? TG_DROP_UNENCRYPTED : TG_FORWARDED;
+}
+
+static __always_inline __u8 secure(struct __sk_buff *skb, const struct tg_address *remote,
+				   __u8 direction)
+{
+	__u32 flags = encryption_flags();
+
+	return flags & TG_ENCRYPTION_ON ? secure_packet(skb, remote, direction, flags) :
+					  TG_FORWARDED;
+}
+
+/* Addresses of the IP packet that leaves; relative to its network header, as a device may have no
+ * Ethernet one. False if there are none. */
+static __always_inline bool read_ends(struct __sk_buff *skb, struct tg_address *source,
+				      struct tg_address *destination)
+{
+	struct iphdr ip;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (bpf_skb_load_bytes_relative(skb, 0, &ip, sizeof(ip), BPF_HDR_START_NET))
+			return false;
+		map_ipv4(source, ip.saddr);
+		map_ipv4(destination, ip.daddr);
+		return true;
+	}
+	return skb->protocol == bpf_htons(ETH_P_IPV6) &&
+	       !bpf_skb_load_bytes_relative(skb, offsetof(struct ipv6hdr, saddr), source,
+					    sizeof(*source), BPF_HDR_START_NET) &&
+	       !bpf_skb_load_bytes_relative(skb, offsetof(struct ipv6hdr, daddr), destination,
+					    sizeof(*destination), BPF_HDR_START_NET);
+}
+
+/* Does the packet travel from a pod to a pod elsewhere? The tunnel's own packets are the nodes'. */
+static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
+{
+	struct tg_address source = {}, destination = {};
+	__u8 place;
+
+	if (!read_ends(skb, &source, &destination))
+		return false;
+	place = place_of(&destination);
+	return (place == TG_PLACE_TUNNEL || place == TG_PLACE_UNREACHABLE) &&
+	       place_of(&source) != TG_PLACE_NO_POD;
+}
+
+#endif
