@@ -93,6 +93,15 @@ class Fields:
             return default
         return float(value)
 
+    def listen(self, key: str) -> str:
+        """An address to listen on, as `127.0.0.1:9090` or `[::]:9090`; empty if it is not there."""
+        text = self.text(key)
+        host, _, port = text.rpartition(":")
+        if text and not (host.strip("[]") and port.isascii() and port.isdigit()):
+            self.fault((key,), BAD_VALUE, f"{key} must be an address and a port: 127.0.0.1:9090")
+            return ""
+        return text
+
     def text_or_number(self, key: str) -> str:
         """A text or a whole number, as text; empty if it is not there."""
         self._asked.add(key)

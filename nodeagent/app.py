@@ -29,6 +29,7 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
+from netpolicy.status_pages import StatusPages
 from netpolicy.version import VERSION
 from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.config import AgentConfig
@@ -41,7 +42,8 @@ from nodeagent.enforcer import Enforcer
 from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
-from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, serve
+from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, quick_status, serve
+from nodeagent.metrics import agent_metrics
 from nodeagent.placement import Placement
 from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
@@ -55,6 +57,7 @@ AGENT_STARTED: Final = "agent_started"
 AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
 LOCAL_API_FAILED: Final = "local_api_failed"
+STATUS_PAGES_FAILED: Final = "status_pages_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
 NAMESPACE_LOCK: Final = "\0tidegate-nodeagent"
@@ -154,6 +157,7 @@ class Agent:
             self._spawn("collection", self._collect_flows()),
         ]
         server = await self._serve()
+        pages = await self._serve_pages()
         tasks.append(self._spawn("readiness", self._become_ready()))
         tasks.append(self._spawn("receiver", self._channel.run()))
         stopped = asyncio.create_task(stopping.wait(), name="stop")
@@ -164,6 +168,8 @@ class Agent:
             for task in (*tasks, stopped):
                 task.cancel()
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
+            if pages is not None:
+                await pages.stop()
             if server is not None:
                 await server.stop(STOP_GRACE_SECONDS)
             self._pump.stop()
@@ -175,6 +181,22 @@ class Agent:
         except (OSError, RuntimeError) as error:
             log.error(LOCAL_API_FAILED, socket=str(self._config.socket), error=str(error))
             return None
+
+    async def _serve_pages(self) -> StatusPages | None:
+        """Answer probes and scrapes. Without them enforcement goes on; the cluster sees an agent unready."""
+        if not self._config.metrics:
+            return None
+        pages = StatusPages(
+            self._config.metrics,
+            metrics=lambda: agent_metrics(quick_status(self._parts)),
+            is_ready=self._planner.first_plan.is_set,
+        )
+        try:
+            await pages.start()
+        except StalledError as error:
+            log.error(STATUS_PAGES_FAILED, error=str(error))
+            return None
+        return pages
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)

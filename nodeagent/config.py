@@ -44,6 +44,7 @@ class AgentConfig:
     """Everything an agent is told. Relative paths count from the file's own folder.
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
+    `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
     """
 
     node: str
@@ -58,6 +59,7 @@ class AgentConfig:
     admit_local_host: bool = True
     datapath: DatapathOptions = DEFAULT_OPTIONS
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
+    metrics: str = ""
 
 
 def decode_config(path: Path, data: bytes) -> tuple[AgentConfig | None, list[Diagnostic]]:
@@ -85,6 +87,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         admit_local_host=fields.flag("admit_local_host", True),
         datapath=read_options(fields.record("datapath")),
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
+        metrics=fields.listen("metrics"),
     )
     fields.finish()
     return config

@@ -95,56 +95,17 @@ class AgentService(agent_pb2_grpc.AgentServicer):
 
     async def Status(self, _request: pb.StatusRequest, _context: Context) -> pb.StatusResponse:
         """What is enforced, whether it is what is desired, and what was seen."""
-        parts = self._parts
-        label = parts.enforcer.active_label
-        counters = parts.datapath.counters()
-        plan_status = parts.planner.status
-        status = pb.StatusResponse(
-            node=parts.node,
-            agent_version=parts.version,
-            started_at=parts.started_at,
-            datapath_revision=parts.enforcer.revision,
-            kernel_generation_digest=label.generation_digest if label else "",
-            applied_at=plan_status.applied_at,
-            plan_error=plan_status.error,
-            inventory_synced=parts.planner.knows_peers,
-            plan_error_reason=plan_status.reason,
-            awaited_interfaces=plan_status.awaited_interfaces,
-            alarms=plan_status.alarms,
-            strangers=parts.planner.strangers,
-            drift=drift_message(parts.drift.status),
-            flow_table=flow_table_message(parts.collection.status),
-            flows_seen=parts.ring.seen,
-            flows_lost=counters.lost_events,
-            forwarded_packets=counters.forwarded,
-            drops=[
-                pb.DropCount(reason=reason, direction=Direction(direction).word, packets=packets)
-                for (reason, direction), packets in sorted(counters.drops.items())
-            ],
-        )
-        if parts.enforcer.installed is not None:
-            await self._describe_installed(status, parts.enforcer.installed)
+        status = quick_status(self._parts)
+        if self._parts.enforcer.installed is not None:
+            status.kernel_agrees = await asyncio.to_thread(self._parts.enforcer.kernel_agrees)
         await self._describe_candidate(status.rollout)
-        parts.channel.describe(status)
         status.in_sync = not status.plan_error and status.kernel_agrees
         return status
-
-    async def _describe_installed(self, status: pb.StatusResponse, installed: Installed) -> None:
-        plan, origin = installed.plan, installed.origin
-        status.commit = origin.commit
-        status.sequence = origin.sequence
-        status.bundle_digest = origin.bundle_digest
-        status.generation_digest = plan.generation.digest
-        status.endpoints = len(plan.endpoints)
-        status.policy_entries = len(plan.generation.policy)
-        status.addresses = len(plan.addresses.exact) + len(plan.addresses.prefixes)
-        status.kernel_agrees = await asyncio.to_thread(self._parts.enforcer.kernel_agrees)
 
     async def _describe_candidate(self, rollout: pb.RolloutStatus) -> None:
         planner = self._parts.planner
         if planner.standing is None or planner.candidate is None:
             return
-        rollout.role = planner.standing.role
         rollout.error = planner.standing.error
         rollout.candidate_commit = planner.candidate.revision
         rollout.candidate_digest = planner.candidate.digest
@@ -296,6 +257,54 @@ class AgentService(agent_pb2_grpc.AgentServicer):
             outcome=because.outcome,
             rules=map(rule_message, because.rules),
         )
+
+
+def quick_status(parts: AgentParts) -> pb.StatusResponse:
+    """What the agent knows without comparing the kernel's maps or waiting for a plan."""
+    label = parts.enforcer.active_label
+    counters = parts.datapath.counters()
+    planner = parts.planner
+    plan_status = planner.status
+    status = pb.StatusResponse(
+        node=parts.node,
+        agent_version=parts.version,
+        started_at=parts.started_at,
+        datapath_revision=parts.enforcer.revision,
+        kernel_generation_digest=label.generation_digest if label else "",
+        applied_at=plan_status.applied_at,
+        plan_error=plan_status.error,
+        inventory_synced=planner.knows_peers,
+        plan_error_reason=plan_status.reason,
+        awaited_interfaces=plan_status.awaited_interfaces,
+        alarms=plan_status.alarms,
+        strangers=planner.strangers,
+        drift=drift_message(parts.drift.status),
+        flow_table=flow_table_message(parts.collection.status),
+        flows_seen=parts.ring.seen,
+        flows_lost=counters.lost_events,
+        forwarded_packets=counters.forwarded,
+        drops=[
+            pb.DropCount(reason=reason, direction=Direction(direction).word, packets=packets)
+            for (reason, direction), packets in sorted(counters.drops.items())
+        ],
+    )
+    if parts.enforcer.installed is not None:
+        _describe_installed(status, parts.enforcer.installed)
+    if planner.standing is not None and planner.candidate is not None:
+        status.rollout.role = planner.standing.role
+    parts.channel.describe(status)
+    return status
+
+
+def _describe_installed(status: pb.StatusResponse, installed: Installed) -> None:
+    plan, origin = installed.plan, installed.origin
+    status.commit = origin.commit
+    status.sequence = origin.sequence
+    status.bundle_digest = origin.bundle_digest
+    status.generation_digest = plan.generation.digest
+    status.endpoints = len(plan.endpoints)
+    status.policy_entries = len(plan.generation.policy)
+    status.addresses = len(plan.addresses.exact) + len(plan.addresses.prefixes)
 
 
 async def serve(parts: AgentParts, path: Path) -> grpc.aio.Server:

@@ -23,21 +23,24 @@ from netpolicy.bundle import bundle_digest, pack_unit
 from netpolicy.errors import Severity, StalledError, TransientError
 from netpolicy.inventory import Inventory, address_entries
 from netpolicy.status import Condition, Reason
+from netpolicy.status_pages import StatusPages
 from reconciler import conditions
 from reconciler.cluster import watch_inventory
 from reconciler.config import ReconcilerConfig
 from reconciler.fleet_watch import FleetWatch
 from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
+from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.publisher import Publisher
 from reconciler.push import PushServer
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.machine import Refused, Rollout, step
-from reconciler.rollout_file import RolloutFile
-from reconciler.rollout_interfaces import Revision
-from reconciler.rollout_task import RolloutTask
-from reconciler.rollouts import Rollouts
+from reconciler.sign import expiry_of
 from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
+from reconciler.staging.driver import Rollouts
+from reconciler.staging.interfaces import Revision
+from reconciler.staging.request_file import RolloutFile
+from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore
@@ -86,7 +89,10 @@ class Reconciler:
     async def run(self) -> None:
         """Serve and reconcile until cancelled."""
         port = await self._push.start()
+        pages = self._pages()
         try:
+            if pages is not None:
+                await pages.start()
             self._publisher.resume()
             log.info("reconciler_ready", port=port, cluster=self._config.cluster)
             async with asyncio.TaskGroup() as tasks:
@@ -95,6 +101,8 @@ class Reconciler:
                 tasks.create_task(self._rollout_task.run())
                 tasks.create_task(self._poll())
         finally:
+            if pages is not None:
+                await pages.stop()
             await self._push.stop()
             self._source.close()
             self._database.close()
@@ -107,6 +115,29 @@ class Reconciler:
     def poke(self) -> None:
         """Fetch now instead of at the next interval."""
         self._wake.set()
+
+    def _pages(self) -> StatusPages | None:
+        """Metrics and probes: ready is who serves agents, whatever Git or a revision is like."""
+        if not self._config.metrics:
+            return None
+        return StatusPages(
+            self._config.metrics,
+            metrics=lambda: reconciler_metrics(self._standing()),
+            is_ready=lambda: True,
+        )
+
+    def _standing(self) -> Standing:
+        publication = self._publisher.publication
+        return Standing(
+            sequence=self._publisher.sequence,
+            commit=publication.revision if publication else "",
+            digest=self._publisher.digest,
+            expires_at=expiry_of(publication).timestamp() if publication else None,
+            rollout=self._rollouts.rollout,
+            conditions=fleet.conditions(self._database),
+            agents=fleet.agents(self._database),
+            nodes=len(self._inventory.nodes),
+        )
 
     async def _poll(self) -> None:
         with suppress(TimeoutError):

@@ -29,9 +29,9 @@ from reconciler.config import load_config
 from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
-from reconciler.rollout_cli import rollout
 from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
+from reconciler.staging.cli import rollout
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of

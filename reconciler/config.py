@@ -39,6 +39,8 @@ class ReconcilerConfig:
     interval_seconds: float
     timestamp_interval_seconds: float
     sentry_dsn_file: Path | None = None
+    metrics: str = ""
+    """Where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere."""
 
 
 def load_config(path: Path) -> ReconcilerConfig:
@@ -74,6 +76,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
             "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
         ),
         sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
+        metrics=fields.listen("metrics"),
     )
     repository.finish()
     fields.finish()

@@ -1,6 +1,6 @@
 """How a revision is to be rolled out: its stages, its gates, and when it may move.
 
-In:   read from `tidegate.yaml` by `reconciler.rollout_settings`
+In:   read from `tidegate.yaml` by `reconciler.settings.rollout`
 Out:  Plan, read by the machine and by whoever decides the next event
 Pure. Values only.
 

@@ -2,7 +2,13 @@
 
 from reconciler.publication import Candidate, Publication
 from reconciler.sign.keys import Signer, init_keys, rotate
-from reconciler.sign.publish import Lifetimes, is_ageing, refresh_timestamp, sign_publication
+from reconciler.sign.publish import (
+    Lifetimes,
+    expiry_of,
+    is_ageing,
+    refresh_timestamp,
+    sign_publication,
+)
 from reconciler.sign.targets import units_of
 
 __all__ = [
@@ -10,6 +16,7 @@ __all__ = [
     "Lifetimes",
     "Publication",
     "Signer",
+    "expiry_of",
     "init_keys",
     "is_ageing",
     "refresh_timestamp",

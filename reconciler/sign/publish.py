@@ -151,8 +151,13 @@ def is_ageing(
     publication: Publication, *, now: datetime, lifetimes: Lifetimes = Lifetimes()
 ) -> bool:
     """True if less than half of the timestamp's life is left."""
-    timestamp = Metadata[Timestamp].from_bytes(publication.metadata["timestamp.json"]).signed
-    return timestamp.expires - now < lifetimes.timestamp / 2
+    return expiry_of(publication) - now < lifetimes.timestamp / 2
+
+
+def expiry_of(publication: Publication) -> datetime:
+    """When agents begin to distrust the publication, unless it is refreshed."""
+    timestamp = Metadata[Timestamp].from_bytes(publication.metadata["timestamp.json"])
+    return timestamp.signed.expires
 
 
 def _candidate_terms(candidate: Candidate | None, *, digest: str) -> terms.CandidateTerms | None:

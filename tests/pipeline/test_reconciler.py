@@ -21,7 +21,7 @@ from reconciler.state import judgements, publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of
 from tests.support.push_fleet import until
-from tests.support.reconciler_scene import Scene, deny, names_of
+from tests.support.reconciler_scene import Scene, a_free_port, deny, names_of
 
 A, B = "policies/shop/a.yaml", "policies/shop/b.yaml"
 
@@ -260,5 +260,27 @@ def test_a_refused_revision_is_judged_again_when_agents_can_enforce_it(tmp_path:
             await scene.until_reason("ValidationFailed")
             async with scene.agent(capabilities=("http", "l4")) as node:
                 await until(lambda: names_of(node) == ["http"])
+
+    play(script, tmp_path)
+
+
+def test_a_scraper_reads_what_is_published_and_who_enforces_it(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        scene.metrics_port = a_free_port()
+        scene.repository.commit({A: deny("a")})
+        async with scene.reconciling(), scene.agent():
+
+            async def told() -> str:
+                reader, writer = await asyncio.open_connection("127.0.0.1", scene.metrics_port)
+                writer.write(b"GET /metrics HTTP/1.1\r\n\r\n")
+                text = (await reader.read()).decode()
+                writer.close()
+                return text
+
+            await scene.until_reason("Succeeded")
+            async with asyncio.timeout(10):
+                while 'tidegate_agents{state="enforcing"} 1.0' not in (text := await told()):
+                    await asyncio.sleep(0.05)
+            assert "tidegate_metadata_expiry_timestamp_seconds" in text
 
     play(script, tmp_path)

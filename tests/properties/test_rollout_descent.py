@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.gates import Answer, Verdict
 from reconciler.rollout.plan import Plan, Stage, StageKind
-from reconciler.rollout_interfaces import Action, Request, Revision
+from reconciler.staging.interfaces import Action, Request, Revision
 from tests.support.rollout_model import Disk, restarted
 
 HISTORIES: Final = 10_000

@@ -31,7 +31,7 @@ from reconciler.rollout.plan import (
 )
 from reconciler.rollout.wanted import wanted
 from reconciler.rollout.windows import Window
-from reconciler.rollout_interfaces import Action, Request, Revision
+from reconciler.staging.interfaces import Action, Request, Revision
 from tests.support.rollout_model import CrashError, Disk, Signed, restarted
 
 EXAMPLES: Final = int(os.environ.get("TIDEGATE_ROLLOUT_EXAMPLES", "45"))

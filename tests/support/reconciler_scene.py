@@ -67,6 +67,7 @@ class Scene:
     root: Path
     port: int = field(default_factory=a_free_port)
     nodes: tuple[str, ...] = ("node-a",)
+    metrics_port: int = 0
 
     def __post_init__(self) -> None:
         self.repository = PolicyRepository(self.root / "policies.git")
@@ -88,6 +89,7 @@ class Scene:
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
             interval_seconds=0.1,
             timestamp_interval_seconds=3600,
+            metrics=f"127.0.0.1:{self.metrics_port}" if self.metrics_port else "",
         )
 
     @asynccontextmanager

@@ -13,7 +13,7 @@ from netpolicy.bundle import PackedUnit
 from netpolicy.errors import StalledError
 from reconciler.rollout.machine import Rollout
 from reconciler.rollout.wanted import Wanted
-from reconciler.rollouts import Rollouts
+from reconciler.staging.driver import Rollouts
 from reconciler.state.rollouts import Change, Entry
 
 

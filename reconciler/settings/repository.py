@@ -16,7 +16,7 @@ from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import Fields, single_document
 from reconciler.files import SourceFile
 from reconciler.rollout.plan import DIRECT, Plan
-from reconciler.rollout_settings import read_plan
+from reconciler.settings.rollout import read_plan
 
 SETTINGS_PATH: Final = "tidegate.yaml"
 

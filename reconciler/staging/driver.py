@@ -43,7 +43,7 @@ from reconciler.rollout.plan import DIRECT, Plan, plan_of
 from reconciler.rollout.progress import due
 from reconciler.rollout.verdict import UNSEEN
 from reconciler.rollout.wanted import wanted
-from reconciler.rollout_interfaces import Action, Begun, Publishes, Request, Revision, Store
+from reconciler.staging.interfaces import Action, Begun, Publishes, Request, Revision, Store
 from reconciler.state.rollouts import Change, Entry
 
 log = structlog.get_logger()

@@ -26,9 +26,9 @@ from reconciler.rollout.evidence import Evidence
 from reconciler.rollout.gates import Verdict, unexpected
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
-from reconciler.rollout_file import RolloutFile
-from reconciler.rollout_interfaces import Request
-from reconciler.rollouts import Rollouts, where
+from reconciler.staging.driver import Rollouts, where
+from reconciler.staging.interfaces import Request
+from reconciler.staging.request_file import RolloutFile
 from reconciler.state.rollouts import RolloutStore, Sighting
 
 log = structlog.get_logger()

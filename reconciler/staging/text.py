@@ -19,7 +19,7 @@ from reconciler.rollout.gates import protocol_word, side_text
 from reconciler.rollout.machine import HALTED, STAGES, Rollout
 from reconciler.rollout.plan import Promotion
 from reconciler.rollout.progress import soak_left
-from reconciler.rollouts import where
+from reconciler.staging.driver import where
 from reconciler.state.rollouts import Entry, Sighting
 
 SHORT_HASH: Final = 12

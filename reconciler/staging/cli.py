@@ -20,9 +20,9 @@ from rich.console import Console
 
 from netpolicy.errors import StalledError, TransientError
 from reconciler.rollout.machine import TAKEN_BACK
-from reconciler.rollout_file import NAME, RolloutFile
-from reconciler.rollout_interfaces import Action, Request
-from reconciler.rollout_text import (
+from reconciler.staging.interfaces import Action, Request
+from reconciler.staging.request_file import NAME, RolloutFile
+from reconciler.staging.text import (
     history_data,
     history_text,
     phase_text,

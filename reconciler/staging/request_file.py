@@ -34,7 +34,7 @@ import yaml
 from netpolicy.document import read_documents
 from netpolicy.errors import Diagnostic, StalledError, TransientError, has_errors, render
 from netpolicy.fields import Fields, single_document
-from reconciler.rollout_interfaces import Action, Request
+from reconciler.staging.interfaces import Action, Request
 
 log = structlog.get_logger()
 

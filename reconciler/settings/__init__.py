@@ -1,0 +1,5 @@
+"""`tidegate.yaml`, what a policy repository says of itself: the file, and its section `rollout`. Pure."""
+
+from reconciler.settings.repository import SETTINGS_PATH, Settings, read_settings
+
+__all__ = ["SETTINGS_PATH", "Settings", "read_settings"]

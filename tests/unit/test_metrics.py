@@ -1,0 +1,97 @@
+"""What both programs tell a scraper."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from netpolicy.drop_reasons import POLICY_DENIED
+from netpolicy.status import Condition, ConditionType, Reason
+from netpolicy.status_pages import exposition
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.metrics import agent_metrics
+from reconciler.metrics import Standing, reconciler_metrics
+from reconciler.rollout.machine import Phase, Rollout
+from reconciler.state.fleet import AgentRecord
+
+
+def samples(metrics: Sequence[Metric]) -> dict[tuple[str, ...], float]:
+    """(name, values of its labels, by label) → value, as a scraper reads them."""
+    families = text_string_to_metric_families(exposition(metrics).decode())
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_drops_are_told_by_reason_and_direction() -> None:
+    drops = [pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)]
+    told = samples(agent_metrics(pb.StatusResponse(drops=drops, forwarded_packets=5)))
+    assert told["tidegate_dropped_packets_total", "ingress", "POLICY_DENIED"] == 7
+    assert told["tidegate_forwarded_packets_total",] == 5
+
+
+def test_an_agent_tells_its_drift_its_role_and_its_expiry() -> None:
+    status = pb.StatusResponse(
+        metadata_expires="2030-01-01T00:00:00+00:00",
+        plan_error="no room",
+        drift=pb.DriftStatus(
+            counts=[pb.DriftCount(kind="filter", found=2, repaired=1)], standing=["veth1"]
+        ),
+        rollout=pb.RolloutStatus(role="shadow"),
+    )
+    told = samples(agent_metrics(status))
+    assert told["tidegate_drift_found_total", "filter"] == 2
+    assert told["tidegate_drift_standing",] == 1
+    assert told["tidegate_metadata_expiry_timestamp_seconds",] == 1893456000
+    assert told["tidegate_plan_failed",] == 1
+    roles = {name[1]: value for name, value in told.items() if name[0] == "tidegate_candidate_role"}
+    assert roles == {"none": 0, "shadow": 1, "enforcing": 0, "reverted": 0}
+
+
+def test_an_agent_that_never_had_a_publication_tells_no_expiry() -> None:
+    names = {name[0] for name in samples(agent_metrics(pb.StatusResponse()))}
+    assert "tidegate_metadata_expiry_timestamp_seconds" not in names
+
+
+def test_the_reconciler_counts_agents_by_what_they_say() -> None:
+    agents = (
+        AgentRecord(node="a", connected=True, sequence=5),
+        AgentRecord(node="b", connected=True, sequence=4),
+        AgentRecord(node="c", connected=False, sequence=5),
+        AgentRecord(node="d", connected=True, sequence=5, error="no room"),
+    )
+    told = samples(reconciler_metrics(standing(agents=agents)))
+    states = {key[1]: value for key, value in told.items() if key[0] == "tidegate_agents"}
+    assert states == {"connected": 3, "disconnected": 1, "enforcing": 2, "failing": 1}
+
+
+def test_the_phase_and_the_conditions_are_told() -> None:
+    ready = Condition(type=ConditionType.READY, status=True, reason=Reason.SUCCEEDED)
+    rollout = Rollout(revision="1" * 40, phase=Phase.CANARY, since=12.0)
+    told = samples(reconciler_metrics(standing(rollout=rollout, conditions=(ready,))))
+    phases = {key[1] for key, value in told.items() if key[0] == "tidegate_rollout_phase" and value}
+    assert phases == {"Canary"}
+    assert told["tidegate_condition", "Succeeded", "Ready"] == 1
+    assert told["tidegate_condition", "", "Stalled"] == 0
+
+
+def standing(
+    *,
+    agents: Sequence[AgentRecord] = (),
+    rollout: Rollout | None = None,
+    conditions: Sequence[Condition] = (),
+) -> Standing:
+    return Standing(
+        sequence=5,
+        commit="1" * 40,
+        digest="2" * 64,
+        expires_at=None,
+        rollout=rollout,
+        conditions=conditions,
+        agents=agents,
+        nodes=len(agents),
+    )
