@@ -19,15 +19,16 @@ from typing import Final
 
 import structlog
 
+from netpolicy.address_book import AddressBook
 from netpolicy.bundle import bundle_digest, pack_unit
 from netpolicy.errors import Severity, StalledError, TransientError
-from netpolicy.inventory import Inventory, address_entries
+from netpolicy.inventory import Inventory
 from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
 from reconciler import conditions
-from reconciler.cluster import watch_inventory
 from reconciler.config import ReconcilerConfig
 from reconciler.fleet_watch import FleetWatch
+from reconciler.followed import Followed
 from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.metrics import Standing, reconciler_metrics
@@ -36,18 +37,21 @@ from reconciler.push import PushServer
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.machine import Refused, Rollout, step
 from reconciler.sign import expiry_of
-from reconciler.source import Fetched, GitSource, Relation, RevisionFiles
+from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
 from reconciler.staging.interfaces import Revision
-from reconciler.staging.request_file import RolloutFile
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore
+from reconciler.surroundings import Following, Standalone, Surroundings
 
 log = structlog.get_logger()
 
 LONGEST_BACKOFF_SECONDS: Final = 60.0
+IDLE_SECONDS: Final = 60.0
+"""Between two looks while nothing is named that could be followed."""
+
 INVENTORY_PATIENCE_SECONDS: Final = 5.0
 """How long the first pass waits for the inventory: intents that name pods cannot be held without it."""
 
@@ -55,23 +59,29 @@ INVENTORY_PATIENCE_SECONDS: Final = 5.0
 class Reconciler:
     """One running reconciler over one state directory."""
 
-    def __init__(self, config: ReconcilerConfig) -> None:
+    def __init__(self, config: ReconcilerConfig, surroundings: Surroundings) -> None:
         """Open state and keys; raises StalledError if either cannot be used."""
         self._config = config
+        self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
-        self._source = GitSource(config.repository, config.state_dir / "source")
+        self._followed = Followed(config.state_dir / "source", config.following)
         self._fleet = FleetWatch(
             self._database, changed=self._check_fleet, announced=lambda: self._publisher.sequence
         )
         self._push = PushServer(config.push, observer=self._fleet)
-        self._publisher = Publisher(self._database, config.keys, self._push)
+        self._publisher = Publisher(
+            self._database,
+            config.keys,
+            self._push,
+            least_sequence=surroundings.least_sequence,
+        )
         self._store = RolloutStore(self._database)
         self._rollouts = Rollouts(self._store, self._publisher)
         self._rollout_task = RolloutTask(
             self._rollouts,
             self._store,
             self._fleet,
-            RolloutFile(config.state_dir),
+            surroundings.rollout_requests,
             inventory=lambda: self._inventory,
             moved=self._say_outcome,
         )
@@ -79,6 +89,7 @@ class Reconciler:
         self._cache = JudgeCache()
         self._files: RevisionFiles | None = None
         self._inventory = Inventory(cluster=config.cluster)
+        self._addresses = AddressBook()
         self._has_inventory = asyncio.Event()
         self._judged = ""
         self._judged_for: dict[str, frozenset[str]] = {}
@@ -104,13 +115,18 @@ class Reconciler:
             if pages is not None:
                 await pages.stop()
             await self._push.stop()
-            self._source.close()
+            self._followed.close()
             self._database.close()
 
     @property
     def judged(self) -> str:
         """The last commit that was judged since the start; empty before the first."""
         return self._judged
+
+    def follow(self, following: Following) -> None:
+        """Follow this from the next pass on, which begins now."""
+        self._followed.want(following)
+        self.poke()
 
     def poke(self) -> None:
         """Fetch now instead of at the next interval."""
@@ -147,7 +163,7 @@ class Reconciler:
         while True:
             failures = 0 if await self._pass() else failures + 1
             with suppress(TimeoutError):
-                async with asyncio.timeout(_delay(self._config.interval_seconds, failures)):
+                async with asyncio.timeout(self._delay(failures)):
                     await self._wake.wait()
             self._wake.clear()
 
@@ -170,15 +186,21 @@ class Reconciler:
         return True
 
     async def _reconcile(self) -> None:
+        if self._followed.turn():
+            self._judged = ""  # the site's settings, or the repository, are others now
+        following = self._followed.wanted
+        if following is None or following.is_suspended:
+            self._check_fleet()
+            return
         started = time.monotonic()
         brought = self._store.brought() or self._rollouts.stable
-        fetched = await asyncio.to_thread(self._source.fetch, since=brought or None)
+        fetched = await asyncio.to_thread(self._followed.source.fetch, since=brought or None)
         commit = fetched.commit
         if commit == self._judged:
             self._check_fleet()
             return
         self._check_descent(fetched)
-        files = await asyncio.to_thread(self._source.read, commit, known=self._files)
+        files = await asyncio.to_thread(self._followed.source.read, commit, known=self._files)
         fetched_at = time.monotonic()
         self._judged_for = self._fleet.capabilities(self._nodes())
         verdict = await asyncio.to_thread(self._judge, files)
@@ -237,6 +259,7 @@ class Reconciler:
 
     def _judge(self, files: RevisionFiles) -> Verdict:
         publication = self._publisher.publication
+        following = self._followed.wanted
         return judge(
             files.files,
             cluster=self._config.cluster,
@@ -246,13 +269,14 @@ class Reconciler:
             nodes=self._judged_for,
             found=files.diagnostics,
             hold_intents=True,
+            site=following.site if following is not None else None,
         )
 
     def _judgement(self, commit: str, verdict: Verdict) -> judgements.Judgement:
         return judgements.Judgement(
             revision=commit,
             accepted=verdict.accepted,
-            summary=self._source.commit_summary(commit).subject,
+            summary=self._followed.source.commit_summary(commit).subject,
             diagnostics=verdict.diagnostics,
             judged_at=time.time(),
         )
@@ -280,9 +304,10 @@ class Reconciler:
             log.error("conditions_not_saved", error=str(error))
 
     async def _follow_inventory(self) -> None:
-        async for inventory in watch_inventory(self._config.inventory):
+        async for inventory in self._surroundings.inventories():
             self._inventory = replace(inventory, cluster=self._config.cluster)
-            self._push.set_inventory(address_entries(self._inventory))
+            entries = await asyncio.to_thread(self._addresses.entries, self._inventory)
+            self._push.set_inventory(entries)
             log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
             self._has_inventory.set()
             if self._refused_for_pods:
@@ -313,8 +338,20 @@ class Reconciler:
             self._judged = ""
             self.poke()
 
+    def _delay(self, failures: int) -> float:
+        """Seconds to the next pass."""
+        following = self._followed.wanted
+        return _pause(following.interval_seconds if following else IDLE_SECONDS, failures)
 
-def _delay(interval: float, failures: int) -> float:
+
+def standalone(config: ReconcilerConfig) -> Reconciler:
+    """A reconciler beside an inventory file; raises StalledError if the configuration names none."""
+    if config.inventory is None:
+        raise StalledError("the configuration names no inventory file")
+    return Reconciler(config, Standalone(inventory=config.inventory, state_dir=config.state_dir))
+
+
+def _pause(interval: float, failures: int) -> float:
     """The interval, or after failures full jitter up to a growing bound; seconds."""
     if failures == 0:
         return interval

@@ -23,7 +23,7 @@ from netpolicy.errors import StalledError, TransientError
 from netpolicy.logs import configure_logs
 from netpolicy.status import ConditionType
 from reconciler import output, workspace
-from reconciler.app import Reconciler
+from reconciler.app import Reconciler, standalone
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
 from reconciler.explain.cli import explain, read_inventory
@@ -101,7 +101,7 @@ def run(path: Path, verbose: bool) -> None:
     try:
         config = load_config(path)
         _report_crashes(config.sentry_dsn_file)
-        asyncio.run(_serve(Reconciler(config)))
+        asyncio.run(_serve(standalone(config)))
     except (StalledError, TransientError) as error:
         _fail(str(error))
 

@@ -18,6 +18,7 @@ from netpolicy.fields import BAD_VALUE, Fields, single_document
 from netpolicy.status import Reason
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
+from reconciler.surroundings import Following
 
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_LISTEN: Final = "[::]:7443"
@@ -33,11 +34,12 @@ class ReconcilerConfig:
     cluster: str
     state_dir: Path
     keys: Path
-    inventory: Path
-    repository: SourceConfig
     push: PushConfig
-    interval_seconds: float
     timestamp_interval_seconds: float
+    following: Following | None = None
+    """What is followed; None where a PolicyRepository object will say so."""
+    inventory: Path | None = None
+    """The inventory file; None where the cluster tells."""
     sentry_dsn_file: Path | None = None
     metrics: str = ""
     """Where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere."""
@@ -62,6 +64,9 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
     repository = fields.record("repository", required=True)
     keys = base / fields.text("keys", required=True)
     source = _source(repository, base)
+    interval = repository.seconds(
+        "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
+    )
     read = partial(
         ReconcilerConfig,
         cluster=fields.text("cluster", "default"),
@@ -69,9 +74,6 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
         keys=keys,
         inventory=base / fields.text("inventory", required=True),
         push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
-        interval_seconds=repository.seconds(
-            "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
-        ),
         timestamp_interval_seconds=fields.seconds(
             "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
         ),
@@ -80,7 +82,9 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
     )
     repository.finish()
     fields.finish()
-    return read(repository=source) if source is not None else None
+    if source is None:
+        return None
+    return read(following=Following(repository=source, interval_seconds=interval))
 
 
 def _source(repository: Fields, base: Path) -> SourceConfig | None:

@@ -90,6 +90,7 @@ def judge(
     nodes: Mapping[str, Collection[str]] | None = None,
     found: Sequence[Diagnostic] = (),
     hold_intents: bool = False,
+    site: Settings | None = None,
 ) -> Verdict:
     """Read, validate and compile the files of one revision, and perhaps hold it to its intents.
 
@@ -97,10 +98,11 @@ def judge(
     own check).
 
     `found` are faults that the source itself met; `had_policies` says that the enforced revision
-    has policies, so that a revision without any needs the author's explicit word.
+    has policies, so that a revision without any needs the author's explicit word. `site`: what the
+    cluster's operator says beside the repository's own settings.
     """
     files, cache = tuple(files), cache or JudgeCache()
-    settings, settings_faults = read_settings(files)
+    settings, settings_faults = read_settings(files, site=site)
     reading = read_policies(files, cache=cache.readings)
     context = ValidationContext(ownership=settings.ownership, inventory=inventory)
     diagnostics = [*found, *settings_faults, *reading.diagnostics]

@@ -7,13 +7,14 @@ Shell over the keys and the push server. What is saved in between, and when, is 
 Holds always:
 1. What is announced was saved before.
 2. A step that fails leaves the last publication announced.
-3. Units of a revision that was published once are signed again byte for byte as they were.
+3. Whoever may not publish any more signs nothing and announces nothing.
+4. Units of a revision that was published once are signed again byte for byte as they were.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,9 +40,20 @@ log = structlog.get_logger()
 class Publisher:
     """The publication in force."""
 
-    def __init__(self, database: Database, keys: Path, push: PushServer) -> None:
-        """Raises StalledError if the keys cannot be used."""
+    def __init__(
+        self,
+        database: Database,
+        keys: Path,
+        push: PushServer,
+        *,
+        least_sequence: Callable[[], int],
+    ) -> None:
+        """Raises StalledError if the keys cannot be used.
+
+        `least_sequence` raises TransientError while this program may not publish.
+        """
         Signer.load(keys)
+        self._least_sequence = least_sequence
         self._database = database
         self._keys = keys
         self._push = push
@@ -89,6 +101,7 @@ class Publisher:
 
         Raises StalledError if the keys or the units cannot be used.
         """
+        least = self._least_sequence()
         candidate = None
         if what.candidate:
             units = self._units(what.candidate)
@@ -98,7 +111,7 @@ class Publisher:
                 self.publication,
                 units=self._units(what.stable),
                 revision=what.stable,
-                sequence=_next_sequence(self.publication),
+                sequence=max(least, _next_sequence(self.publication)),
                 candidate=candidate,
                 canary_nodes=what.canary_nodes,
                 confirm_seconds=what.confirm_seconds,
@@ -108,7 +121,8 @@ class Publisher:
             )
 
     def announce(self, publication: Publication) -> None:
-        """Make it the one in force; it was saved."""
+        """Make it the one in force; it was saved. Raises TransientError while nothing may be published."""
+        self._least_sequence()
         self.publication, self._standing = publication, _says(publication)
         crash_reports.set_revision(publication.revision)
         self._push.publish(publication)
@@ -128,6 +142,7 @@ class Publisher:
         """Sign the timestamp anew, so that agents know that nothing is withheld from them."""
         if self.publication is None:
             return
+        self._least_sequence()
         with _signing_faults():
             fresh = refresh_timestamp(
                 self.publication, signer=Signer.load(self._keys), now=datetime.now(UTC)

@@ -32,24 +32,32 @@ class Settings:
     ownership: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def read_settings(files: Iterable[SourceFile]) -> tuple[Settings, list[Diagnostic]]:
-    """The settings of a revision, or what is wrong with them."""
+def read_settings(
+    files: Iterable[SourceFile], *, site: Settings | None = None
+) -> tuple[Settings, list[Diagnostic]]:
+    """The settings of a revision, or what is wrong with them.
+
+    `site`: what the operator of the cluster says beside the repository. Its rollout counts where the
+    repository has none; its ownership counts in place of the repository's.
+    """
+    site = site or Settings()
     file = next((file for file in files if file.path == SETTINGS_PATH), None)
     if file is None:
-        return Settings(), []
+        return site, []
     documents, faults = read_documents(file.path, file.data)
     if not documents and not has_errors(faults):
-        return Settings(), faults
+        return site, faults
     document = single_document(documents, faults, file.path)
     if document is None:
         return Settings(), faults
     fields = Fields(document, faults)
+    rollout = fields.record("rollout")
+    own = {folder.strip("/"): names for folder, names in fields.text_lists("ownership").items()}
+    plan = read_plan(rollout)
     settings = Settings(
         allow_empty=fields.flag("allowEmpty", False),
-        ownership={
-            folder.strip("/"): names for folder, names in fields.text_lists("ownership").items()
-        },
-        rollout=read_plan(fields.record("rollout")),
+        ownership=site.ownership or own,
+        rollout=plan if rollout.given else site.rollout,
     )
     fields.finish()
     return (Settings() if has_errors(faults) else settings), faults

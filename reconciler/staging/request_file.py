@@ -96,6 +96,11 @@ class RolloutFile:
             log.error("rollout_file_refused", path=str(self._path), error=str(error))
             return None
 
+    def requests(self) -> tuple[Request, ...]:
+        """What is asked for, if the file is another one than at the last call."""
+        held = self.changed()
+        return held.requests() if held is not None else ()
+
     def forget(self) -> None:
         """Read the file again at the next call, changed or not."""
         self._seen = None

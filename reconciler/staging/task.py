@@ -1,7 +1,7 @@
 """Move rollouts on: by the time, by what the fleet saw, and by what people ask for.
 
-In:   evidence and acks, the inventory, the rollout file, the clock
-Out:  rollouts moved; what was seen, saved for people; the file's status
+In:   evidence and acks, the inventory, what people ask for, the clock
+Out:  rollouts moved; what was seen, saved for people; answers
 Shell. It needs neither Git nor the agents to be there: a rollback works without them.
 
 Holds always:
@@ -28,8 +28,8 @@ from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
 from reconciler.staging.driver import Rollouts, where
 from reconciler.staging.interfaces import Request
-from reconciler.staging.request_file import RolloutFile
 from reconciler.state.rollouts import RolloutStore, Sighting
+from reconciler.surroundings import RolloutRequests
 
 log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class RolloutTask:
         rollouts: Rollouts,
         store: RolloutStore,
         fleet: FleetWatch,
-        file: RolloutFile,
+        asked: RolloutRequests,
         *,
         inventory: Callable[[], Inventory],
         moved: Callable[[], None],
@@ -61,7 +61,7 @@ class RolloutTask:
         self._rollouts = rollouts
         self._store = store
         self._fleet = fleet
-        self._file = file
+        self._asked = asked
         self._inventory = inventory
         self._moved = moved
         self.differing: tuple[str, ...] = ()
@@ -94,7 +94,7 @@ class RolloutTask:
             has_moved = self._advance()
             self._fault = ""
         except (TransientError, StalledError) as error:
-            self._file.forget()  # what it asks for was not handled
+            self._asked.forget()  # what it asks for was not handled
             if str(error) != self._fault:
                 log.error("rollout_held_up", error=str(error))
             self._fault = str(error)
@@ -103,11 +103,8 @@ class RolloutTask:
         self._tell()
 
     def _answer(self) -> dict[Request, str]:
-        held = self._file.changed()
-        if held is None:
-            return {}
         answers = {}
-        for request in held.requests():
+        for request in self._asked.requests():
             if request.token == self._store.handled(request.action):
                 continue
             why = self._rollouts.ask(request, now=time.time())
@@ -186,7 +183,7 @@ class RolloutTask:
         if not self._untold and stands == self._told:
             return
         try:
-            self._file.tell(revision=stands[0], phase=stands[1], answers=self._untold)
+            self._asked.tell(revision=stands[0], phase=stands[1], answers=self._untold)
         except (TransientError, StalledError) as error:
             log.error("rollout_status_not_written", error=str(error))
             return

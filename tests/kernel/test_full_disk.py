@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.errors import StalledError, TransientError
-from reconciler.app import Reconciler
+from reconciler.app import standalone
 from reconciler.rollout.machine import Phase
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of
@@ -106,7 +106,7 @@ def test_a_start_on_a_full_disk_says_so_and_never_to_move_the_state_aside(scene:
     asyncio.run(publish())
     fill(scene)
     with pytest.raises((StalledError, TransientError)) as refused:
-        Reconciler(scene.config)
+        standalone(scene.config)
     assert "Move the file aside" not in str(refused.value)
     make_room(scene)
     asyncio.run(publish())

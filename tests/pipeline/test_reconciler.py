@@ -14,7 +14,7 @@ import pytest
 
 from netpolicy.errors import StalledError
 from netpolicy.status import ConditionType
-from reconciler.app import Reconciler
+from reconciler.app import standalone
 from reconciler.rollout.machine import Phase
 from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
@@ -197,7 +197,7 @@ def test_a_damaged_state_stops_the_reconciler_with_a_way_out(tmp_path: Path) -> 
     scene.state.mkdir()
     (scene.state / "state.db").write_bytes(b"SQLite format 3\0" + os.urandom(5000))
     with pytest.raises(StalledError, match="Move the file aside"):
-        Reconciler(scene.config)
+        standalone(scene.config)
 
 
 @pytest.mark.slow

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from netpolicy.status import Condition, ConditionType
-from reconciler.app import Reconciler
+from reconciler.app import Reconciler, standalone
 from reconciler.config import ReconcilerConfig
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
+from reconciler.surroundings import Following
 from tests.support.git_server_repository import PolicyRepository
 from tests.support.push_fleet import Node, config_of, make_keys, running, until
 
@@ -78,6 +79,11 @@ class Scene:
         self.state = self.root / "state"
 
     @property
+    def url(self) -> str:
+        """Where the repository is."""
+        return f"file://{self.repository.path}"
+
+    @property
     def config(self) -> ReconcilerConfig:
         """Polls ten times a second."""
         return ReconcilerConfig(
@@ -85,9 +91,8 @@ class Scene:
             state_dir=self.state,
             keys=self.keys,
             inventory=self.inventory,
-            repository=SourceConfig(url=f"file://{self.repository.path}"),
+            following=Following(repository=SourceConfig(url=self.url), interval_seconds=0.1),
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
-            interval_seconds=0.1,
             timestamp_interval_seconds=3600,
             metrics=f"127.0.0.1:{self.metrics_port}" if self.metrics_port else "",
         )
@@ -95,7 +100,7 @@ class Scene:
     @asynccontextmanager
     async def reconciling(self) -> AsyncIterator[Reconciler]:
         """Run the reconciler until the end of the block."""
-        reconciler = Reconciler(self.config)
+        reconciler = standalone(self.config)
         task = asyncio.create_task(reconciler.run())
         try:
             yield reconciler
@@ -117,9 +122,7 @@ class Scene:
     def start_program(self) -> subprocess.Popen[bytes]:
         """`tidegate run`, as a process of its own."""
         config = self.root / "reconciler.yaml"
-        config.write_text(
-            CONFIG.format(root=self.root, port=self.port, url=self.config.repository.url)
-        )
+        config.write_text(CONFIG.format(root=self.root, port=self.port, url=self.url))
         tidegate = "from reconciler.cli import main; main()"
         command = [sys.executable, "-c", tidegate, "run", "--config", str(config)]
         return subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -1,0 +1,86 @@
+"""What the reconciler stands in: files (standalone), or a Kubernetes cluster.
+
+In:   whatever it is made of
+Out:  Surroundings: inventories, what people ask for, what is to be followed, who may publish
+Protocols and values, and the standalone half. From `app.py` inwards all else is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from netpolicy.inventory import Inventory
+from reconciler.cluster import watch_inventory
+from reconciler.settings import Settings
+from reconciler.source import SourceConfig
+from reconciler.staging.interfaces import Request
+from reconciler.staging.request_file import RolloutFile
+
+SITE_SAYS_NOTHING = Settings()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Following:
+    """Which repository is followed, and how. `site`: what the operator of this cluster says beside it."""
+
+    repository: SourceConfig
+    interval_seconds: float
+    is_suspended: bool = False
+    site: Settings = SITE_SAYS_NOTHING
+
+
+class RolloutRequests(Protocol):
+    """Where people ask for something about a rollout, and are answered."""
+
+    def requests(self) -> tuple[Request, ...]:
+        """What is asked for and may not have been handled; nothing if nothing changed."""
+
+    def forget(self) -> None:
+        """What was given last was not handled: give it again."""
+
+    def tell(self, *, revision: str, phase: str, answers: Mapping[Request, str]) -> None:
+        """Say where the rollout is, and what came of requests."""
+
+
+class Surroundings(Protocol):
+    """What is another thing in every kind of place."""
+
+    @property
+    def rollout_requests(self) -> RolloutRequests:
+        """Where people ask."""
+
+    def inventories(self) -> AsyncIterator[Inventory]:
+        """The inventory now, and another after each change."""
+
+    def least_sequence(self) -> int:
+        """Publications have at least this number; raises TransientError while none may be made."""
+
+    def stands(self) -> None:
+        """Something changed in what the state database says."""
+
+
+class Standalone:
+    """Files beside the program; nobody else publishes."""
+
+    def __init__(self, *, inventory: Path, state_dir: Path) -> None:
+        self._inventory = inventory
+        self._file = RolloutFile(state_dir)
+
+    @property
+    def rollout_requests(self) -> RolloutFile:
+        """The rollout file."""
+        return self._file
+
+    def inventories(self) -> AsyncIterator[Inventory]:
+        """What the inventory file says."""
+        return watch_inventory(self._inventory)
+
+    def least_sequence(self) -> int:
+        """Any."""
+        return 0
+
+    def stands(self) -> None:
+        """Who wants to know reads the database."""
