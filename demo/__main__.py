@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 from demo.author import BRANCH, Author
 from demo.layout import BPF_OBJECT, PROGRAMS
+from demo.scene_rollout import AT_ONCE, SETTINGS
 from demo.scenes import SCENES
 from demo.screen import Screen
 from demo.services import RECONCILER, Services
@@ -95,9 +96,11 @@ def _set_up(world: World, screen: Screen) -> Stage:
         services.make_keys()
         services.write_configuration(remote)
         author = Author(world, remote, world.directory / "author")
-        # Without its settings there are no stages, and nothing is held to what is not there yet.
-        author.take_from_template(leave_out=("policies/e-commerce", "tests", "tidegate.yaml"))
-        first = author.publish("Begin from the template, without the shop's policies")
+        # Without intents: nothing is held yet to what is not there yet. Stages come in scene i.
+        author.take_from_template(leave_out=("policies/e-commerce", "tests"))
+        first = author.publish(
+            "Begin from the template, without the shop's policies", {SETTINGS: AT_ONCE}
+        )
     stage = Stage(world, services, author, screen)
     with screen.step("servers in all pods"):
         stage.start_workloads()
@@ -125,6 +128,7 @@ def _commands(stage: Stage) -> str:
             agent.format("policy get e-commerce/api-gateway"),
             agent.format("bpf ct list"),
             f"{PROGRAMS / 'tidegate'} status --state-dir {layout.state(RECONCILER)}",
+            f"{PROGRAMS / 'tidegate'} rollout history --state-dir {layout.state(RECONCILER)}",
             f"{inside(world.namespace_path('frontend'))} {probe}",
             f"cd {world.directory / 'author'}   # edit policies, git commit -a; then push:",
             f"{inside(world.namespace_path(CONTROL))} git push origin {BRANCH}",

@@ -7,7 +7,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,14 +44,17 @@ class Expectation:
         return not self.blamed
 
 
-def _expect(denied: Mapping[tuple[str, str], frozenset[str]]) -> tuple[Expectation, ...]:
+def _expect(
+    denied: Mapping[tuple[str, str], frozenset[str]],
+    pairs: Sequence[tuple[str, str]] = PAIRS,
+) -> tuple[Expectation, ...]:
     return tuple(
         Expectation(
             source=ECOMMERCE.pod(source),
             destination=ECOMMERCE.pod(destination),
             blamed=denied.get((source, destination), frozenset()),
         )
-        for source, destination in PAIRS
+        for source, destination in pairs
     )
 
 
@@ -88,3 +91,12 @@ FRONTEND_REVOKED: Final = _expect(
 MONITORING_CLOSED: Final = _expect(
     _REFUSED | {("stranger", "prometheus"): frozenset(("monitoring/default-deny",))}
 )
+
+# What one commit opens: the frontend's ingress is judged on node-a, prometheus' on node-b.
+_OPENED: Final = (("prometheus", "frontend"), ("stranger", "prometheus"))
+
+OPENED_ON_NODE_A: Final = _expect(
+    {("stranger", "prometheus"): frozenset(("monitoring/default-deny",))}, _OPENED
+)
+
+OPENED_EVERYWHERE: Final = _expect({}, _OPENED)

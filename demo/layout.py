@@ -23,6 +23,8 @@ LISTEN: Final = f"{CONTROL_ADDRESS}:{PUSH_PORT}"
 LISTEN_UNREACHABLE: Final = f"127.0.0.1:{PUSH_PORT}"
 SERVER_NAME: Final = "reconciler.tidegate.internal"
 STATE_FILE: Final = "state.db"
+ROLLOUT_FILE: Final = "rollout.yaml"
+"""By whose annotations people act on a rollout."""
 POLL_SECONDS: Final = 0.5
 
 

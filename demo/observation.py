@@ -85,6 +85,14 @@ def _policy_name(rule: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """What a node does with a revision on its way (`shadow`, `enforcing`), and its generation's digest."""
+
+    role: str
+    generation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Held:
     """Digests: of the bundle an agent enforces, of its generation, of the one its kernel holds."""
 

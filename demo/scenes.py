@@ -15,6 +15,7 @@ from demo.author import Pushed, template_file
 from demo.layout import POLL_SECONDS
 from demo.outcome import Outcome, Record, StreamResult
 from demo.scene_attack import attacks
+from demo.scene_rollout import caught, promoted, undone
 from demo.services import RECONCILER
 from demo.stage import Enforced, Stage
 from netpolicy.errors import Diagnostic, Place, Severity, render
@@ -266,4 +267,7 @@ SCENES: Final[tuple[Scene, ...]] = (
     git_revert,
     kill_everything,
     attacks,
+    caught,
+    promoted,
+    undone,
 )

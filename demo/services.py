@@ -24,12 +24,13 @@ from demo.layout import (
     LISTEN,
     LISTEN_UNREACHABLE,
     PROGRAMS,
+    ROLLOUT_FILE,
     SERVER_NAME,
     STATE_FILE,
     Layout,
 )
 from demo.log_events import Event, read_events
-from demo.observation import Held, SeenFlow
+from demo.observation import Candidate, Held, SeenFlow
 from nodeagent.datapath import Datapath, DatapathConfig
 from reconciler.publication import Publication
 from reconciler.state.database import Database
@@ -56,6 +57,7 @@ class Services:
         self.layout = Layout.of(world)
         self.layout.config.mkdir()
         self.nodes = tuple(node.name for node in world.topology.nodes)
+        self._git_server: list[str] = []
 
     # Setting up ----------------------------------------------------------------------------
 
@@ -68,17 +70,23 @@ class Services:
         password = self.layout.git_password
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(16))
-        self._world.start(GIT_SERVER, CONTROL, _git_server_command(root, tls, password))
-        self._world.wait_for(
-            "the Git server serves",
-            lambda: "serving https://" in self._text(GIT_SERVER),
-            program=GIT_SERVER,
-        )
+        self._git_server = _git_server_command(root, tls, password)
+        self.resume_git_server()
         return Remote(
             url=f"https://localhost:{GIT_PORT}/policies.git",
             authority=tls.authority,
             user=GIT_USER,
             password=password.read_text(),
+        )
+
+    def resume_git_server(self) -> None:
+        """Serve (again) what it served, and wait until it does."""
+        self._world.log_path(GIT_SERVER).unlink(missing_ok=True)
+        self._world.start(GIT_SERVER, CONTROL, self._git_server)
+        self._world.wait_for(
+            "the Git server serves",
+            lambda: "serving https://" in self._text(GIT_SERVER),
+            program=GIT_SERVER,
         )
 
     def make_keys(self) -> None:
@@ -166,6 +174,25 @@ class Services:
         shown: dict[str, Any] = json.loads(done)
         return shown
 
+    def rollout(self, *words: str, exits: tuple[int, ...] = (0,)) -> str:
+        """What a `tidegate rollout` command prints."""
+        state = str(self.layout.state(RECONCILER))
+        return self._tidegate("rollout", *words, "--state-dir", state, exits=exits)
+
+    def rollout_status(self) -> dict[str, Any]:
+        """`tidegate rollout status -o json`; it exits with 1 once the revision was taken back."""
+        shown: dict[str, Any] = json.loads(self.rollout("status", "-o", "json", exits=(0, 1)))
+        return shown
+
+    def annotate_rollout(self, annotation: str, value: str) -> None:
+        """Write an annotation into the rollout object, as a person with an editor would."""
+        path = self.layout.state(RECONCILER) / ROLLOUT_FILE
+        document = yaml.safe_load(path.read_text())
+        document["metadata"]["annotations"][annotation] = value
+        edited = path.with_name("edited.yaml")
+        _write_yaml(edited, document)
+        edited.replace(path)
+
     def wait_until_connected(self, *, since: int) -> None:
         """Wait until each agent has called the reconciler again, after its first `since` events."""
 
@@ -181,6 +208,15 @@ class Services:
         """By node: what its agent says it enforces, and what its pinned maps say."""
         statuses = self._ask_agents("status", "-o", "json")
         return {node: self._held(node, json.loads(text)) for node, text in statuses.items()}
+
+    def candidates(self) -> dict[str, Candidate]:
+        """By node: what its agent does with the candidate, and which generation that is."""
+        statuses = self._ask_agents("status", "-o", "json")
+        told = {node: json.loads(text)["rollout"] for node, text in statuses.items()}
+        return {
+            node: Candidate(role=one["role"], generation=one["candidate_generation_digest"])
+            for node, one in told.items()
+        }
 
     def _held(self, node: str, status: Mapping[str, Any]) -> Held:
         return Held(

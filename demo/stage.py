@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from demo.author import Author, Pushed
 from demo.expectation import Expectation
 from demo.log_events import Event
-from demo.observation import Row, SeenFlow, Verdict, compare
+from demo.observation import Held, Row, SeenFlow, Verdict, compare
 from demo.outcome import Outcome, Probe, StreamResult
 from demo.screen import Screen
 from demo.services import RECONCILER, Services
@@ -24,6 +24,8 @@ from tests.support.world_topology import WorldPod
 
 FLOW_SECONDS: Final = 5.0
 """How long a denial may take from the kernel to `nodeagent flows`."""
+PHASE_SECONDS: Final = 60.0
+"""How long a rollout may take from one phase to the next; soaks are a few seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,8 @@ class Story:
     broken: Pushed | None = None
     enforced: Enforced | None = None
     old_state: Path = Path()
+    unrolled: dict[str, Held] = field(default_factory=dict)
+    """What the nodes held before the revision of scene j."""
 
 
 class Stage:
@@ -134,6 +138,20 @@ class Stage:
             f"the reconciler judged {pushed.commit[:8]}",
             lambda e: e.name == "reconciled" and e.says(revision=pushed.commit),
         )
+
+    def wait_for_phase(self, pushed: Pushed, phase: str) -> Event:
+        """Wait until a commit's rollout has come to a phase."""
+        return self.services.wait_for_event(
+            RECONCILER,
+            f"{pushed.commit[:8]} is {phase}",
+            lambda e: e.name == "rollout_moved" and e.says(revision=pushed.commit, phase=phase),
+            timeout=PHASE_SECONDS,
+        )
+
+    def wait_for_acks(self, sequence: int) -> float:
+        """Wait until every agent enforces a publication; when the last one said so."""
+        acks = [self._wait_for_ack(node, sequence, PHASE_SECONDS) for node in self.services.nodes]
+        return max(ack.at for ack in acks)
 
     def _wait_for_ack(self, node: str, sequence: int, timeout: float) -> Event:
         return self.services.wait_for_event(
