@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from netpolicy.encryption import Encryption, decode_encryption, encode_encryption
 from netpolicy.node_choice import WHOLE, NodeChoice
 from netpolicy.trust import (
     CANDIDATE,
@@ -42,10 +43,12 @@ LabelPairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelTerms:
-    """What is signed of one channel: `digest` is `bundle_digest` of its units, from Git's `commit`."""
+    """What is signed of one channel: `digest` is `bundle_digest` of its units and its encryption, from
+    Git's `commit`."""
 
     digest: str
     commit: str
+    encryption: Encryption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class CandidateTerms:
 
     digest: str
     commit: str
+    encryption: Encryption
     nodes: NodeChoice
 
 
@@ -82,7 +86,7 @@ def encode_terms(terms: Terms) -> dict[str, Any]:
     return {
         "canary_nodes": _encode_labels(terms.canary_nodes),
         "channels": {
-            STABLE: {"digest": terms.stable.digest, "commit": terms.stable.commit},
+            STABLE: _encode_channel(terms.stable),
             CANDIDATE: candidate and _encode_candidate(candidate),
         },
         "compiler_version": terms.compiler_version,
@@ -110,6 +114,14 @@ def decode_terms(custom: object) -> Terms:
     )
 
 
+def _encode_channel(channel: ChannelTerms | CandidateTerms) -> dict[str, Any]:
+    return {
+        "digest": channel.digest,
+        "commit": channel.commit,
+        "encryption": encode_encryption(channel.encryption),
+    }
+
+
 def _encode_candidate(candidate: CandidateTerms) -> dict[str, Any]:
     choice = candidate.nodes
     shares = round(choice.percent * _SHARES_PER_PERCENT)
@@ -117,15 +129,12 @@ def _encode_candidate(candidate: CandidateTerms) -> dict[str, Any]:
         raise ValueError(f"{choice.percent} percent of the nodes cannot be written exactly")
     if len(choice.salt) > MAX_SALT:
         raise ValueError(f"a salt of {len(choice.salt)} characters is over the limit")
-    return {
-        "digest": candidate.digest,
-        "commit": candidate.commit,
-        "nodes": {
-            "labels": _encode_labels(choice.labels),
-            "percent_thousandths": shares,
-            "salt": choice.salt,
-        },
+    nodes = {
+        "labels": _encode_labels(choice.labels),
+        "percent_thousandths": shares,
+        "salt": choice.salt,
     }
+    return {**_encode_channel(candidate), "nodes": nodes}
 
 
 def _encode_labels(pairs: LabelPairs) -> dict[str, str]:
@@ -141,7 +150,11 @@ def _encode_labels(pairs: LabelPairs) -> dict[str, str]:
 
 def _decode_stable(value: object) -> ChannelTerms:
     fields = _mapping(value, "stable channel")
-    return ChannelTerms(digest=_digest(fields), commit=_commit(fields))
+    return ChannelTerms(
+        digest=_digest(fields),
+        commit=_commit(fields),
+        encryption=decode_encryption(fields.get("encryption")),
+    )
 
 
 def _decode_candidate(value: object) -> CandidateTerms:
@@ -154,6 +167,7 @@ def _decode_candidate(value: object) -> CandidateTerms:
     return CandidateTerms(
         digest=_digest(fields),
         commit=_commit(fields),
+        encryption=decode_encryption(fields.get("encryption")),
         nodes=NodeChoice(
             labels=_decode_labels(nodes.get("labels"), "labels of the candidate's nodes"),
             percent=shares / _SHARES_PER_PERCENT,

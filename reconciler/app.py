@@ -235,8 +235,11 @@ class Reconciler:
         return self._rollouts.begin(
             Revision(
                 revision=revision,
-                digest=bundle_digest({name: unit.digest for name, unit in units.items()}),
+                digest=bundle_digest(
+                    {name: unit.digest for name, unit in units.items()}, verdict.encryption
+                ),
                 units=units,
+                encryption=verdict.encryption,
                 own_plan=verdict.plan,
                 expected=verdict.expected,
             ),
@@ -265,7 +268,8 @@ class Reconciler:
             cluster=self._config.cluster,
             inventory=self._inventory if self._inventory.pods else None,
             cache=self._cache,
-            had_policies=publication is not None and publication.digest != bundle_digest({}),
+            had_policies=publication is not None
+            and publication.digest != bundle_digest({}, publication.terms.stable.encryption),
             nodes=self._judged_for,
             found=files.diagnostics,
             hold_intents=True,

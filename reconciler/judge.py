@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.errors import Diagnostic, Place, Severity, has_errors
 from netpolicy.inventory import Inventory
 from netpolicy.rules import Policy, Unit
@@ -58,12 +59,14 @@ class Verdict:
     """The units of an accepted revision (empty if refused), and all diagnostics, sorted.
 
     `plan`: how its settings want revisions rolled out. `expected`: denials that its intents declare.
+    `encryption`: how nodes are to encrypt between each other.
     """
 
     units: tuple[Unit, ...]
     diagnostics: tuple[Diagnostic, ...]
     plan: Plan = DIRECT
     expected: tuple[ExpectedDenial, ...] = ()
+    encryption: Encryption = OFF
 
     @property
     def accepted(self) -> bool:
@@ -124,7 +127,13 @@ def judge(
     ordered = tuple(sorted({*ordered, *more}, key=lambda diagnostic: diagnostic.sort_key))
     if has_errors(ordered):
         return Verdict(units=(), diagnostics=ordered)
-    return Verdict(units=units, diagnostics=ordered, plan=settings.rollout, expected=expected)
+    return Verdict(
+        units=units,
+        diagnostics=ordered,
+        plan=settings.rollout,
+        expected=expected,
+        encryption=settings.encryption,
+    )
 
 
 def _hold_intents(

@@ -7,17 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from netpolicy.bundle import PackedUnit
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.node_choice import NodeChoice
 from netpolicy.terms import Terms, decode_terms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a revision says: units by namespace, and how nodes encrypt between each other."""
+
+    units: Mapping[str, PackedUnit]
+    encryption: Encryption = OFF
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """What is to be signed as the candidate: a commit's units by namespace, and who enforces them."""
+    """What is to be signed as the candidate: what a commit says, and the nodes that enforce it."""
 
     revision: str
     units: Mapping[str, PackedUnit]
     nodes: NodeChoice
+    encryption: Encryption = OFF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,10 +27,17 @@ from netpolicy.errors import StalledError
 from netpolicy.rules import PolicyId
 from netpolicy.status import Reason
 from netpolicy.trust import CANDIDATE, STABLE
-from reconciler.publication import Candidate, Publication
+from reconciler.publication import Candidate, Content, Publication
 from reconciler.push import PushServer
 from reconciler.rollout.wanted import Wanted
-from reconciler.sign import Signer, is_ageing, refresh_timestamp, sign_publication, units_of
+from reconciler.sign import (
+    Signer,
+    content_of,
+    is_ageing,
+    refresh_timestamp,
+    sign_publication,
+    units_of,
+)
 from reconciler.state import publications
 from reconciler.state.database import Database
 
@@ -57,7 +64,7 @@ class Publisher:
         self._database = database
         self._keys = keys
         self._push = push
-        self._offered: tuple[str, Mapping[str, PackedUnit]] = ("", {})
+        self._offered: tuple[str, Content] = ("", Content(units={}))
         self.publication: Publication | None = publications.last_publication(database)
         self._standing = _says(self.publication)
 
@@ -76,9 +83,9 @@ class Publisher:
         """The bundle of its stable units."""
         return self.publication.digest if self.publication else ""
 
-    def offer(self, revision: str, units: Mapping[str, PackedUnit]) -> None:
-        """Keep the units of the newest revision at hand until they are published."""
-        self._offered = (revision, units)
+    def offer(self, revision: str, content: Content) -> None:
+        """Keep what the newest revision says at hand until it is published."""
+        self._offered = (revision, content)
 
     def has_units(self, revision: str) -> bool:
         """True if the revision can be signed."""
@@ -104,12 +111,19 @@ class Publisher:
         least = self._least_sequence()
         candidate = None
         if what.candidate:
-            units = self._units(what.candidate)
-            candidate = Candidate(revision=what.candidate, units=units, nodes=what.nodes)
+            beside = self._content(what.candidate)
+            candidate = Candidate(
+                revision=what.candidate,
+                units=beside.units,
+                encryption=beside.encryption,
+                nodes=what.nodes,
+            )
+        stable = self._content(what.stable)
         with _signing_faults():
             return sign_publication(
                 self.publication,
-                units=self._units(what.stable),
+                units=stable.units,
+                encryption=stable.encryption,
                 revision=what.stable,
                 sequence=max(least, _next_sequence(self.publication)),
                 candidate=candidate,
@@ -151,20 +165,20 @@ class Publisher:
         self.announce(fresh)
         log.info("timestamp_refreshed", sequence=fresh.sequence)
 
-    def _units(self, revision: str) -> Mapping[str, PackedUnit]:
-        """A revision's units: as published where they were, else as offered."""
+    def _content(self, revision: str) -> Content:
+        """What a revision says: as published where it was, else as offered."""
         publication, standing = self.publication, self._standing
         if publication is not None and standing is not None:
             if revision == standing.stable:
-                return units_of(publication, STABLE)
+                return content_of(publication, STABLE)
             if revision == standing.candidate:
-                return units_of(publication, CANDIDATE)
+                return content_of(publication, CANDIDATE)
         if revision == self._offered[0]:
             return self._offered[1]
         kept = publications.publication_of(self._database, revision)
         if kept is None:
             raise StalledError(f"{revision} is not kept any more", reason=Reason.SIGNING_FAILED)
-        return units_of(kept, STABLE)
+        return content_of(kept, STABLE)
 
 
 def _says(publication: Publication | None) -> Wanted | None:

@@ -117,7 +117,7 @@ def _read_bundle(
             raise RejectedBundle(f"{path} holds {unit.namespace!r}", reason="Malformed")
         digests[namespace] = signed.digest(path)
         decoded.append(unit)
-    digest = bundle_digest(digests)
+    digest = bundle_digest(digests, terms.encryption)
     if digest != terms.digest:
         raise RejectedBundle("the units are not those that were signed", reason="MixAndMatch")
     return Bundle(
@@ -125,6 +125,7 @@ def _read_bundle(
         sequence=signed.terms.sequence,
         digest=digest,
         units=tuple(decoded),
+        encryption=terms.encryption,
     )
 
 

@@ -1,4 +1,4 @@
-"""`tidegate.yaml`, what a policy repository says of itself: the file, and its section `rollout`. Pure."""
+"""`tidegate.yaml`, what a policy repository says of itself: the file, and its sections. Pure."""
 
 from reconciler.settings.repository import SETTINGS_PATH, Settings, read_settings
 

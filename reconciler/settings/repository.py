@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from netpolicy.document import read_documents
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import Fields, single_document
 from reconciler.files import SourceFile
 from reconciler.rollout.plan import DIRECT, Plan
+from reconciler.settings.encryption import read_encryption
 from reconciler.settings.rollout import read_plan
 
 SETTINGS_PATH: Final = "tidegate.yaml"
@@ -25,10 +27,11 @@ SETTINGS_PATH: Final = "tidegate.yaml"
 class Settings:
     """`allow_empty`: a revision may remove every policy. `ownership`: folder → namespaces that its
     policies may name (the longest folder wins; no entry, no restriction). `rollout`: how revisions
-    are rolled out after this one."""
+    are rolled out after this one. `encryption`: between nodes; it is rolled out as policies are."""
 
     allow_empty: bool = False
     rollout: Plan = DIRECT
+    encryption: Encryption = OFF
     ownership: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -58,6 +61,7 @@ def read_settings(
         allow_empty=fields.flag("allowEmpty", False),
         ownership=site.ownership or own,
         rollout=plan if rollout.given else site.rollout,
+        encryption=read_encryption(fields.record("encryption")),
     )
     fields.finish()
     return (Settings() if has_errors(faults) else settings), faults

@@ -32,16 +32,14 @@ from reconciler.rollout.plan import (
     StageKind,
 )
 from reconciler.rollout.windows import MINUTES_A_DAY, WEEKDAYS, Window
+from reconciler.settings.duration import read_seconds
 
 DEFAULT_SOAK: Final = "10m"
 MAX_WAVES: Final = 20
 MAX_LABELS: Final = 32
 MAX_WINDOWS: Final = 50
-MAX_SECONDS: Final = 366 * 86400
 MAX_CONFIRM_SECONDS: Final = 3600
-UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
-_DURATION: Final = re.compile(r"(\d{1,9})([smhd])")
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
 _BUDGET: Final = re.compile(r"(\d{1,9})(%?)")
 
@@ -58,12 +56,12 @@ def read_plan(fields: Fields) -> Plan:
         stages=(_shadow(fields.record("shadow")), *canary, *_waves(fields.record("waves"), labels)),
         promotion=_word(fields, "promotion", Promotion.AUTOMATIC),
         gates=_gates(fields.record("gates")),
-        inconclusive_seconds=_seconds(fields, "inconclusive", "1h"),
+        inconclusive_seconds=read_seconds(fields, "inconclusive", "1h"),
         windows=_windows(fields),
         deletion_budget=_budget(fields),
-        pause_seconds=_seconds(pause, "after", "24h"),
+        pause_seconds=read_seconds(pause, "after", "24h"),
         pause_then=_word(pause, "then", Expiry.ABORT),
-        confirm_seconds=_seconds(fields, "confirm", "0s", most=MAX_CONFIRM_SECONDS),
+        confirm_seconds=read_seconds(fields, "confirm", "0s", most=MAX_CONFIRM_SECONDS),
         canary_nodes=labels,
     )
     pause.finish()
@@ -72,14 +70,14 @@ def read_plan(fields: Fields) -> Plan:
 
 
 def _shadow(fields: Fields) -> Stage:
-    soak = _seconds(fields, "soak", DEFAULT_SOAK)
+    soak = read_seconds(fields, "soak", DEFAULT_SOAK)
     fields.finish()
     return Stage(kind=StageKind.SHADOW, soak_seconds=soak)
 
 
 def _canary(fields: Fields) -> tuple[LabelPairs, tuple[Stage, ...]]:
     """The canary nodes' labels, and the stage; neither without the section."""
-    soak = _seconds(fields, "soak", DEFAULT_SOAK)
+    soak = read_seconds(fields, "soak", DEFAULT_SOAK)
     nodes = fields.record("nodes", required=fields.given)
     labels = tuple(sorted(nodes.text_map("matchLabels").items()))
     if nodes.given and not 0 < len(labels) <= MAX_LABELS:
@@ -93,7 +91,7 @@ def _canary(fields: Fields) -> tuple[LabelPairs, tuple[Stage, ...]]:
 
 
 def _waves(fields: Fields, labels: LabelPairs) -> tuple[Stage, ...]:
-    soak = _seconds(fields, "soak", DEFAULT_SOAK)
+    soak = read_seconds(fields, "soak", DEFAULT_SOAK)
     percents = fields.numbers("percent")
     fields.finish()
     is_growing = all(low < high for low, high in pairwise(percents))
@@ -184,23 +182,6 @@ def _count(fields: Fields, key: str, default: int) -> int:
         fields.fault((key,), BAD_VALUE, f"{key} must be 0 or more")
         return default
     return number
-
-
-def _seconds(fields: Fields, key: str, default: str, *, most: int = MAX_SECONDS) -> int:
-    """A duration such as `30s`, `10m`, `1h` or `7d`, in seconds."""
-    text = fields.text(key, default)
-    match = _DURATION.fullmatch(text)
-    seconds = int(match[1]) * UNIT_SECONDS[match[2]] if match else -1
-    if 0 <= seconds <= most:
-        return seconds
-    fields.fault(
-        (key,), BAD_VALUE, f"{key} must be a duration such as 30s, 10m or 1h, up to {most} seconds"
-    )
-    return _seconds_of(default)
-
-
-def _seconds_of(text: str) -> int:
-    return int(text[:-1]) * UNIT_SECONDS[text[-1]]
 
 
 def _word(fields: Fields, key: str, default: Word) -> Word:

@@ -9,13 +9,14 @@ from reconciler.sign.publish import (
     refresh_timestamp,
     sign_publication,
 )
-from reconciler.sign.targets import units_of
+from reconciler.sign.targets import content_of, units_of
 
 __all__ = [
     "Candidate",
     "Lifetimes",
     "Publication",
     "Signer",
+    "content_of",
     "expiry_of",
     "init_keys",
     "is_ageing",

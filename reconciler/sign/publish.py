@@ -32,6 +32,7 @@ from tuf.api.metadata import (
 
 from netpolicy import terms, trust
 from netpolicy.bundle import PackedUnit
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.trust import BIN_BITS, BIN_PREFIX, BINS_ROLE
 from reconciler.publication import Candidate, Publication
 from reconciler.sign.keys import Signer
@@ -72,22 +73,24 @@ def sign_publication(
     sequence: int,
     signer: Signer,
     now: datetime,
+    encryption: Encryption = OFF,
     candidate: Candidate | None = None,
     canary_nodes: terms.LabelPairs = (),
     confirm_seconds: int = 0,
     lifetimes: Lifetimes = Lifetimes(),
 ) -> Publication:
-    """Sign the stable units (namespace → unit) and perhaps a candidate as this sequence.
+    """Sign the stable units (namespace → unit) with their encryption, and perhaps a candidate, as this
+    sequence.
 
     Raises ValueError for a sequence that is not above the previous one's, or anything out of bounds.
     """
     if previous is not None and sequence <= previous.sequence:
         raise ValueError(f"sequence {sequence} is not above {previous.sequence}")
-    stable = stable_targets(units)
+    stable = stable_targets(units, encryption)
     beside = candidate_targets(candidate, units) if candidate is not None else ChannelTargets()
     signed_terms = terms.Terms(
         sequence=sequence,
-        stable=terms.ChannelTerms(digest=stable.digest, commit=revision),
+        stable=terms.ChannelTerms(digest=stable.digest, commit=revision, encryption=encryption),
         candidate=_candidate_terms(candidate, digest=beside.digest),
         canary_nodes=canary_nodes,
         confirm_seconds=confirm_seconds,
@@ -163,7 +166,12 @@ def expiry_of(publication: Publication) -> datetime:
 def _candidate_terms(candidate: Candidate | None, *, digest: str) -> terms.CandidateTerms | None:
     if candidate is None:
         return None
-    return terms.CandidateTerms(digest=digest, commit=candidate.revision, nodes=candidate.nodes)
+    return terms.CandidateTerms(
+        digest=digest,
+        commit=candidate.revision,
+        encryption=candidate.encryption,
+        nodes=candidate.nodes,
+    )
 
 
 def _sign_all(

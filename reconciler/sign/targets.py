@@ -19,8 +19,9 @@ from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from netpolicy import trust
 from netpolicy.bundle import PackedUnit, bundle_digest
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.trust import BIN_PREFIX, CANDIDATE, STABLE
-from reconciler.publication import Candidate, Publication
+from reconciler.publication import Candidate, Content, Publication
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +33,9 @@ class ChannelTargets:
     data: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def stable_targets(units: Mapping[str, PackedUnit]) -> ChannelTargets:
+def stable_targets(units: Mapping[str, PackedUnit], encryption: Encryption = OFF) -> ChannelTargets:
     """The stable channel's targets; raises ValueError for a unit out of bounds."""
-    return _channel(STABLE, units, own=units)
+    return _channel(STABLE, units, encryption, own=units)
 
 
 def candidate_targets(candidate: Candidate, stable: Mapping[str, PackedUnit]) -> ChannelTargets:
@@ -44,7 +45,7 @@ def candidate_targets(candidate: Candidate, stable: Mapping[str, PackedUnit]) ->
         for name, unit in candidate.units.items()
         if name not in stable or stable[name].digest != unit.digest
     }
-    return _channel(CANDIDATE, candidate.units, own=own)
+    return _channel(CANDIDATE, candidate.units, candidate.encryption, own=own)
 
 
 def signed_files(publication: Publication) -> dict[str, TargetFile]:
@@ -71,6 +72,15 @@ def units_of(publication: Publication, channel: str) -> dict[str, PackedUnit]:
     }
 
 
+def content_of(publication: Publication, channel: str) -> Content:
+    """What a channel's revision says, as it was signed; nothing if there is no such channel."""
+    terms = publication.terms
+    signed = terms.stable if channel == STABLE else terms.candidate
+    return Content(
+        units=units_of(publication, channel), encryption=signed.encryption if signed else OFF
+    )
+
+
 def _unit(namespace: str, file: TargetFile, publication: Publication) -> PackedUnit:
     digest = file.hashes["sha256"]
     return PackedUnit(
@@ -82,7 +92,11 @@ def _unit(namespace: str, file: TargetFile, publication: Publication) -> PackedU
 
 
 def _channel(
-    name: str, units: Mapping[str, PackedUnit], *, own: Mapping[str, PackedUnit]
+    name: str,
+    units: Mapping[str, PackedUnit],
+    encryption: Encryption,
+    *,
+    own: Mapping[str, PackedUnit],
 ) -> ChannelTargets:
     index = trust.encode_index(own, as_stable=units.keys() - own.keys())
     index_digest = sha256(index).hexdigest()
@@ -91,8 +105,9 @@ def _channel(
     for namespace, unit in own.items():
         path = trust.unit_path(name, namespace)
         files[path] = _unit_file(path, unit)
+    digests = {namespace: unit.digest for namespace, unit in units.items()}
     return ChannelTargets(
-        digest=bundle_digest({namespace: unit.digest for namespace, unit in units.items()}),
+        digest=bundle_digest(digests, encryption),
         files=files,
         data={unit.digest: unit.data for unit in own.values()} | {index_digest: index},
     )

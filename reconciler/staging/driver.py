@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import structlog
 
+from reconciler.publication import Content
 from reconciler.rollout.gates import Verdict
 from reconciler.rollout.machine import (
     OVER,
@@ -70,7 +71,9 @@ class Rollouts:
 
     def begin(self, revision: Revision, *, now: float) -> Begun:
         """Begin the rollout of an accepted revision, in place of the one on its way."""
-        self._publisher.offer(revision.revision, revision.units)
+        self._publisher.offer(
+            revision.revision, Content(units=revision.units, encryption=revision.encryption)
+        )
         self._end_rollback(now=now)
         known = self._store.rollout_of(revision.revision)
         if known is not None and known.phase in TAKEN_BACK:

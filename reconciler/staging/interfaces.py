@@ -11,7 +11,8 @@ from enum import StrEnum
 from typing import Protocol
 
 from netpolicy.bundle import PackedUnit
-from reconciler.publication import Publication
+from netpolicy.encryption import OFF, Encryption
+from reconciler.publication import Content, Publication
 from reconciler.rollout.expected import ExpectedDenial
 from reconciler.rollout.machine import Rollout
 from reconciler.rollout.plan import DIRECT, Plan
@@ -52,6 +53,7 @@ class Revision:
     units: Mapping[str, PackedUnit]
     own_plan: Plan = DIRECT
     expected: tuple[ExpectedDenial, ...] = ()
+    encryption: Encryption = OFF
 
 
 class Begun(StrEnum):
@@ -90,8 +92,8 @@ class Publishes(Protocol):
     def digest(self) -> str:
         """The bundle of its stable units."""
 
-    def offer(self, revision: str, units: Mapping[str, PackedUnit]) -> None:
-        """Keep the units of the newest revision at hand."""
+    def offer(self, revision: str, content: Content) -> None:
+        """Keep what the newest revision says at hand."""
 
     def has_units(self, revision: str) -> bool:
         """True if the revision can be signed."""

@@ -55,10 +55,15 @@ def make_channels(
     return Channels(
         terms=Terms(
             sequence=sequence,
-            stable=ChannelTerms(digest=stable.digest, commit=stable.revision),
+            stable=ChannelTerms(
+                digest=stable.digest, commit=stable.revision, encryption=stable.encryption
+            ),
             candidate=candidate
             and CandidateTerms(
-                digest=candidate.digest, commit=candidate.revision, nodes=nodes or NodeChoice()
+                digest=candidate.digest,
+                commit=candidate.revision,
+                encryption=candidate.encryption,
+                nodes=nodes or NodeChoice(),
             ),
             canary_nodes=canary_nodes,
             confirm_seconds=confirm_seconds,

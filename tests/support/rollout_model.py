@@ -11,6 +11,7 @@ from typing import Any
 
 from netpolicy.bundle import PackedUnit
 from netpolicy.errors import StalledError
+from reconciler.publication import Content
 from reconciler.rollout.machine import Rollout
 from reconciler.rollout.wanted import Wanted
 from reconciler.staging.driver import Rollouts
@@ -101,8 +102,8 @@ class Publisher:
         """Of its stable channel."""
         return self._digests[self.announced.what.stable] if self.announced else ""
 
-    def offer(self, revision: str, units: Mapping[str, PackedUnit]) -> None:
-        """Hold the newest revision's units."""
+    def offer(self, revision: str, content: Content) -> None:
+        """Hold what the newest revision says."""
         self._offered = revision
 
     def has_units(self, revision: str) -> bool:

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from netpolicy import terms, trust
 from netpolicy.bundle import PackedUnit
+from netpolicy.encryption import OFF, Encryption
 from netpolicy.errors import RejectedBundle, StalledError
 from netpolicy.node_choice import NodeChoice
 from reconciler.sign import Signer, init_keys, refresh_timestamp, rotate, sign_publication, units_of
@@ -144,12 +145,14 @@ def test_the_command_line_makes_extends_rotates_and_shows(tmp_path: Path) -> Non
     assert run(keys_command, ["add-node", place, "--node", "../x"]).exit_code == 1
 
 
+STRICT = Encryption(enabled=True, strict=True, rotation_seconds=86400)
 TERMS = terms.Terms(
     sequence=9,
-    stable=terms.ChannelTerms(digest="a" * 64, commit=COMMIT),
+    stable=terms.ChannelTerms(digest="a" * 64, commit=COMMIT, encryption=OFF),
     candidate=terms.CandidateTerms(
         digest="b" * 64,
         commit="d" * 40,
+        encryption=STRICT,
         nodes=NodeChoice(labels=(("canary", "yes"), ("zone", "a")), percent=12.5, salt="d" * 40),
     ),
     canary_nodes=(("canary", "yes"),),
@@ -194,7 +197,8 @@ def test_terms_survive_encoding_and_every_field_is_required() -> None:
 def test_a_field_of_signed_terms_with_a_wrong_value_is_refused() -> None:
     encoded = terms.encode_terms(TERMS)
     for path in paths_of(encoded):
-        for wrong in (True, -1, 2.5, 1 << 60, [], "\n" * 400):
+        of_encryption = "encryption" in path[:-1]
+        for wrong in ("yes" if of_encryption else True, -1, 2.5, 1 << 60, [], "\n" * 400):
             with pytest.raises(RejectedBundle):
                 terms.decode_terms(changed(encoded, path, wrong))
 
