@@ -92,7 +92,7 @@ def _conditions(conditions: Sequence[Condition]) -> Metric:
 
 
 def _agents(standing: Standing) -> Metric:
-    """Agents by what they say: an agent that is behind is connected, and one that fails may be."""
+    """Agents by what they say to this replica; `enforcing` may be summed over replicas."""
     family = GaugeMetricFamily("tidegate_agents", "Agents in a state.", labels=("state",))
     counts = Counter(
         state for agent in standing.agents for state in _states(agent, standing.sequence)
@@ -106,7 +106,8 @@ def _states(agent: AgentRecord, sequence: int) -> tuple[str, ...]:
     channel = "connected" if agent.connected else "disconnected"
     if agent.error:
         return channel, "failing"
-    return (channel, "enforcing") if 0 < sequence <= agent.sequence else (channel,)
+    is_enforcing = agent.connected and 0 < sequence <= agent.sequence
+    return (channel, "enforcing") if is_enforcing else (channel,)
 
 
 def _gauge(name: str, help_: str, value: float) -> Metric:

@@ -66,7 +66,7 @@ def test_the_reconciler_counts_agents_by_what_they_say() -> None:
     )
     told = samples(reconciler_metrics(standing(agents=agents)))
     states = {key[1]: value for key, value in told.items() if key[0] == "tidegate_agents"}
-    assert states == {"connected": 3, "disconnected": 1, "enforcing": 2, "failing": 1}
+    assert states == {"connected": 3, "disconnected": 1, "enforcing": 1, "failing": 1}
 
 
 def test_the_phase_and_the_conditions_are_told() -> None:

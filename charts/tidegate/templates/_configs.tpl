@@ -1,0 +1,27 @@
+{{- define "tidegate.reconcilerConfig" -}}
+cluster: {{ .Values.clusterName | quote }}
+state_dir: /var/lib/tidegate
+keys: /etc/tidegate/keys
+listen: "[::]:7443"
+{{- if .Values.metrics.enabled }}
+metrics: {{ printf "[::]:%v" .Values.metrics.reconcilerPort | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "tidegate.agentConfig" -}}
+state_dir: /var/lib/tidegate
+bpffs: /sys/fs/bpf/tidegate
+socket: /run/tidegate/agent.sock
+reconciler:
+  address: {{ printf "%s:7443" .Values.reconciler.serverName | quote }}
+trust:
+  root: /etc/tidegate/trust/root.json
+admit_local_host: {{ .Values.agent.admitLocalHost }}
+pod_interfaces: {{ toJson .Values.agent.podInterfaces }}
+{{- if .Values.agent.datapath }}
+datapath: {{ toJson .Values.agent.datapath }}
+{{- end }}
+{{- if .Values.metrics.enabled }}
+metrics: {{ printf "[::]:%v" .Values.metrics.agentPort | quote }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,41 @@
+{{- /* What the agent may do and see: docs/operating/permissions.md says why, line by line. */ -}}
+{{- define "tidegate.agentContainer" -}}
+env:
+  - name: NODE_NAME
+    valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+securityContext:
+  runAsUser: 0
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities:
+    drop: [ALL]
+    add: {{ concat (list "BPF" "NET_ADMIN" "PERFMON") .Values.agent.extraCapabilities | toJson }}
+volumeMounts:
+  - {name: config, mountPath: /etc/tidegate/agent.yaml, subPath: agent.yaml, readOnly: true}
+  - {name: trust, mountPath: /etc/tidegate/trust, readOnly: true}
+  - {name: token, mountPath: /run/secrets/tidegate, readOnly: true}
+  - {name: state, mountPath: /var/lib/tidegate}
+  - {name: run, mountPath: /run/tidegate}
+  - {name: bpffs, mountPath: /sys/fs/bpf, mountPropagation: HostToContainer}
+  - {name: netns, mountPath: /run/netns, mountPropagation: HostToContainer, readOnly: true}
+  - {name: tmp, mountPath: /tmp}
+  {{- if .Values.agent.criSocket }}
+  - {name: cri, mountPath: {{ dir .Values.agent.criSocket }}, readOnly: true}
+  {{- end }}
+  {{- if .Values.agent.trace.enabled }}
+  - {name: modules, mountPath: /lib/modules, readOnly: true}
+  - {name: headers, mountPath: /usr/src, readOnly: true}
+  - {name: tracing, mountPath: /sys/kernel/tracing}
+  {{- end }}
+{{- end -}}
+
+{{- define "tidegate.cniContainer" -}}
+securityContext:
+  runAsUser: 0
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+volumeMounts:
+  - {name: cni-bin, mountPath: /host/cni/bin}
+  - {name: cni-conf, mountPath: /host/cni/conf}
+{{- end -}}
