@@ -29,6 +29,13 @@ from tests.support.kube_tools import KubeTools, kube_tools
 
 READY_SECONDS: Final = 60.0
 SERVICE_RANGE: Final = "10.96.0.0/16"
+AUDIT_LOG: Final = "audit.log"
+AUDIT_POLICY: Final = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules: [{level: Metadata}]
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +124,8 @@ def _apiserver(
     tools: KubeTools, authority: Authority, folder: Path, etcd_port: int, port: int
 ) -> list[str]:
     certificate, key = authority.issue("kube-apiserver", names=("127.0.0.1", "localhost"))
+    audit_policy = folder / "audit-policy.yaml"
+    audit_policy.write_text(AUDIT_POLICY)
     return [
         str(tools.apiserver),
         f"--etcd-servers=http://127.0.0.1:{etcd_port}",
@@ -132,6 +141,9 @@ def _apiserver(
         "--authorization-mode=RBAC",
         "--disable-admission-plugins=ServiceAccount",
         "--endpoint-reconciler-type=none",
+        "--allow-privileged=true",
+        f"--audit-policy-file={audit_policy}",
+        f"--audit-log-path={folder / AUDIT_LOG}",
         f"--cert-dir={folder}",
     ]
 

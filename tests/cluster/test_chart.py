@@ -1,0 +1,206 @@
+"""The Helm chart: rendered with what operators set, put into a real API server, upgraded, removed."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from netpolicy.document import read_documents
+from reconciler.validate.lifelines import RECONCILER
+from tests.support.kube_server import KubeServer
+
+pytestmark = pytest.mark.cluster
+
+CHART = Path("charts/tidegate")
+NAMESPACE = RECONCILER.namespace
+IN_NAMESPACE = ("--namespace", NAMESPACE)
+EVERYTHING = (
+    "serviceMonitor.enabled=true",
+    "prometheusRule.enabled=true",
+    "dashboard.enabled=true",
+    "reconciler.webhook.enabled=true",
+    "agent.trace.enabled=true",
+    "agent.mountBpffs=true",
+)
+NOTHING = (
+    "metrics.enabled=false",
+    "networkPolicy.enabled=false",
+    "priorityClasses.create=false",
+    "agent.cni.enabled=false",
+    "agent.criSocket=",
+    "reconciler.replicas=1",
+)
+DIGEST = "sha256:" + "0" * 64
+VALUES = {
+    "as it comes": (),
+    "everything": EVERYTHING,
+    "nothing": NOTHING,
+    "cleanup": ("cleanup=true",),
+    "by digest": (f"agent.image.digest={DIGEST}", f"reconciler.image.digest={DIGEST}"),
+}
+OPERATOR_KINDS = {"servicemonitors": "ServiceMonitor", "prometheusrules": "PrometheusRule"}
+OPERATOR_CRD = """
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: {plural}.monitoring.coreos.com}}
+spec:
+  group: monitoring.coreos.com
+  scope: Namespaced
+  names: {{kind: {kind}, plural: {plural}}}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}
+---
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster(server: KubeServer) -> Iterator[KubeServer]:
+    """The API server, with the kinds of Prometheus Operator (as far as an API server looks at them)."""
+    crds = "".join(OPERATOR_CRD.format(plural=p, kind=k) for p, k in OPERATOR_KINDS.items())
+    server.kubectl("apply", "-f", "-", text=crds)
+    for plural in OPERATOR_KINDS:
+        server.kubectl("wait", "--for=condition=Established", f"crd/{plural}.monitoring.coreos.com")
+    yield server
+    server.kubectl("delete", "-f", "-", text=crds)
+
+
+def settings(values: tuple[str, ...]) -> list[str]:
+    return [word for value in values for word in ("--set", value)]
+
+
+def rendered(server: KubeServer, *values: str) -> dict[tuple[str, str], dict[str, Any]]:
+    """(kind, name) → object."""
+    text = server.helm("template", "tidegate", str(CHART), *IN_NAMESPACE, *settings(values))
+    found = [each for each in yaml.safe_load_all(text) if each]
+    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+
+
+def test_the_chart_lints(server: KubeServer) -> None:
+    answer = server.helm("lint", str(CHART), *IN_NAMESPACE)
+    assert "0 chart(s) failed" in answer
+    assert "[ERROR]" not in answer
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
+def test_the_api_server_takes_every_object(cluster: KubeServer, values: tuple[str, ...]) -> None:
+    cluster.kubectl("create", "namespace", NAMESPACE, check=False)
+    objects = yaml.safe_dump_all(rendered(cluster, *values).values())
+    answer = cluster.kubectl(
+        "apply", "--dry-run=server", "--validate=true", "-f", "-", text=objects
+    )
+    assert len(answer.splitlines()) == len(rendered(cluster, *values))
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("reconciler.replica=3", "replica"),
+        ("reconciler.replicas=0", "replicas"),
+        ("agent.cni.failureMode=sometimes", "failureMode"),
+        ("agent.image.digest=latest", "digest"),
+        ("agent.extraCapabilities={ALL}", "extraCapabilities"),
+        ("metrics.agentPort=70000", "agentPort"),
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(server: KubeServer, value: str, why: str) -> None:
+    answer = server.helm("template", "t", str(CHART), *IN_NAMESPACE, "--set", value, check=False)
+    assert why in answer
+    assert "kind: Deployment" not in answer
+
+
+def test_another_namespace_is_refused(server: KubeServer) -> None:
+    """Diagnostics, certificates and policies of other people name this one."""
+    answer = server.helm("template", "t", str(CHART), "--namespace", "default", check=False)
+    assert NAMESPACE in answer
+    assert "kind: Deployment" not in answer
+
+
+def test_the_reconcilers_pods_are_those_that_diagnostics_watch_over(server: KubeServer) -> None:
+    deployment = rendered(server)["Deployment", "tidegate-reconciler"]
+    assert deployment["metadata"]["namespace"] == RECONCILER.namespace
+    assert RECONCILER.labels.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
+
+
+def test_nothing_is_privileged_as_it_comes_and_every_capability_is_in_the_table(
+    server: KubeServer,
+) -> None:
+    table = Path("docs/operating/permissions.md").read_text()
+    for key, workload in rendered(server, "agent.trace.enabled=true").items():
+        if key[0] not in ("DaemonSet", "Deployment"):
+            continue
+        pod = workload["spec"]["template"]["spec"]
+        for container in pod["containers"] + pod.get("initContainers", []):
+            granted = container["securityContext"]
+            assert not granted.get("privileged"), key
+            assert granted["capabilities"]["drop"] == ["ALL"]
+            assert granted["allowPrivilegeEscalation"] is False
+            for name in granted["capabilities"].get("add", ()):
+                assert f"`{name}`" in table
+
+
+def test_a_changed_configuration_changes_the_pods(server: KubeServer) -> None:
+    before, after = rendered(server), rendered(server, "clusterName=blue")
+    key = ("Deployment", "tidegate-reconciler")
+    assert before[key]["spec"]["template"] != after[key]["spec"]["template"]
+
+
+def test_both_configurations_are_well_formed(server: KubeServer) -> None:
+    objects = rendered(server)
+    for name, file in (("reconciler", "reconciler.yaml"), ("nodeagent", "agent.yaml")):
+        text = objects["ConfigMap", f"tidegate-{name}"]["data"][file]
+        documents, faults = read_documents(file, text.encode())
+        assert not faults
+        assert len(documents) == 1
+
+
+def test_prometheus_takes_the_rules_and_they_fire_when_they_should(
+    server: KubeServer, tmp_path: Path
+) -> None:
+    rule = rendered(server, "prometheusRule.enabled=true")["PrometheusRule", "tidegate"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rule["spec"]))
+    (tmp_path / "trial.yaml").write_text(Path("tests/cluster/chart_rules.yaml").read_text())
+    for command in (["check", "rules", "rules.yaml"], ["test", "rules", "trial.yaml"]):
+        done = subprocess.run(
+            ["promtool", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_install_upgrade_and_uninstall_leave_nothing_but_crds(cluster: KubeServer) -> None:
+    cluster.kubectl("create", "namespace", NAMESPACE, check=False)
+    before = all_objects(cluster)
+    release = ("tidegate", str(CHART), *IN_NAMESPACE)
+    try:
+        cluster.helm("install", *release)
+        installed = all_objects(cluster) - before
+        assert {
+            "deployment.apps/tidegate-reconciler",
+            "daemonset.apps/tidegate-nodeagent",
+        } <= installed
+        cluster.helm("upgrade", *release, *settings(EVERYTHING))
+        assert "servicemonitor.monitoring.coreos.com/tidegate" in all_objects(cluster)
+        cluster.helm("upgrade", *release, *settings(NOTHING))
+        assert "networkpolicy.networking.k8s.io/tidegate-reconciler" not in all_objects(cluster)
+    finally:
+        cluster.helm("uninstall", "tidegate", *IN_NAMESPACE)
+    assert all_objects(cluster) - before == {
+        "customresourcedefinition.apiextensions.k8s.io/policyrepositories.tidegate.dev",
+        "customresourcedefinition.apiextensions.k8s.io/policyrollouts.tidegate.dev",
+    }
+
+
+def all_objects(server: KubeServer) -> set[str]:
+    """Every object of the server that somebody made, as `kind/name`."""
+    own = ("events", "events.events.k8s.io", "apiservices.apiregistration.k8s.io")
+    kinds = server.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+    asked = ",".join(kind for kind in kinds if kind not in own)
+    return set(server.kubectl("get", asked, "-A", "-o", "name").split())
