@@ -45,6 +45,8 @@ class FleetWatch:
         self._refusals: dict[str, tuple[int, str]] = {}
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
+        self._taken_at = {node: record.changed_at for node, record in self._agents.items()}
+        """When a node was first known to hold the publication that it holds."""
 
     def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
         """True if each of these nodes enforces this publication or a newer one."""
@@ -52,6 +54,14 @@ class FleetWatch:
         return bool(records) and all(
             record is not None and record.sequence >= sequence and not record.error
             for record in records
+        )
+
+    def taken_at(self, sequence: int) -> tuple[float, ...]:
+        """When each node was known to have taken this publication or a newer one."""
+        return tuple(
+            self._taken_at[node]
+            for node, record in self._agents.items()
+            if record.sequence >= sequence
         )
 
     def seen_of(self, digest: str) -> Evidence:
@@ -137,6 +147,8 @@ class FleetWatch:
 
     def _remember(self, record: fleet.AgentRecord) -> None:
         dated = replace(record, changed_at=time.time())
+        if record.node not in self._agents or record.sequence != self._last(record.node).sequence:
+            self._taken_at[record.node] = dated.changed_at
         self._agents[record.node] = dated
         try:
             fleet.save_agent(self._database, dated)

@@ -64,3 +64,14 @@ def test_generations_after_a_node_began_to_enforce_are_its_own_business(fleet: F
     fleet.agent_acked("a", replace(ACK, generation_digest=OTHER))
     assert fleet.enforcing_otherwise(seen) == ()
     assert fleet.enforcing_otherwise(fleet.seen_of(DIGEST)) == ()
+
+
+def test_a_node_took_a_publication_when_it_was_first_known_to(fleet: FleetWatch) -> None:
+    fleet.agent_acked("a", ACK)
+    first = fleet.taken_at(4)
+    fleet.agent_disconnected("a")
+    fleet.agent_acked("a", ACK)
+    assert fleet.taken_at(4) == first
+    assert fleet.taken_at(5) == ()
+    fleet.agent_acked("a", replace(ACK, sequence=5))
+    assert fleet.taken_at(5) > first
