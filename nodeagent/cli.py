@@ -252,7 +252,7 @@ def flows(  # noqa: PLR0917
 @config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(config_path: Path, yes: bool) -> None:
-    """Take the agent out of the kernel: every filter, program and map of it.
+    """Take the agent out of the kernel: every filter, program and map of it, and the fence.
 
     Afterwards everything is open: every pod of this node may send and receive anything, also those that
     were refused everything because nobody had listed them. The last good bundle stays in the state
@@ -260,6 +260,7 @@ def detach(config_path: Path, yes: bool) -> None:
     """
     from netpolicy.errors import StalledError  # noqa: PLC0415
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
+    from nodeagent.cni.fence import remove_fence  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
 
     config = read_config(config_path)
@@ -269,6 +270,7 @@ def detach(config_path: Path, yes: bool) -> None:
         # A running agent would attach again what is taken off.
         with only_agent(config.state_dir):
             Datapath.open(datapath_config(config)).remove_all()
+            remove_fence()
     except StalledError as error:
         fail(f"stop the agent first: {error}")
     except (DatapathError, OSError) as error:

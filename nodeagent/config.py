@@ -21,6 +21,7 @@ DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
 DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
 DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"
+DEFAULT_CNI_SOCKET: Final = "/run/tidegate/cni.sock"
 MAX_SOCKET_PATH_BYTES: Final = 107
 DEFAULT_POD_INTERFACES: Final = ("veth*", "lxc*", "cali*")
 """What container runtimes and CNIs call the host's end of a pod's cable."""
@@ -40,11 +41,20 @@ class ReconcilerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CniConfig:
+    """Where the CNI plugin finds the agent. `fence`: nobody passes an interface that is not attached yet."""
+
+    socket: Path = Path(DEFAULT_CNI_SOCKET)
+    fence: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
     """Everything an agent is told. Relative paths count from the file's own folder.
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
     `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
+    `cni` None: no plugin holds pods back.
     """
 
     node: str
@@ -60,6 +70,7 @@ class AgentConfig:
     datapath: DatapathOptions = DEFAULT_OPTIONS
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
     metrics: str = ""
+    cni: CniConfig | None = None
 
 
 def decode_config(path: Path, data: bytes) -> tuple[AgentConfig | None, list[Diagnostic]]:
@@ -80,7 +91,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         bpffs=base / fields.text("bpffs", DEFAULT_BPFFS),
         bpf_object=base / fields.text("bpf_object", DEFAULT_BPF_OBJECT),
         inventory=base / fields.text("inventory", required=True),
-        socket=_socket(fields, base),
+        socket=_socket(fields, base, DEFAULT_SOCKET),
         reconciler=_reconciler(fields, base),
         conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
         kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
@@ -88,6 +99,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
         datapath=read_options(fields.record("datapath")),
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
         metrics=fields.listen("metrics"),
+        cni=_cni(fields, base),
     )
     fields.finish()
     return config
@@ -110,8 +122,18 @@ def _reconciler(fields: Fields, base: Path) -> ReconcilerConfig:
     return found
 
 
-def _socket(fields: Fields, base: Path) -> Path:
-    path = base / fields.text("socket", DEFAULT_SOCKET)
+def _cni(fields: Fields, base: Path) -> CniConfig | None:
+    """The section that lets a CNI plugin ask; without it nobody can."""
+    section = fields.record("cni")
+    found = CniConfig(
+        socket=_socket(section, base, DEFAULT_CNI_SOCKET), fence=section.flag("fence", True)
+    )
+    section.finish()
+    return found if section.given else None
+
+
+def _socket(fields: Fields, base: Path, default: str) -> Path:
+    path = base / fields.text("socket", default)
     if len(str(path).encode()) > MAX_SOCKET_PATH_BYTES:
         fields.fault(
             ("socket",),
