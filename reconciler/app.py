@@ -66,9 +66,7 @@ class Reconciler:
         self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
         self._followed = Followed(config.state_dir / "source", config.following)
-        self._fleet = FleetWatch(
-            self._database, changed=self._check_fleet, announced=lambda: self._publisher.sequence
-        )
+        self._fleet = FleetWatch(self._database, changed=self._check_fleet)
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(
             self._database,

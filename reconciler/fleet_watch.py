@@ -32,11 +32,8 @@ one lost connection in a large fleet must not take a revision back. Missing repo
 class FleetWatch:
     """The last word of each agent. Implements the push server's observer."""
 
-    def __init__(
-        self, database: Database, *, changed: Callable[[], None], announced: Callable[[], int]
-    ) -> None:
+    def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
         self._database = database
-        self._announced = announced
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
         self._evidence = Evidence()
@@ -114,8 +111,7 @@ class FleetWatch:
         if ack.error:
             log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
             if ack.reason not in NOT_FETCHED:
-                # It says what it holds, not what it refused: that is what was announced last.
-                self._refusals[node] = (self._announced(), ack.error)
+                self._refusals[node] = (ack.refused_sequence, ack.error)
             self._remember(replace(self._last(node), connected=True, error=ack.error))
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)

@@ -21,11 +21,14 @@ REPORT = NodeEvidence(
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> FleetWatch:
-    return FleetWatch(Database.open(tmp_path), changed=lambda: None, announced=lambda: 5)
+    return FleetWatch(Database.open(tmp_path), changed=lambda: None)
 
 
-def test_a_refusal_is_of_what_was_announced_and_ends_with_an_ack(fleet: FleetWatch) -> None:
-    fleet.agent_acked("a", replace(ACK, error="its map is full", reason="ApplyFailed"))
+REFUSED = replace(ACK, error="its map is full", reason="ApplyFailed", refused_sequence=5)
+
+
+def test_a_refusal_is_of_the_publication_it_names_and_ends_with_an_ack(fleet: FleetWatch) -> None:
+    fleet.agent_acked("a", REFUSED)
     assert fleet.refusing(5) == {"a": "its map is full"}
     assert fleet.refusing(6) == {}
     fleet.agent_acked("a", replace(ACK, sequence=5))
