@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import click
+from rich.console import Console
 
 from netpolicy.errors import StalledError, TransientError
 from reconciler.rollout.machine import TAKEN_BACK
@@ -31,7 +32,6 @@ from reconciler.staging.text import (
 from reconciler.state import publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore
-from reconciler.terminal import print_parts
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -69,8 +69,6 @@ def rollout() -> None:
       tidegate rollout abort --reason "cuts the metrics"
       tidegate rollout undo                back to what was enforced before
       tidegate rollout history             who did what, when and why
-    \b
-    Exits 0 if done, 1 if refused (status: if taken back), 2 if it cannot be told.
     """
 
 
@@ -93,7 +91,9 @@ def status(state_dir: Path, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(data, indent=2))
     else:
-        print_parts(status_parts(data))
+        console = Console(highlight=False, soft_wrap=True, markup=False)
+        for part in status_parts(data):
+            console.print(part)
     sys.exit(REFUSED if current.phase in TAKEN_BACK else DONE)
 
 

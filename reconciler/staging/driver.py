@@ -18,7 +18,6 @@ import structlog
 
 from reconciler.publication import Content
 from reconciler.rollout.gates import Verdict
-from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import (
     OVER,
     PUBLISHING,
@@ -89,20 +88,13 @@ class Rollouts:
         self.perform(now=now)
         return Begun.BEGUN
 
-    def look(
-        self,
-        verdict: Verdict,
-        *,
-        fleet_enforces: bool,
-        now: float,
-        lifeline: Lifeline = Lifeline.OPEN,
-    ) -> bool:
+    def look(self, verdict: Verdict, *, fleet_enforces: bool, now: float) -> bool:
         """Fold in the event that is due; True if there was one."""
         self.perform(now=now)
         rollout = self._rollout
         if rollout is None or not self._may_move(rollout):
             return False
-        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now, lifeline=lifeline)
+        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now)
         if event is None:
             return False
         self._fold(event, now=now)

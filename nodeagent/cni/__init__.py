@@ -1,1 +1,0 @@
-"""No packet before the verdict: the agent's side of the CNI plugin `tidegate-cni`."""
