@@ -17,6 +17,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from typing import Any, Final
 
 from netpolicy.trust import malformed
@@ -24,6 +25,10 @@ from netpolicy.trust import malformed
 DEFAULT_PORT: Final = 51871
 FIRST_PORT: Final = 1
 LAST_PORT: Final = 65535
+PORTS: Final = 4
+"""Tunnels listen on as many ports, from `port` on: one for each pair of an old or new key at either end."""
+
+MAX_POD_CIDRS: Final = 64
 MIN_ROTATION_SECONDS: Final = 3600
 """Below this, keys would be changed before every node has heard of the last change."""
 
@@ -43,6 +48,8 @@ class Encryption:
     themselves say to each other is encrypted, too. `port`: of the tunnels, UDP, on every node.
     `rotation_seconds`: the age at which a node makes itself a new key; 0: only when told to.
     `userspace_fallback`: where the kernel has no WireGuard, wireguard-go may stand in for it.
+    `pod_cidrs`: blocks that pods' addresses are from; in strict mode nothing is sent in the clear to an
+    address in them, whether a pod is known to have it or not.
     """
 
     enabled: bool = False
@@ -51,6 +58,7 @@ class Encryption:
     port: int = DEFAULT_PORT
     rotation_seconds: int = 0
     userspace_fallback: bool = True
+    pod_cidrs: tuple[str, ...] = ()
 
 
 OFF: Final = Encryption()
@@ -78,7 +86,8 @@ def encode_encryption(settings: Encryption) -> dict[str, Any]:
     """The settings as signed; raises ValueError for what could not be read back."""
     if fault := encryption_fault(settings):
         raise ValueError(fault)
-    return {field.name: getattr(settings, field.name) for field in fields(Encryption)}
+    values = {field.name: getattr(settings, field.name) for field in fields(Encryption)}
+    return values | {"pod_cidrs": list(settings.pod_cidrs)}
 
 
 def decode_encryption(value: object) -> Encryption:
@@ -92,6 +101,7 @@ def decode_encryption(value: object) -> Encryption:
         port=_number(value["port"]),
         rotation_seconds=_number(value["rotation_seconds"]),
         userspace_fallback=_flag(value["userspace_fallback"]),
+        pod_cidrs=_cidrs(value["pod_cidrs"]),
     )
     if fault := encryption_fault(settings):
         raise malformed(fault)
@@ -102,6 +112,10 @@ def encryption_fault(settings: Encryption) -> str:
     """What makes settings impossible; empty if nothing does."""
     if not FIRST_PORT <= settings.port <= LAST_PORT:
         return f"port {settings.port} is none"
+    if settings.port > LAST_PORT - PORTS + 1:
+        return f"port {settings.port} leaves no room for the {PORTS - 1} ports behind it"
+    if len(settings.pod_cidrs) > MAX_POD_CIDRS or not all(map(is_cidr, settings.pod_cidrs)):
+        return f"pod_cidrs are not at most {MAX_POD_CIDRS} blocks of addresses"
     if settings.strict and not settings.enabled:
         return "strict without encryption would cut every connection between nodes"
     rotation = settings.rotation_seconds
@@ -111,6 +125,15 @@ def encryption_fault(settings: Encryption) -> str:
             f" {MIN_ROTATION_SECONDS}..{MAX_ROTATION_SECONDS}"
         )
     return ""
+
+
+def is_cidr(text: str) -> bool:
+    """True for the one spelling of a block of addresses, host bits clear, that is not all there are."""
+    try:
+        block = ip_network(text)
+    except ValueError:
+        return False
+    return str(block) == text and block.prefixlen > 0
 
 
 def is_public_key(text: str) -> bool:
@@ -134,3 +157,9 @@ def _number(value: object) -> int:
     if type(value) is not int:
         raise malformed("a number of encryption is none")
     return value
+
+
+def _cidrs(value: object) -> tuple[str, ...]:
+    if type(value) is not list or any(type(cidr) is not str for cidr in value):
+        raise malformed("pod_cidrs of encryption are no list of texts")
+    return tuple(value)

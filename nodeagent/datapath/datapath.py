@@ -35,7 +35,7 @@ from nodeagent.datapath import (
 )
 from nodeagent.datapath.collector import Collected, FlowCollector
 from nodeagent.datapath.control import Control, ControlWord
-from nodeagent.datapath.encryption_maps import EncryptionMode
+from nodeagent.datapath.encryption_maps import WireMode
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader
@@ -298,11 +298,11 @@ class Datapath:
 
     # Encryption between nodes ----------------------------------------------------------------
 
-    def set_encryption(self, mode: EncryptionMode) -> None:
+    def set_encryption(self, mode: WireMode) -> None:
         """Have packets between nodes treated so, from this store on."""
         encryption_maps.write_mode(self._maps["encryption"], mode)
 
-    def encryption(self) -> EncryptionMode:
+    def encryption(self) -> WireMode:
         """How packets between nodes are treated."""
         return encryption_maps.read_mode(self._maps["encryption"])
 

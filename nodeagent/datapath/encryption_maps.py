@@ -24,14 +24,14 @@ _ONLY: Final = bytes(4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EncryptionMode:
+class WireMode:
     """What the programs do. `strict`: what is not encrypted is dropped."""
 
     is_on: bool = False
     strict: bool = False
 
 
-def write_mode(encryption: Map, mode: EncryptionMode) -> None:
+def write_mode(encryption: Map, mode: WireMode) -> None:
     """Have every packet treated so from now on; one store."""
     flags = abi.EncryptionFlag(0)
     if mode.is_on:
@@ -41,13 +41,11 @@ def write_mode(encryption: Map, mode: EncryptionMode) -> None:
     libbpf.update(encryption, _ONLY, bytes(abi.EncryptionWord(flags=flags)))
 
 
-def read_mode(encryption: Map) -> EncryptionMode:
+def read_mode(encryption: Map) -> WireMode:
     """How the programs treat packets."""
     word = abi.EncryptionWord.from_buffer_copy(libbpf.lookup(encryption, _ONLY) or bytes(4))
     flags = abi.EncryptionFlag(word.flags)
-    return EncryptionMode(
-        is_on=abi.EncryptionFlag.ON in flags, strict=abi.EncryptionFlag.STRICT in flags
-    )
+    return WireMode(is_on=abi.EncryptionFlag.ON in flags, strict=abi.EncryptionFlag.STRICT in flags)
 
 
 def write_places(pod_places: Map, places: Mapping[str, Place]) -> int:

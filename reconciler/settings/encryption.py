@@ -17,10 +17,13 @@ from typing import Final
 from netpolicy.encryption import (
     FIRST_PORT,
     LAST_PORT,
+    MAX_POD_CIDRS,
     MAX_ROTATION_SECONDS,
     MIN_ROTATION_SECONDS,
     OFF,
+    PORTS,
     Encryption,
+    is_cidr,
 )
 from netpolicy.fields import BAD_VALUE, Fields
 from reconciler.settings.duration import read_seconds
@@ -38,6 +41,7 @@ def read_encryption(fields: Fields) -> Encryption:
         port=_port(fields),
         rotation_seconds=_rotation(fields),
         userspace_fallback=fields.flag("userspaceFallback", OFF.userspace_fallback),
+        pod_cidrs=_pod_cidrs(fields),
     )
     fields.finish()
     # What is switched off is off in one way only: other settings must not make it a change.
@@ -57,10 +61,29 @@ def _strict(fields: Fields, *, enabled: bool) -> bool:
 
 def _port(fields: Fields) -> int:
     port = fields.number("port", OFF.port)
-    if FIRST_PORT <= port <= LAST_PORT:
+    last = LAST_PORT - PORTS + 1
+    if FIRST_PORT <= port <= last:
         return port
-    fields.fault(("port",), BAD_VALUE, f"port is a number from {FIRST_PORT} to {LAST_PORT}")
+    fields.fault(
+        ("port",),
+        BAD_VALUE,
+        f"port is a number from {FIRST_PORT} to {last}",
+        why=f"tunnels listen on {PORTS} ports, from this one on: a node that changes its key has two",
+    )
     return OFF.port
+
+
+def _pod_cidrs(fields: Fields) -> tuple[str, ...]:
+    cidrs = fields.texts("podCIDRs")
+    for index, text in enumerate(cidrs):
+        if not is_cidr(text):
+            says = f'"{text}" is no block of addresses, such as 10.0.0.0/8'
+            fields.fault(("podCIDRs", index), BAD_VALUE, says)
+            return ()
+    if len(cidrs) > MAX_POD_CIDRS:
+        fields.fault(("podCIDRs",), BAD_VALUE, f"at most {MAX_POD_CIDRS} blocks are read")
+        return ()
+    return tuple(sorted(set(cidrs)))
 
 
 def _rotation(fields: Fields) -> int:

@@ -31,7 +31,7 @@ def test_nothing_is_encrypted_unless_it_is_switched_on(text: str) -> None:
 def test_every_setting_is_read() -> None:
     settings, faults = read(
         "encryption: {enabled: true, strict: true, nodeEncryption: true, port: 5000, rotation: 30d,"
-        " userspaceFallback: false}"
+        " userspaceFallback: false, podCIDRs: [fd00:10::/32, 10.0.0.0/8]}"
     )
     assert faults == []
     assert settings.encryption == Encryption(
@@ -41,6 +41,7 @@ def test_every_setting_is_read() -> None:
         port=5000,
         rotation_seconds=30 * 86400,
         userspace_fallback=False,
+        pod_cidrs=("10.0.0.0/8", "fd00:10::/32"),
     )
 
 
@@ -49,8 +50,10 @@ def test_every_setting_is_read() -> None:
     [
         ("{enabled: yes please}", (1, 23), "true or false"),
         ("{strict: true}", (1, 22), "without enabled"),
-        ("{enabled: true, port: 0}", (1, 35), "1 to 65535"),
-        ("{enabled: true, port: 65536}", (1, 35), "1 to 65535"),
+        ("{enabled: true, port: 0}", (1, 35), "1 to 65532"),
+        ("{enabled: true, port: 65533}", (1, 35), "1 to 65532"),
+        ("{enabled: true, podCIDRs: [10.0.0.1/8]}", (1, 40), "no block"),
+        ("{enabled: true, podCIDRs: [0.0.0.0/0]}", (1, 40), "no block"),
         ("{enabled: true, rotation: 59m}", (1, 39), "1h or more"),
         ("{enabled: true, rotation: 367d}", (1, 39), "duration"),
         ("{enabled: true, rotation: often}", (1, 39), "duration"),

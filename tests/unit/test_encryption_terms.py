@@ -24,6 +24,7 @@ ON = Encryption(
     port=51999,
     rotation_seconds=86400,
     userspace_fallback=False,
+    pod_cidrs=("10.0.0.0/8", "fd00:10::/32"),
 )
 
 
@@ -48,7 +49,12 @@ def test_no_signed_field_may_be_missing(field: str) -> None:
         ("strict", None),
         ("node_traffic", 0),
         ("port", 0),
-        ("port", 65536),
+        ("port", 65533),  # three more are to follow it
+        ("pod_cidrs", "10.0.0.0/8"),
+        ("pod_cidrs", ["10.0.0.1/8"]),
+        ("pod_cidrs", ["::/0"]),
+        ("pod_cidrs", [8]),
+        ("pod_cidrs", ["10.0.0.0/8"] * 65),
         ("port", True),
         ("port", "51871"),
         ("rotation_seconds", -1),

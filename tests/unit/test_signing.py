@@ -199,6 +199,8 @@ def test_a_field_of_signed_terms_with_a_wrong_value_is_refused() -> None:
     for path in paths_of(encoded):
         of_encryption = "encryption" in path[:-1]
         for wrong in ("yes" if of_encryption else True, -1, 2.5, 1 << 60, [], "\n" * 400):
+            if path[-1] == "pod_cidrs" and wrong == []:
+                continue  # no blocks: another choice, as above
             with pytest.raises(RejectedBundle):
                 terms.decode_terms(changed(encoded, path, wrong))
 

@@ -1,0 +1,336 @@
+"""Bring encryption about on this node, and keep it so.
+
+In:   EncryptionInputs: settings, peers' keys, who is where
+Out:  devices, routes, guards and maps that say the same; a report
+Shell: joins the pure core with the shells beside it. One convergence at a time.
+
+Holds always:
+1. Encryption is switched on last and off first: a packet is marked only when a tunnel can take it.
+2. What fails leaves in force what was: keys, tunnels and mode; an alarm says why.
+3. In strict mode an agent that starts, or loses its tunnels, drops rather than sends in the clear.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from netpolicy.encryption import NodeKey
+from netpolicy.errors import StalledError
+from netpolicy.node_encryption import (
+    MAX_SILENT_PEERS,
+    EncryptionMode,
+    Implementation,
+    NodeEncryption,
+)
+from nodeagent.datapath import Datapath, DatapathError
+from nodeagent.datapath.encryption_maps import WireMode
+from nodeagent.encrypts import EncryptionInputs
+from nodeagent.wireguard import routes, wg
+from nodeagent.wireguard.devices import TunnelLinks, bring_up, tunnel_names
+from nodeagent.wireguard.difference import steps
+from nodeagent.wireguard.handshakes import Handshakes
+from nodeagent.wireguard.host import HostSide, read_host, tunnel_mtu
+from nodeagent.wireguard.keys import KeyStore, PrivateKey
+from nodeagent.wireguard.peers import Agreed, Known, agree, canonical
+from nodeagent.wireguard.rotation import Rotation, rotation_step
+from nodeagent.wireguard.saved_places import SavedPlaces
+from nodeagent.wireguard.tunnels import (
+    OwnKey,
+    TunnelDevice,
+    allowed_addresses,
+    pod_places,
+    senders,
+    tunnel_devices,
+)
+
+log = structlog.get_logger()
+
+ENCRYPTION_APPLIED: Final = "encryption_applied"
+ENCRYPTION_FAILED: Final = "encryption_failed"
+PEERS_REFUSED: Final = "peers_refused"
+KEY_ROTATES: Final = "key_rotates"
+KEY_RETIRED: Final = "key_retired"
+STRICT_RESTORED: Final = "strict_restored"
+FOLDER: Final = "wireguard"
+WATCH_SECONDS: Final = 0.5
+CHECK_SECONDS: Final = 10.0
+ROTATING: Final = "RotationUnderWay"
+NOT_ENCRYPTING: Final = "NotEncrypting"
+
+
+class Tunnels:
+    """`nodeagent.encrypts.Encrypts` by WireGuard."""
+
+    def __init__(self, datapath: Datapath, *, node: str, state_dir: Path) -> None:
+        self._datapath = datapath
+        self._node = node
+        self._store = KeyStore(state_dir / FOLDER)
+        self._saved = SavedPlaces(state_dir / FOLDER)
+        self._links = TunnelLinks()
+        self._lock = asyncio.Lock()
+        self._keys: tuple[PrivateKey, ...] = self._store.load()
+        self._inputs: EncryptionInputs | None = None
+        self._agreed = Agreed()
+        self._devices: tuple[TunnelDevice, ...] = ()
+        self._implementation = Implementation.NONE
+        self._handshakes = Handshakes()
+        self._interfaces: dict[str, int] = {}
+        self._rotation: Rotation | None = None
+        self._error = ""
+
+    def restore(self) -> None:
+        """Before any pod is under policy: if this node was strict, and the kernel has forgotten, have it
+        refuse what is in the clear until tunnels are there. Raises DatapathError."""
+        if self._datapath.encryption().is_on:
+            return
+        places = self._saved.load()
+        if places is not None:
+            routes.set_ways(routes.Ways(marked={}, nodes={}))
+            self._datapath.set_places(places)
+            self._datapath.set_encryption(WireMode(is_on=True, strict=True))
+            self._guard_uplinks(read_host(()))
+            log.info(STRICT_RESTORED, places=len(places))
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to."""
+        return (*((self._error,) if self._error else ()), *self._agreed.refused)
+
+    async def bring_about(self, inputs: EncryptionInputs) -> None:
+        """Encrypt so from now on. Raises StalledError if it cannot be."""
+        async with self._lock:
+            self._inputs = inputs
+            await self._converge()
+
+    async def rotate(self) -> None:
+        """Make a new key, and change over to it. Raises StalledError if that cannot be now."""
+        async with self._lock:
+            if self._inputs is None or self._mode is EncryptionMode.OFF:
+                raise StalledError("this node does not encrypt", reason=NOT_ENCRYPTING)
+            if len(self._keys) > 1:
+                raise StalledError("a rotation is under way already", reason=ROTATING)
+            await asyncio.to_thread(self._add_key)
+            await self._converge()
+
+    async def run(self) -> None:
+        """Keep it so: tunnels that died, new interfaces, peers that shook hands, keys that grew old."""
+        checked = 0.0
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            if self._inputs is None or self._mode is EncryptionMode.OFF:
+                continue
+            async with self._lock:
+                now = time.monotonic()
+                is_due = now - checked >= CHECK_SECONDS or len(self._keys) > 1
+                if is_due or await asyncio.to_thread(self._interfaces_changed):
+                    checked = now
+                    with suppress(StalledError):  # it is logged, and tried again
+                        await self._converge()
+
+    def report(self) -> NodeEncryption:
+        """How it stands."""
+        mode = self._mode
+        if mode is EncryptionMode.OFF or self._inputs is None:
+            return NodeEncryption(node=self._node, error=self._error)
+        silent = self._handshakes.silent(self._agreed, self._own, now=time.time())
+        return NodeEncryption(
+            node=self._node,
+            mode=mode,
+            implementation=self._implementation,
+            keys=tuple(_announced(key, self._node, self._inputs) for key in self._own),
+            peers=len(self._agreed.peers),
+            silent_peers=silent[:MAX_SILENT_PEERS],
+            error="; ".join(self.alarms),
+        )
+
+    @property
+    def _mode(self) -> EncryptionMode:
+        return self._inputs.encrypting.mode if self._inputs else EncryptionMode.OFF
+
+    @property
+    def _own(self) -> tuple[OwnKey, ...]:
+        return tuple(key.own for key in self._keys)
+
+    # One convergence, in a thread ------------------------------------------------------------
+
+    async def _converge(self) -> None:
+        inputs = self._inputs
+        if inputs is None:
+            return
+        off = inputs.encrypting.mode is EncryptionMode.OFF
+        try:
+            await asyncio.to_thread(self._switch_off if off else self._bring_about, inputs)
+        except (DatapathError, OSError) as error:
+            self._note(str(error))
+            raise StalledError(str(error), reason="TunnelsFailed") from error
+        except StalledError as error:
+            self._note(str(error))
+            raise
+        self._error = ""
+
+    def _note(self, error: str) -> None:
+        if error != self._error:
+            log.error(ENCRYPTION_FAILED, error=error)
+        self._error = error
+
+    def _switch_off(self, _inputs: EncryptionInputs) -> None:
+        self._saved.keep(None)
+        self._datapath.set_encryption(WireMode())
+        self._datapath.set_places({})
+        routes.remove_ways()
+        for name in tunnel_names():
+            self._links.remove(name)
+        self._agreed, self._devices = Agreed(), ()
+        self._implementation = Implementation.NONE
+
+    def _bring_about(self, inputs: EncryptionInputs) -> None:
+        now = time.time()
+        settings = inputs.encrypting.settings
+        if not self._keys:
+            self._add_key()
+        host = read_host(inputs.node_addresses)
+        agreed = self._agree(inputs)
+        devices = tunnel_devices(
+            agreed, self._own, port=settings.port, node_traffic=settings.node_traffic
+        )
+        indices = self._set_devices(devices, host, fallback=settings.userspace_fallback, now=now)
+        self._lead(agreed, indices, node_traffic=settings.node_traffic, now=now)
+        self._guard_uplinks(host)
+        self._enforce(inputs, agreed, host)
+        for name in set(tunnel_names()) - indices.keys():
+            self._links.remove(name)
+        if (agreed, devices) != (self._agreed, self._devices):
+            log.info(
+                ENCRYPTION_APPLIED, mode=self._mode, peers=len(agreed.peers), devices=len(devices)
+            )
+        self._agreed, self._devices = agreed, devices
+        self._handshakes.forget(frozenset(indices))
+        self._handshakes.know(agreed, now=now)
+        self._interfaces = host.interfaces | indices
+        self._go_on_rotating(agreed, settings.rotation_seconds, now=now)
+
+    def _agree(self, inputs: EncryptionInputs) -> Agreed:
+        pods = (
+            canonical(entry.address)
+            for entry in inputs.entries
+            if entry.namespace and entry.node == self._node
+        )
+        known = Known(
+            node=self._node,
+            port=inputs.encrypting.settings.port,
+            node_keys=inputs.encrypting.node_keys,
+            entries=inputs.entries,
+            own_keys=frozenset(key.public_key for key in self._own),
+            own_addresses=frozenset((*map(canonical, inputs.node_addresses), *pods)),
+        )
+        agreed = agree(known, self._agreed)
+        if agreed.refused and agreed.refused != self._agreed.refused:
+            log.error(PEERS_REFUSED, count=len(agreed.refused), first=agreed.refused[0])
+        return agreed
+
+    def _set_devices(
+        self, devices: tuple[TunnelDevice, ...], host: HostSide, *, fallback: bool, now: float
+    ) -> dict[str, int]:
+        private = {key.own.slot: key for key in self._keys}
+        indices = {}
+        for device in devices:
+            index, implementation = self._links.ensure(device.name, userspace_fallback=fallback)
+            self._implementation = implementation
+            if not self._datapath.is_guarded(index):
+                self._datapath.guard_tunnel(index)
+            mtu = tunnel_mtu(host.underlay_mtu, over_ipv6=device.is_over_ipv6)
+            bring_up(index, device.name, mtu=mtu, node_addresses=host.node_addresses)
+            key = private[device.own_slot]
+            observed = wg.observe(device.name)
+            for step in steps(observed, device, public_key=key.own.public_key, now=now):
+                wg.perform(step, private_key=key.text)
+            self._handshakes.see(wg.observe(device.name))
+            indices[device.name] = index
+        return indices
+
+    def _lead(
+        self, agreed: Agreed, indices: dict[str, int], *, node_traffic: bool, now: float
+    ) -> None:
+        through = senders(agreed, self._own, self._handshakes.latest, now=now)
+        marked: dict[str, int] = {}
+        nodes: dict[str, int] = {}
+        for peer in agreed.peers:
+            device = indices[through[peer.node]]
+            marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=False), device)
+            if node_traffic:
+                nodes |= dict.fromkeys(allowed_addresses(peer, node_traffic=True), device)
+        routes.set_ways(routes.Ways(marked=marked, nodes=nodes))
+
+    def _guard_uplinks(self, host: HostSide) -> None:
+        """Not on pods' interfaces: what is sent to a pod here is `to_pod`'s."""
+        pods = {found.ifindex for found in self._datapath.attached()}
+        for index in host.uplinks.values():
+            if index not in pods and not self._datapath.is_guarded(index):
+                with suppress(DatapathError):  # it may have gone; else the next look tries again
+                    self._datapath.guard_uplink(index)
+
+    def _enforce(self, inputs: EncryptionInputs, agreed: Agreed, host: HostSide) -> None:
+        strict = inputs.encrypting.mode is EncryptionMode.STRICT
+        places = pod_places(
+            agreed,
+            inputs.entries,
+            node=self._node,
+            pod_cidrs=inputs.encrypting.settings.pod_cidrs,
+            host_addresses=host.addresses,
+            strict=strict,
+        )
+        # Kept first: from the moment on that it is strict, no start of this node may be less.
+        self._saved.keep(places if strict else None)
+        self._datapath.set_places(places)
+        self._datapath.set_encryption(WireMode(is_on=True, strict=strict))
+
+    def _interfaces_changed(self) -> bool:
+        inputs = self._inputs
+        return (
+            inputs is not None and read_host(inputs.node_addresses).interfaces != self._interfaces
+        )
+
+    # Keys -----------------------------------------------------------------------------------
+
+    def _add_key(self) -> None:
+        taken = {key.own.slot for key in self._keys}
+        slot = 1 if 0 in taken else 0
+        self._keys = (self._store.make(slot, now=time.time()), *self._keys)
+        log.info(KEY_ROTATES, slot=slot, public_key=self._keys[0].own.public_key)
+
+    def _go_on_rotating(self, agreed: Agreed, rotation_seconds: int, *, now: float) -> None:
+        self._rotation = rotation_step(
+            self._rotation, self._own, agreed, self._handshakes.latest, now=now
+        )
+        if self._rotation is not None and self._rotation.may_retire(now):
+            retired = self._keys[-1]
+            self._store.forget(retired.own.slot)
+            self._keys, self._rotation = self._keys[:-1], None
+            log.info(KEY_RETIRED, slot=retired.own.slot)
+        elif len(self._keys) == 1 and 0 < rotation_seconds <= now - self._keys[0].own.made_at:
+            self._add_key()
+
+
+def _announced(key: OwnKey, node: str, inputs: EncryptionInputs) -> NodeKey:
+    return NodeKey(
+        node=node,
+        public_key=key.public_key,
+        addresses=inputs.node_addresses,
+        port=inputs.encrypting.settings.port + key.slot,
+        made_at=key.made_at,
+        in_force=inputs.encrypting.mode.is_in_force,
+    )
+
+
+def remove_tunnels() -> None:
+    """Take every device, route and rule of ours away: for a node that is given back."""
+    routes.remove_ways()
+    links = TunnelLinks()
+    for name in tunnel_names():
+        links.remove(name)

@@ -1,0 +1,179 @@
+"""Two nodes of a world that encrypt what their pods say to each other, and a tap between them.
+
+In:   a World
+Out:  TunnelNodes: told what to do, asked how they are; Tap: which packets of pods crossed the link
+Shell.
+
+Each node has the mounts of its own, as sockets of wireguard-go are files of one folder.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any, Final
+
+from netpolicy.encryption import Encryption
+from tests.support.kernel_pods import within
+from tests.support.world import PROJECT, World
+from tests.support.world_topology import NODE_LINK, WorldNode
+
+BLOCKS: Final = ("10.0.0.0/8", "fd00:10::/32")
+STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=BLOCKS)
+NORMAL: Final = Encryption(enabled=True)
+OWN_MOUNTS: Final = (
+    "mkdir -p /var/run/wireguard && mount -t tmpfs none /var/run/wireguard && exec \"$@\""
+)  # fmt: skip
+READY_SECONDS: Final = 40.0
+_ALL_FRAMES: Final = 0x0003
+
+
+class TunnelNodes:
+    """The programs of a world's nodes."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._told: dict[str, dict[str, Any]] = {}
+        for node in world.topology.nodes:
+            self._told[node.name] = self._first(node)
+
+    def tell(self, node: str, *, mode: str, settings: Encryption, **changes: Any) -> None:
+        """Say what a node is to do; it acts when it next looks."""
+        told = self._told[node] | {"mode": mode, "encryption": asdict(settings)} | changes
+        self._told[node] = told
+        following = self._file(node).with_suffix(".new")
+        following.write_text(json.dumps(told))
+        following.rename(self._file(node))
+
+    def tell_all(self, *, mode: str, settings: Encryption, **changes: Any) -> None:
+        for node in self._told:
+            self.tell(node, mode=mode, settings=settings, **changes)
+
+    def start(self, node: str) -> None:
+        """Start a node's program, and wait for its first report."""
+        self._file(node).with_suffix(".report").unlink(missing_ok=True)
+        command = [
+            "unshare", "-m", "sh", "-c", OWN_MOUNTS, "sh",
+            sys.executable, "-m", "tests.support.tunnel_node", str(self._file(node)),
+        ]  # fmt: skip
+        self.world.start(node, node, command)
+        self.wait(node, "it reports", lambda report: True)
+
+    def report(self, node: str) -> dict[str, Any]:
+        try:
+            return dict(json.loads(self._file(node).with_suffix(".report").read_text()))
+        except FileNotFoundError:
+            return {}
+
+    def wait(self, node: str, what: str, holds: Callable[[dict[str, Any]], bool]) -> None:
+        def is_so() -> bool:
+            report = self.report(node)
+            return bool(report) and holds(report)
+
+        self.world.wait_for(f"{node}: {what}", is_so, timeout=READY_SECONDS, program=node)
+
+    def exchange_keys(self, *, settings: Encryption, mode: str) -> None:
+        """Do as the feed does: give each node the keys that the others report."""
+        for node in self._told:
+            self.wait(node, "it has a key", lambda report: bool(report["keys"]))
+        for node in self._told:
+            others = [self.report(other)["keys"] for other in self._told if other != node]
+            keys = [key for found in others for key in found]
+            self.tell(node, mode=mode, settings=settings, node_keys=keys)
+        for node in self._told:
+            self.wait(node, "it has peers", lambda report: report["peers"] == len(self._told) - 1)
+
+    def rotate(self, node: str) -> None:
+        self._file(node).with_name(f"{node}.order").write_text("rotate")
+
+    def devices(self, node: str) -> list[str]:
+        shown = within(self.world.namespace(node), socket.if_nameindex)
+        return sorted(name for _, name in shown if name.startswith("tidegate_wg"))
+
+    def _file(self, node: str) -> Path:
+        return self.world.directory / f"{node}.json"
+
+    def _first(self, node: WorldNode) -> dict[str, Any]:
+        world, topology = self.world, self.world.topology
+        entries = [
+            (a, p.namespace, p.name, p.node.name) for p in topology.pods for a in p.addresses
+        ]
+        entries += [(a, "", n.name, n.name) for n in topology.nodes for a in (n.link_v4, n.link_v6)]
+        return {
+            "node": node.name,
+            "state_dir": str(world.directory / "state" / node.name),
+            "bpffs": str(world.bpffs / node.name),
+            "bpf_object": str(PROJECT / "build/bpf/tidegate.bpf.o"),
+            "pods": [
+                {"interface": p.interface, "name": p.name, "addresses": p.addresses}
+                for p in topology.pods_on(node)
+            ],
+            "node_addresses": [node.link_v4, node.link_v6],
+            "node_keys": [],
+            "entries": entries,
+        }
+
+
+class Tap:
+    """What crosses the link between the nodes, seen from one of its ends."""
+
+    def __init__(self) -> None:
+        self.in_the_clear: list[tuple[str, str]] = []
+        self.tunnelled = 0
+        self._blocks = [ip_network(block) for block in BLOCKS]
+
+    def see(self, frame: bytes) -> None:
+        kind = struct.unpack("!H", frame[12:14])[0]
+        if kind == 0x0800:
+            source, destination, protocol = frame[26:30], frame[30:34], frame[23]
+        elif kind == 0x86DD:
+            source, destination, protocol = frame[22:38], frame[38:54], frame[20]
+        else:
+            return
+        ends = (ip_address(source), ip_address(destination))
+        if any(
+            end in block for end in ends for block in self._blocks if end.version == block.version
+        ):
+            self.in_the_clear.append((str(ends[0]), str(ends[1])))
+        elif protocol == socket.IPPROTO_UDP:
+            self.tunnelled += 1
+
+
+@contextmanager
+def tap(world: World, node: str) -> Iterator[Tap]:
+    """Watch both directions at a node's end of the link."""
+
+    def listen() -> socket.socket:
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES))
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
+        made.bind((NODE_LINK, 0))
+        made.settimeout(0.1)
+        return made
+
+    seen, over = Tap(), threading.Event()
+    sniffer = within(world.namespace(node), listen)
+
+    def follow() -> None:
+        while True:
+            try:
+                seen.see(sniffer.recv(65_536))
+            except TimeoutError:
+                if over.is_set():
+                    return
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        thread.join()
+        sniffer.close()
