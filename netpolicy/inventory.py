@@ -28,12 +28,13 @@ class Node:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
     """A pod. `interface` names its host-side interface where the source knows it (standalone); `ports` are
-    those to which its containers give a name.
+    those to which its containers give a name; `uid` tells it from others of its name, before and after.
     """
 
     namespace: str
     name: str
     node: str
+    uid: str = ""
     addresses: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     service_account: str = ""

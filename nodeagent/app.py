@@ -29,16 +29,19 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
-from netpolicy.inventory import Inventory
+from netpolicy.inventory_watch import watch_inventory
 from netpolicy.status_pages import StatusPages
 from netpolicy.version import VERSION
 from nodeagent.candidate_watch import CandidateWatch
+from nodeagent.cni.fence import Fence
+from nodeagent.cni.gate import Gate
+from nodeagent.cni.server import serve_cni
+from nodeagent.cni.store import SandboxStore
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.drift.watch import DriftWatch
 from nodeagent.endpoints.interfaces import watch_interfaces
-from nodeagent.endpoints.links import pod_like
-from nodeagent.endpoints.local_pods import local_view
+from nodeagent.endpoints.links import pod_like, read_links
 from nodeagent.enforcer import Enforcer
 from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
@@ -48,7 +51,7 @@ from nodeagent.metrics import agent_metrics
 from nodeagent.placement import Placement
 from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
-from nodeagent.pod_source import pod_source
+from nodeagent.pod_starts import PodsOfNode
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
 
@@ -60,6 +63,7 @@ AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
 LOCAL_API_FAILED: Final = "local_api_failed"
 STATUS_PAGES_FAILED: Final = "status_pages_failed"
+CNI_SOCKET_FAILED: Final = "cni_socket_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
 NAMESPACE_LOCK: Final = "\0tidegate-nodeagent"
@@ -124,7 +128,17 @@ class Agent:
             channels=last_good.channels,
             taken_back=last_good.taken_back,
         )
-        self._source = pod_source(config)
+        fenced = config.pod_interfaces if config.cni and config.cni.fence else ()
+        self._fence = Fence(fenced)
+        self._sandboxes = SandboxStore(config.state_dir)
+        self._pods = PodsOfNode(
+            self._planner,
+            self._placement,
+            self._enforcer,
+            node=config.node,
+            sandboxes=self._sandboxes.sandboxes,
+            guarded=self._open_fence,
+        )
         self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
         self._collection = FlowCollection(datapath, self._placement.gone)
         ring = FlowRing(config.kept_flows)
@@ -147,21 +161,23 @@ class Agent:
             collection=self._collection,
             ring=ring,
             channel=self._channel,
-            source=self._source,
         )
 
     async def run(self) -> None:
         """Run every task until one dies or the agent is told to stop."""
         stopping = _stop_signal()
+        await self._fence.build(read_links(), self._placement.find_attached())
         tasks = [
             self._spawn("planner", self._planner.run()),
-            self._spawn("inventory", self._source.follow(self._take_inventory)),
+            self._spawn("inventory", self._follow_inventory(self._config.inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
             self._spawn("collection", self._collect_flows()),
+            self._spawn("fence", self._fence.run()),
         ]
         server = await self._serve()
         pages = await self._serve_pages()
+        gate = await self._serve_cni()
         tasks.append(self._spawn("readiness", self._become_ready()))
         tasks.append(self._spawn("receiver", self._channel.run()))
         stopped = asyncio.create_task(stopping.wait(), name="stop")
@@ -174,6 +190,8 @@ class Agent:
             await asyncio.gather(*tasks, stopped, return_exceptions=True)
             if pages is not None:
                 await pages.stop()
+            if gate is not None:
+                gate.close()
             if server is not None:
                 await server.stop(STOP_GRACE_SECONDS)
             self._pump.stop()
@@ -202,20 +220,37 @@ class Agent:
             return None
         return pages
 
+    async def _serve_cni(self) -> asyncio.Server | None:
+        """Answer the CNI plugin. Without it new pods are not started, which widens nothing."""
+        cni = self._config.cni
+        if cni is None:
+            return None
+        try:
+            return await serve_cni(Gate(self._pods, self._sandboxes), cni.socket)
+        except OSError as error:
+            log.error(CNI_SOCKET_FAILED, socket=str(cni.socket), error=str(error))
+            return None
+
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)
 
-    def _take_inventory(self, inventory: Inventory) -> None:
-        self._planner.take_view(local_view(inventory, self._config.node))
+    async def _follow_inventory(self, path: Path) -> None:
+        async for inventory in watch_inventory(path):
+            self._pods.take_inventory(inventory)
 
     async def _follow_interfaces(self) -> None:
         async for seen in watch_interfaces():
-            self._source.look_again()
+            await self._open_fence()  # to what is no pod's: that need not wait for a plan
             await self._planner.take_interfaces(
                 seen.indices,
                 pod_like=pod_like(seen.links, self._config.pod_interfaces),
                 lost=seen.lost,
             )
+            await self._open_fence()
+
+    async def _open_fence(self) -> None:
+        """Where our programs judge, the fence has done its work."""
+        await self._fence.settle(read_links(), self._placement.attached)
 
     async def _collect_flows(self) -> None:
         # Before the first plan the kernel may know no endpoint yet, and each flow would seem an orphan.

@@ -43,7 +43,7 @@ _LOST: Final = {
 }
 
 
-@click.group(epilog=_EXAMPLES)
+@click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="nodeagent")
 def main() -> None:
     """Enforce network policy on this node, and show what is enforced."""
@@ -53,7 +53,14 @@ def main() -> None:
 @config_option
 @click.option("--verbose", is_flag=True, help="Log more.")
 def run(config_path: Path, verbose: bool) -> None:
-    """Run the agent. Stopping it leaves enforcement as it is."""
+    """Run the agent, in the network namespace of the pods' interfaces, until it is told to stop.
+
+    SIGTERM and Ctrl-C stop it. What the kernel enforces stays; `nodeagent detach` takes it out.
+
+    \b
+    Example:
+      nodeagent run --config /etc/tidegate/agent.yaml
+    """
     from netpolicy.errors import StalledError  # noqa: PLC0415
     from netpolicy.logs import configure_logs  # noqa: PLC0415
     from nodeagent.app import run_agent  # noqa: PLC0415  # only this command pays for its memory
@@ -74,7 +81,13 @@ def run(config_path: Path, verbose: bool) -> None:
 @socket_option
 @output_option("table", "json")
 def status(socket: Path | None, config_path: Path, output: str) -> None:
-    """What is enforced, and whether it is what is desired."""
+    """What is enforced, and whether it is what is desired.
+
+    \b
+    Examples:
+      nodeagent status
+      nodeagent status -o json
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
 
@@ -133,7 +146,13 @@ def policy() -> None:
 @socket_option
 @output_option("table", "json")
 def policy_get(endpoint_name: str, socket: Path | None, config_path: Path, output: str) -> None:
-    """Show the policy of ENDPOINT: an id, or NAMESPACE/POD."""
+    """Show the policy of ENDPOINT: an id, or NAMESPACE/POD.
+
+    \b
+    Examples:
+      nodeagent policy get e-commerce/frontend
+      nodeagent policy get 4711 -o json
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
 
@@ -199,7 +218,16 @@ def flows(  # noqa: PLR0917
     ports: tuple[int, ...],
     output: str,
 ) -> None:
-    """Show flows: one line each; as JSON, one object a line with Hubble's names."""
+    """Show flows: one line each; as JSON, one object a line with Hubble's names.
+
+    An option that is given several times takes any of its values; different options must all hold.
+
+    \b
+    Examples:
+      nodeagent flows --last 20
+      nodeagent flows --follow --verdict DROPPED
+      nodeagent flows --pod e-commerce/ --port 80 --port 5432 -o json
+    """
     from netpolicy.flow import flow_json, flow_text  # noqa: PLC0415
     from nodeagent.flows.filters import FlowFilter  # noqa: PLC0415
     from nodeagent.flows.ring import Lost  # noqa: PLC0415
@@ -224,7 +252,7 @@ def flows(  # noqa: PLR0917
 @config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def detach(config_path: Path, yes: bool) -> None:
-    """Take the agent out of the kernel: every filter, program and map of it.
+    """Take the agent out of the kernel: every filter, program and map of it, and the fence.
 
     Afterwards everything is open: every pod of this node may send and receive anything, also those that
     were refused everything because nobody had listed them. The last good bundle stays in the state
@@ -232,6 +260,7 @@ def detach(config_path: Path, yes: bool) -> None:
     """
     from netpolicy.errors import StalledError  # noqa: PLC0415
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
+    from nodeagent.cni.fence import remove_fence  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
 
     config = read_config(config_path)
@@ -241,6 +270,7 @@ def detach(config_path: Path, yes: bool) -> None:
         # A running agent would attach again what is taken off.
         with only_agent(config.state_dir):
             Datapath.open(datapath_config(config)).remove_all()
+            remove_fence()
     except StalledError as error:
         fail(f"stop the agent first: {error}")
     except (DatapathError, OSError) as error:

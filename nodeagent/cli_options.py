@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from nodeagent.local_api_client import AgentClient
 
 DEFAULT_CONFIG: Final = "/etc/tidegate/agent.yaml"
-NODE_VARIABLE: Final = "NODE_NAME"
-"""The node's name, where one configuration is every node's."""
-
 Command = Callable[..., Any]
 
 
@@ -67,7 +63,7 @@ def read_config(path: Path) -> AgentConfig:
         data = path.read_bytes()
     except OSError as error:
         fail(f"cannot read {path}: {error.strerror} (--config names another file)")
-    config, faults = decode_config(path, data, node=os.environ.get(NODE_VARIABLE, ""))
+    config, faults = decode_config(path, data)
     if config is None:
         fail("the configuration is refused\n" + "\n".join(map(render, faults)))
     return config

@@ -32,9 +32,10 @@ def print_table(
     table = Table(*columns, title=title or None, box=None, pad_edge=False, title_justify="left")
     for row in rows:
         table.add_row(*(str(cell) for cell in row))
-    console = Console(highlight=False, soft_wrap=False)
+    # Brackets are text: `ingress[0]`, and whatever regular expression a rule holds.
+    console = Console(highlight=False, markup=False, soft_wrap=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=400)
+        console = Console(highlight=False, markup=False, width=400)
     console.print(table)
 
 

@@ -70,6 +70,15 @@ def trace(
     Without FROM TO PORT: follow live kernel drops, with reason and place. Policy denials appear as
     TC_INGRESS (what a pod sent) and TC_EGRESS (what was sent to it): `nodeagent flows` names their
     policy. Everything else is the kernel's own doing.
+
+    With FROM TO PORT exits 0 if it would pass, 1 if not, 2 if it cannot be told here.
+
+    \b
+    Examples:
+      nodeagent trace e-commerce/frontend e-commerce/catalog 8080
+      nodeagent trace e-commerce/frontend 10.0.0.53 53/udp --live --duration 10
+      nodeagent trace --process --pod e-commerce/frontend
+      nodeagent trace --drops --count 20 -o json
     """
     options = DropOptions(**given)
     if source is not None and (drops or process):

@@ -60,6 +60,12 @@ class Placement:
         """What bears our programs: somebody known is behind it, or nobody passes."""
         return frozenset(self._attached | (self._found or set()))
 
+    def find_attached(self) -> frozenset[int]:
+        """The same, once the kernel was asked what an earlier agent attached."""
+        if self._found is None:
+            self._found = {found.ifindex for found in self._datapath.attached()}
+        return self.attached
+
     def place(
         self, endpoints: Iterable[LocalEndpoint], interfaces: Mapping[str, int]
     ) -> tuple[str, ...]:
@@ -91,9 +97,8 @@ class Placement:
 
         `lost` are interfaces that may have lost their filters, or be other interfaces than before.
         """
-        if self._found is None:
-            self._found = {found.ifindex for found in self._datapath.attached()}
-        self._found -= lost
+        self.find_attached()
+        self._found = (self._found or set()) - lost
         self._attached -= lost
         for name, ifindex in sorted(interfaces.items()):
             if ifindex in self.attached:

@@ -40,6 +40,7 @@ from nodeagent.rollout.channels import Channels, InForce, Standing, standing, wi
 from nodeagent.rollout.desired import to_remember, with_policies
 from nodeagent.rollout.tally import names_of
 from nodeagent.saved_feed import load_feed, save_feed
+from nodeagent.turns import Turns
 
 log = structlog.get_logger()
 
@@ -125,6 +126,8 @@ class Planner:
         self._plans: tuple[NodePlan, ...] = ()
         self.standing: Standing | None = None
         self.first_plan = asyncio.Event()
+        self.placements = Turns()
+        """Each time something was put under policy, or could not be."""
         self.status = PlanStatus()
 
     @property
@@ -234,9 +237,7 @@ class Planner:
             log.error(FEED_NOT_SAVED, path=str(self._feed_path), error=error.strerror)
 
     def take_view(self, view: LocalView) -> None:
-        """Use what the inventory says of this node."""
-        if view == self._known.view:
-            return
+        """Use what the inventory file says of this node."""
         self._known = replace(self._known, view=view)
         self._view_known.set()
         self._changed.set()
@@ -263,12 +264,19 @@ class Planner:
             self._note_failure(error)
             self._changed.set()
 
+    def guard_interfaces(self, interfaces: Mapping[str, int]) -> None:
+        """Let nothing pass these (name → index) until somebody is placed behind them.
+
+        Not behind a plan that is being made, either.
+        """
+        self._placement.guard(interfaces)
+
     async def _await_view(self) -> None:
         try:
             await asyncio.wait_for(self._view_known.wait(), VIEW_PATIENCE_SECONDS)
         except TimeoutError as error:
             raise StalledError(
-                "it is not known yet which pods are here", reason="NoInventory"
+                "the inventory file could not be read yet", reason="NoInventory"
             ) from error
 
     async def _replan(self, known: Known) -> NodePlan | None:
@@ -378,6 +386,7 @@ class Planner:
             asyncio.get_running_loop().call_later(RETRY_SECONDS[0], self._changed.set)
         self.status = replace(self.status, awaited_interfaces=awaited, refused_interfaces=refused)
         self.first_plan.set()
+        self.placements.announce()
 
     def _guard(self, lost: Set[int] = frozenset()) -> None:
         """Refuse everything on interfaces of pods that are not judged yet, or not even listed."""
@@ -417,6 +426,7 @@ class Planner:
     def _note_failure(self, error: DatapathError | StalledError | RejectedBundle) -> None:
         reason = "DatapathFailed" if isinstance(error, DatapathError) else error.reason
         self.status = replace(self.status, error=str(error), reason=reason)
+        self.placements.announce()
         log.error(PLAN_FAILED, reason=reason, error=str(error))
 
 

@@ -39,6 +39,7 @@ from reconciler.rollout.machine import Refused, Rollout, step
 from reconciler.sign import expiry_of
 from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
+from reconciler.staging.git_contact import GitContact
 from reconciler.staging.interfaces import Revision
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
@@ -65,9 +66,7 @@ class Reconciler:
         self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
         self._followed = Followed(config.state_dir / "source", config.following)
-        self._fleet = FleetWatch(
-            self._database, changed=self._check_fleet, announced=lambda: self._publisher.sequence
-        )
+        self._fleet = FleetWatch(self._database, changed=self._check_fleet)
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(
             self._database,
@@ -77,11 +76,14 @@ class Reconciler:
         )
         self._store = RolloutStore(self._database)
         self._rollouts = Rollouts(self._store, self._publisher)
+        self._git = GitContact(self._store)
         self._rollout_task = RolloutTask(
             self._rollouts,
             self._store,
             self._fleet,
             surroundings.rollout_requests,
+            git=self._git,
+            fetch=self.poke,
             inventory=lambda: self._inventory,
             moved=self._say_outcome,
         )
@@ -194,7 +196,8 @@ class Reconciler:
             return
         started = time.monotonic()
         brought = self._store.brought() or self._rollouts.stable
-        fetched = await asyncio.to_thread(self._followed.source.fetch, since=brought or None)
+        with self._git.fetching():
+            fetched = await asyncio.to_thread(self._followed.source.fetch, since=brought or None)
         commit = fetched.commit
         if commit == self._judged:
             self._check_fleet()

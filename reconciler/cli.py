@@ -16,7 +16,6 @@ from typing import Final, NoReturn
 
 import click
 import structlog
-from rich.console import Console
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError, TransientError
@@ -35,6 +34,7 @@ from reconciler.staging.cli import rollout
 from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of
+from reconciler.terminal import print_parts
 
 OK: Final = 0
 NO: Final = 1
@@ -217,9 +217,10 @@ def status(state_dir: Path, form: str) -> None:
         _fail(str(error))
     publication = publications.last_publication(database)
     enforced = rollout_of(database, publication.revision) if publication else None
+    judged = judgements.last_judgement(database)
     shown = output.status_data(
         publication,
-        judgements.last_judgement(database),
+        judged,
         enforced.phase if enforced else "",
         fleet.conditions(database),
         fleet.agents(database),
@@ -227,9 +228,8 @@ def status(state_dir: Path, form: str) -> None:
     if form == "json":
         _print_json(shown)
     else:
-        console = Console(highlight=False, soft_wrap=True)
-        for part in output.status_tables(shown):
-            console.print(part)
+        faults = judged.diagnostics if judged and not judged.accepted else ()
+        print_parts(output.status_parts(shown, faults))
     ready = any(c["type"] == ConditionType.READY and c["status"] for c in shown["conditions"])
     sys.exit(OK if ready else NO)
 

@@ -32,11 +32,8 @@ one lost connection in a large fleet must not take a revision back. Missing repo
 class FleetWatch:
     """The last word of each agent. Implements the push server's observer."""
 
-    def __init__(
-        self, database: Database, *, changed: Callable[[], None], announced: Callable[[], int]
-    ) -> None:
+    def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
         self._database = database
-        self._announced = announced
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
         self._evidence = Evidence()
@@ -45,6 +42,8 @@ class FleetWatch:
         self._refusals: dict[str, tuple[int, str]] = {}
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
+        self._taken_at = {node: record.changed_at for node, record in self._agents.items()}
+        """When a node was first known to hold the publication that it holds."""
 
     def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
         """True if each of these nodes enforces this publication or a newer one."""
@@ -52,6 +51,14 @@ class FleetWatch:
         return bool(records) and all(
             record is not None and record.sequence >= sequence and not record.error
             for record in records
+        )
+
+    def taken_at(self, sequence: int) -> tuple[float, ...]:
+        """When each node was known to have taken this publication or a newer one."""
+        return tuple(
+            self._taken_at[node]
+            for node, record in self._agents.items()
+            if record.sequence >= sequence
         )
 
     def seen_of(self, digest: str) -> Evidence:
@@ -104,8 +111,7 @@ class FleetWatch:
         if ack.error:
             log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
             if ack.reason not in NOT_FETCHED:
-                # It says what it holds, not what it refused: that is what was announced last.
-                self._refusals[node] = (self._announced(), ack.error)
+                self._refusals[node] = (ack.refused_sequence, ack.error)
             self._remember(replace(self._last(node), connected=True, error=ack.error))
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)
@@ -137,6 +143,8 @@ class FleetWatch:
 
     def _remember(self, record: fleet.AgentRecord) -> None:
         dated = replace(record, changed_at=time.time())
+        if record.node not in self._agents or record.sequence != self._last(record.node).sequence:
+            self._taken_at[record.node] = dated.changed_at
         self._agents[record.node] = dated
         try:
             fleet.save_agent(self._database, dated)

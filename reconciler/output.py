@@ -21,6 +21,8 @@ from reconciler.state.fleet import AgentRecord
 from reconciler.state.judgements import Judgement
 
 SHORT_HASH = 12
+SHOWN_FAULTS = 10
+"""Of a refused revision, in `tidegate status`."""
 
 
 def diagnostics_text(diagnostics: Iterable[Diagnostic]) -> str:
@@ -72,8 +74,8 @@ def status_data(
     }
 
 
-def status_tables(status: dict[str, Any]) -> list[Table | str]:
-    """The same for people."""
+def status_parts(status: dict[str, Any], faults: Sequence[Diagnostic]) -> list[Table | str]:
+    """The same for people, with the faults of a refused revision."""
     published, judged = status["publication"], status["lastJudged"]
     parts: list[Table | str] = []
     if published is None:
@@ -84,11 +86,13 @@ def status_tables(status: dict[str, Any]) -> list[Table | str]:
             f"  sequence {published['sequence']}  bundle {published['digest'][:SHORT_HASH]}"
         )
     if judged is not None and not judged["accepted"]:
-        errors = len(judged["diagnostics"])
-        parts.append(
-            f"refused revision {judged['revision'][:SHORT_HASH]} ({judged['summary']}):"
-            f" {errors} diagnostics; see them with `tidegate status -o json`"
-        )
+        parts += [
+            f"refused  {judged['revision'][:SHORT_HASH]}  {judged['summary']}",
+            "",
+            diagnostics_text(faults[:SHOWN_FAULTS]),
+        ]
+        if (more := len(faults) - SHOWN_FAULTS) > 0:
+            parts += ["", f"and {more} more; all with -o json"]
     parts += ["", _conditions_table(status["conditions"]), "", _agents_table(status["agents"])]
     return parts
 

@@ -34,22 +34,9 @@ class LocalView:
 
 
 def local_view(inventory: Inventory, node: str) -> LocalView:
-    """This node's part of the inventory. Pods without an interface or an address are left out."""
-    here = [pod for pod in inventory.pods if pod.node == node and pod.interface and pod.addresses]
-    ids = endpoint_ids(here)
+    """This node's part of the inventory."""
     return LocalView(
-        pods=tuple(
-            LocalPod(
-                endpoint_id=ids[pod.namespace, pod.name],
-                namespace=pod.namespace,
-                name=pod.name,
-                labels=labels_of(inventory, pod),
-                addresses=pod.addresses,
-                interface=pod.interface,
-                mac=pod.mac,
-            )
-            for pod in here
-        ),
+        pods=local_pods(inventory, node),
         node_addresses=tuple(
             address for own in inventory.nodes if own.name == node for address in own.addresses
         ),
@@ -63,6 +50,24 @@ def local_view(inventory: Inventory, node: str) -> LocalView:
             },
         ),
         entries=address_entries(inventory),
+    )
+
+
+def local_pods(inventory: Inventory, node: str) -> tuple[LocalPod, ...]:
+    """This node's pods. Those without an interface or an address are left out."""
+    here = [pod for pod in inventory.pods if pod.node == node and pod.interface and pod.addresses]
+    ids = endpoint_ids(here)
+    return tuple(
+        LocalPod(
+            endpoint_id=ids[pod.namespace, pod.name],
+            namespace=pod.namespace,
+            name=pod.name,
+            labels=labels_of(inventory, pod),
+            addresses=pod.addresses,
+            interface=pod.interface,
+            mac=pod.mac,
+        )
+        for pod in here
     )
 
 

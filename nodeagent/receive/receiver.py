@@ -287,6 +287,7 @@ class Receiver:
             applied_at_us=int(applied.at * 1e6) if applied else 0,
             error=str(failure)[:MAX_ERROR] if failure else "",
             reason=failure.reason if failure else "",
+            refused_sequence=announced.sequence if failure else 0,
         )
 
     def _role(self, in_force: InForce | None) -> Role:

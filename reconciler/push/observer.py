@@ -24,8 +24,8 @@ class Hello:
 class Ack:
     """An agent's answer: what it enforces now and since when (seconds since the epoch).
 
-    With an `error` (and its one-word `reason`) it did not take what was announced. `role`: what it does
-    with the candidate; `candidate_generation_digest`: of the generation it watches as a shadow.
+    With an `error` (and its one-word `reason`) it did not take publication `refused_sequence`. `role`: what
+    it does with the candidate; `candidate_generation_digest`: of the generation it watches as a shadow.
     """
 
     sequence: int
@@ -34,6 +34,7 @@ class Ack:
     generation_digest: str
     error: str = ""
     reason: str = ""
+    refused_sequence: int = 0
     role: Role = Role.NONE
     candidate_generation_digest: str = ""
 

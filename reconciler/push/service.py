@@ -230,6 +230,7 @@ def _ack(message: push_pb2.Ack) -> Ack:
         generation_digest=_digest(message.generation_digest),
         error=_text(message.error),
         reason=_text(message.reason),
+        refused_sequence=_sequence(message.refused_sequence),
         role=_role(message.role),
         candidate_generation_digest=_digest(message.candidate_generation_digest),
     )

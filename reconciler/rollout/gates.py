@@ -128,12 +128,14 @@ def _difference_failures(
         failures.append(f"{evidence.omitted} more flows differ than nodes could list")
     if denials > gates.unexpected_denials:
         failures.append(
-            f"{denials} flows would be denied that are not (allowed: {gates.unexpected_denials}):"
+            f"{denials} flows that pass now would be denied"
+            f" (tolerated: {gates.unexpected_denials}):"
             f" {_named([flow_text(one) for one in denied])}"
         )
     if gates.unexpected_allows is not None and allows > gates.unexpected_allows:
         failures.append(
-            f"{allows} flows would be allowed that are not (allowed: {gates.unexpected_allows}):"
+            f"{allows} flows that are refused now would be allowed"
+            f" (tolerated: {gates.unexpected_allows}):"
             f" {_named([flow_text(one) for one in allowed])}"
         )
     return failures

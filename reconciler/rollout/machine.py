@@ -7,7 +7,8 @@ Pure.
 Holds always:
 1. A revision is judged before it is published, and no stage counts before it is published.
 2. An event of another revision than the rollout's own changes nothing.
-3. What failed a gate leads back to what was enforced before, from every stage and every halt.
+3. What failed a gate, or cut the way to Git, leads back to what was enforced before, from every stage
+   and every halt.
 4. A revision that was taken back never moves again by itself.
 """
 
@@ -151,6 +152,14 @@ class GateFailed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LifelineLost:
+    """The reconciler's way to Git is gone since nodes enforce the revision."""
+
+    revision: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EvidenceMissing:
     """The soak is over, and too little was seen to tell."""
 
@@ -244,6 +253,7 @@ Event = (
     | Published
     | StagePassed
     | GateFailed
+    | LifelineLost
     | EvidenceMissing
     | WaitedEnough
     | FleetAcked
@@ -285,6 +295,7 @@ def _of_each_stage() -> dict[tuple[Phase, type[Event]], Target]:
         StagePassed: Turn.FORWARD,
         EvidenceMissing: Phase.INCONCLUSIVE,
         GateFailed: Phase.ROLLING_BACK,
+        LifelineLost: Phase.ROLLING_BACK,
         Promote: Turn.FORWARD,
         Pause: Phase.PAUSED,
         Abort: Phase.ABORTING,
@@ -311,6 +322,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.INCONCLUSIVE, StagePassed): Turn.FORWARD,
     (Phase.INCONCLUSIVE, WaitedEnough): Phase.ROLLING_BACK,
     (Phase.INCONCLUSIVE, GateFailed): Phase.ROLLING_BACK,
+    (Phase.INCONCLUSIVE, LifelineLost): Phase.ROLLING_BACK,
     (Phase.INCONCLUSIVE, Promote): Turn.FORWARD,
     (Phase.INCONCLUSIVE, Pause): Phase.PAUSED,
     (Phase.INCONCLUSIVE, Abort): Phase.ABORTING,
@@ -318,12 +330,14 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.PAUSED, Published): Turn.STAY,
     (Phase.PAUSED, Resume): Turn.BACK_IN,
     (Phase.PAUSED, GateFailed): Phase.ROLLING_BACK,
+    (Phase.PAUSED, LifelineLost): Phase.ROLLING_BACK,
     (Phase.PAUSED, Promote): Turn.FORWARD,
     (Phase.PAUSED, Abort): Phase.ABORTING,
     (Phase.PAUSED, Superseded): Phase.SUPERSEDED,
     (Phase.PUBLISHED, Published): Turn.STAY,
     (Phase.PUBLISHED, FleetAcked): Phase.PROMOTED,
     (Phase.PUBLISHED, GateFailed): Phase.ROLLING_BACK,
+    (Phase.PUBLISHED, LifelineLost): Phase.ROLLING_BACK,
     (Phase.PUBLISHED, Undo): Phase.ROLLING_BACK,
     (Phase.PUBLISHED, Abort): Phase.ABORTING,
     (Phase.PUBLISHED, Superseded): Phase.SUPERSEDED,
@@ -351,7 +365,7 @@ _KEEP_REASON: Final = (Published, FleetAcked, Superseded, Approve)
 
 def allows(rollout: Rollout, kind: type[Event]) -> bool:
     """True if the table has this event in the rollout's phase."""
-    if kind is Abort and not rollout.stable:
+    if kind in (Abort, LifelineLost) and not rollout.stable:
         return False  # nothing was enforced before it
     return (rollout.phase, kind) in NEXT
 

@@ -1,18 +1,20 @@
 """Which event is due: what time, evidence and the windows say of a rollout.
 
-In:   Rollout, the gates' Verdict, is the fleet done, `now`
+In:   Rollout, the gates' Verdict, the way to Git, is the fleet done, `now`
 Out:  the event to fold in, or None
 Pure. The machine decides where events lead; this decides when they happen.
 
 Holds always:
-1. A failed gate is due at once, in every stage and every halt, soak or not.
-2. Nothing moves forward before its soak, outside the windows, or without a pass.
+1. A failed gate, or a lost way to Git, is due at once, in every stage and every halt, soak or not.
+2. Nothing moves forward before its soak, outside the windows, without a pass, or without an answer from
+   Git to what it enforces already.
 3. Missing evidence ends in a stop, never in a pass.
 """
 
 from __future__ import annotations
 
 from reconciler.rollout.gates import Answer, Verdict
+from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import (
     STAGES,
     Abort,
@@ -22,20 +24,41 @@ from reconciler.rollout.machine import (
     FleetAcked,
     GateFailed,
     Held,
+    LifelineLost,
     Phase,
     Resume,
     Rollout,
     StagePassed,
     WaitedEnough,
+    allows,
 )
 from reconciler.rollout.plan import Expiry, Promotion
 from reconciler.rollout.windows import is_open
 
 OUTSIDE_WINDOWS = "outside the rollout windows"
+GIT_IS_CUT = "Git has not answered since nodes enforce it"
 
 
-def due(rollout: Rollout, verdict: Verdict, *, fleet_enforces: bool, now: float) -> Event | None:
+def due(
+    rollout: Rollout,
+    verdict: Verdict,
+    *,
+    fleet_enforces: bool,
+    now: float,
+    lifeline: Lifeline = Lifeline.OPEN,
+) -> Event | None:
     """The next event. `fleet_enforces`: every node took the latest publication."""
+    if lifeline is Lifeline.LOST and allows(rollout, LifelineLost):
+        return LifelineLost(revision=rollout.revision, reason=GIT_IS_CUT)
+    event = _by_phase(rollout, verdict, fleet_enforces=fleet_enforces, now=now)
+    is_forward = isinstance(event, StagePassed) or rollout.phase is Phase.PUBLISHED
+    is_held = lifeline is not Lifeline.OPEN and is_forward and not isinstance(event, GateFailed)
+    return None if is_held else event
+
+
+def _by_phase(
+    rollout: Rollout, verdict: Verdict, *, fleet_enforces: bool, now: float
+) -> Event | None:
     match rollout.phase:
         case Phase.VALIDATED:
             return _beginning(rollout, now) or Held(

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import click
-from rich.console import Console
 
 from netpolicy.errors import StalledError, TransientError
 from reconciler.rollout.machine import TAKEN_BACK
@@ -32,6 +31,7 @@ from reconciler.staging.text import (
 from reconciler.state import publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import RolloutStore
+from reconciler.terminal import print_parts
 
 DONE: Final = 0
 REFUSED: Final = 1
@@ -69,6 +69,8 @@ def rollout() -> None:
       tidegate rollout abort --reason "cuts the metrics"
       tidegate rollout undo                back to what was enforced before
       tidegate rollout history             who did what, when and why
+    \b
+    Exits 0 if done, 1 if refused (status: if taken back), 2 if it cannot be told.
     """
 
 
@@ -91,9 +93,7 @@ def status(state_dir: Path, form: str) -> None:
     if form == "json":
         click.echo(json.dumps(data, indent=2))
     else:
-        console = Console(highlight=False, soft_wrap=True, markup=False)
-        for part in status_parts(data):
-            console.print(part)
+        print_parts(status_parts(data))
     sys.exit(REFUSED if current.phase in TAKEN_BACK else DONE)
 
 

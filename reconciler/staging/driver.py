@@ -18,6 +18,7 @@ import structlog
 
 from reconciler.publication import Content
 from reconciler.rollout.gates import Verdict
+from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import (
     OVER,
     PUBLISHING,
@@ -88,13 +89,20 @@ class Rollouts:
         self.perform(now=now)
         return Begun.BEGUN
 
-    def look(self, verdict: Verdict, *, fleet_enforces: bool, now: float) -> bool:
+    def look(
+        self,
+        verdict: Verdict,
+        *,
+        fleet_enforces: bool,
+        now: float,
+        lifeline: Lifeline = Lifeline.OPEN,
+    ) -> bool:
         """Fold in the event that is due; True if there was one."""
         self.perform(now=now)
         rollout = self._rollout
         if rollout is None or not self._may_move(rollout):
             return False
-        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now)
+        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now, lifeline=lifeline)
         if event is None:
             return False
         self._fold(event, now=now)

@@ -1,6 +1,6 @@
 """Move rollouts on: by the time, by what the fleet saw, and by what people ask for.
 
-In:   evidence and acks, the inventory, what people ask for, the clock
+In:   evidence and acks, the inventory, what people ask for, what fetches came to, the clock
 Out:  rollouts moved; what was seen, saved for people; answers
 Shell. It needs neither Git nor the agents to be there: a rollback works without them.
 
@@ -24,9 +24,11 @@ from netpolicy.inventory import Inventory
 from reconciler.fleet_watch import FleetWatch
 from reconciler.rollout.evidence import Evidence
 from reconciler.rollout.gates import Verdict, unexpected
+from reconciler.rollout.lifeline import Lifeline, fetch_is_due, lifeline_of
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
 from reconciler.staging.driver import Rollouts, where
+from reconciler.staging.git_contact import GitContact
 from reconciler.staging.interfaces import Request
 from reconciler.state.rollouts import RolloutStore, Sighting
 from reconciler.surroundings import RolloutRequests
@@ -55,6 +57,8 @@ class RolloutTask:
         fleet: FleetWatch,
         asked: RolloutRequests,
         *,
+        git: GitContact,
+        fetch: Callable[[], None],
         inventory: Callable[[], Inventory],
         moved: Callable[[], None],
     ) -> None:
@@ -62,6 +66,8 @@ class RolloutTask:
         self._store = store
         self._fleet = fleet
         self._asked = asked
+        self._git = git
+        self._fetch = fetch
         self._inventory = inventory
         self._moved = moved
         self.differing: tuple[str, ...] = ()
@@ -129,14 +135,26 @@ class RolloutTask:
         verdict = judge_rollout(rollout, evidence, nodes, refusing)
         self._remember(rollout, evidence, verdict)
         names = frozenset(node.name for node in nodes)
-        enforces = self._fleet.enforce(names, rollout.sequence)
-        has_moved = self._rollouts.look(verdict, fleet_enforces=enforces, now=time.time())
+        has_moved = self._rollouts.look(
+            verdict,
+            fleet_enforces=self._fleet.enforce(names, rollout.sequence),
+            lifeline=self._lifeline(rollout),
+            now=time.time(),
+        )
         after = self._rollouts.rollout
         if has_moved and after is not None:
             self.differing = ()
             if after.phase is Phase.PROMOTED:
                 self._report_promotion(after, evidence, len(names))
         return has_moved
+
+    def _lifeline(self, rollout: Rollout) -> Lifeline:
+        """The way to Git since nodes took the publication; asks for a fetch where one must prove it."""
+        flips = self._fleet.taken_at(rollout.sequence) if rollout.sequence else ()
+        contact, now = self._git.contact, time.time()
+        if fetch_is_due(rollout, contact, flips, now=now):
+            self._fetch()
+        return lifeline_of(rollout, contact, flips, now=now)
 
     def _report_promotion(self, rollout: Rollout, evidence: Evidence, nodes: int) -> None:
         log.info(

@@ -103,6 +103,15 @@ class RolloutStore:
         """The last commit that Git brought into a rollout; empty before the first."""
         return self._standing("brought")
 
+    def git_failing_since(self) -> float:
+        """Since when Git has not answered, in seconds since the epoch; 0 while it does."""
+        return float(self._standing("git failing since") or 0.0)
+
+    def save_git_failing_since(self, since: float) -> None:
+        """Store it; raises TransientError if it could not be stored."""
+        with self._database.transaction() as db:
+            _stand(db, "git failing since", repr(since))
+
     def handled(self, action: str) -> str:
         """The value of an action's request that was last handled; empty if none was."""
         return self._standing(f"handled {action}")

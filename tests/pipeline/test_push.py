@@ -92,6 +92,7 @@ def test_a_bundle_that_cannot_be_applied_is_nacked_and_is_not_the_last_good(
                 await until(lambda: len(heard.acks) > 1)
                 nack = heard.acks[1][1]
                 assert (nack.reason, nack.sequence) == ("ApplyFailed", 1)
+                assert nack.refused_sequence == 2
                 assert "the map is full" in nack.error
                 kept = node.store.load_last_good()
                 assert kept is not None

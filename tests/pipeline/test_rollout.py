@@ -362,6 +362,58 @@ def test_a_newer_commit_supersedes_what_is_on_its_way(tmp_path: Path) -> None:
     play(script, tmp_path)
 
 
+class GitRoad:
+    """The way to the repository: open, or cut as by a policy."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._here = stage.scene.repository.path
+        self._away = stage.root / "elsewhere.git"
+
+    async def turn(self) -> None:
+        """Cut it if it is open, open it if it is cut."""
+        here, there = self._here, self._away
+        shutil.move(*((here, there) if here.exists() else (there, here)))
+
+
+def test_a_flip_that_cuts_the_way_to_git_is_taken_back_without_git(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        confirming = QUICK | {"canary": CANARY, "promotion": "manual", "confirm": "2s"}
+        stage.commit("a", rollout=confirming)
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            bad = stage.commit("b")
+            await stage.until(bad, Phase.SHADOW)
+            await until(lambda: stage.nodes[0].roles == [Role.SHADOW])
+            # Cut by the flip, before anything is said of it; open again by the flip back.
+            stage.nodes[0].node.before_apply = GitRoad(stage).turn
+            assert (await stage.tidegate("promote"))[0] == 0
+            rollout = await stage.until(bad, Phase.QUARANTINED)
+            assert "Git has not answered" in rollout.reason
+            await stage.scene.until_reason("RolledBack")
+            assert names_of(stage.nodes[0].node) == ["a"]
+
+    play(script, tmp_path)
+
+
+def test_git_that_was_away_before_the_flip_holds_and_takes_nothing_back(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        stage.commit("a", rollout=QUICK | {"promotion": "manual", "confirm": "1s"})
+        async with stage.scene.reconciling():
+            await stage.all_enforce("a")
+            revision, road = stage.commit("b"), GitRoad(stage)
+            await stage.until(revision, Phase.SHADOW)
+            await road.turn()
+            await stage.scene.until_reason("GitOperationFailed")
+            assert (await stage.tidegate("promote"))[0] == 0
+            await stage.all_enforce("b")
+            await asyncio.sleep(1.5)  # longer than the confirmation would be waited for
+            assert (await stage.until(revision, Phase.PUBLISHED)).sequence
+            await road.turn()
+            await stage.until(revision, Phase.PROMOTED)
+
+    play(script, tmp_path)
+
+
 @pytest.mark.slow
 def test_kills_at_any_moment_of_a_rollout_lose_no_step(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 
 from netpolicy.errors import StalledError
 from reconciler.rollout.gates import Answer, Verdict
+from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import HALTED, STAGES, TAKEN_BACK, Phase, Rollout
 from reconciler.rollout.plan import (
     DIRECT,
@@ -115,21 +116,27 @@ class Histories(RuleBasedStateMachine):
         verdict = Verdict(answer=chance.choice(tuple(Answer)), reasons=("seen",))
         before = self.rollouts.rollout
         enforces = chance.random() < 0.5
+        lifeline = chance.choice((*[Lifeline.OPEN] * 3, Lifeline.AWAITED, Lifeline.LOST))
         since = self.seen_entries
         try:
-            self.rollouts.look(verdict, fleet_enforces=enforces, now=self.now)
+            self.rollouts.look(verdict, fleet_enforces=enforces, lifeline=lifeline, now=self.now)
         finally:
             events = {entry.event for entry in self.disk.entries[since:]}
-            assert "StagePassed" not in events or verdict.answer is Answer.PASS
-        self.check_failed_gate(before, verdict)
-        self.check_expired_pause(before, verdict)
+            may_pass = verdict.answer is Answer.PASS and lifeline is Lifeline.OPEN
+            assert "StagePassed" not in events or may_pass
+        self.check_failure(before, verdict, lifeline)
+        if lifeline is not Lifeline.LOST:
+            self.check_expired_pause(before, verdict)
 
-    def check_failed_gate(self, before: Rollout | None, verdict: Verdict) -> None:
-        if (
-            before is None
-            or verdict.answer is not Answer.FAIL
-            or before.phase not in STAGES | HALTED
-        ):
+    def check_failure(self, before: Rollout | None, verdict: Verdict, lifeline: Lifeline) -> None:
+        """A failed gate or a lost way to Git takes the revision back, from wherever it stands."""
+        judged = STAGES | HALTED
+        is_lost = lifeline is Lifeline.LOST
+        if before is None or not (is_lost or verdict.answer is Answer.FAIL):
+            return
+        if before.phase not in (judged | {Phase.PUBLISHED} if is_lost else judged):
+            return
+        if before.phase is Phase.PUBLISHED and not before.stable:
             return
         after = self.rollouts.rollout
         assert after is not None

@@ -21,11 +21,14 @@ REPORT = NodeEvidence(
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> FleetWatch:
-    return FleetWatch(Database.open(tmp_path), changed=lambda: None, announced=lambda: 5)
+    return FleetWatch(Database.open(tmp_path), changed=lambda: None)
 
 
-def test_a_refusal_is_of_what_was_announced_and_ends_with_an_ack(fleet: FleetWatch) -> None:
-    fleet.agent_acked("a", replace(ACK, error="its map is full", reason="ApplyFailed"))
+REFUSED = replace(ACK, error="its map is full", reason="ApplyFailed", refused_sequence=5)
+
+
+def test_a_refusal_is_of_the_publication_it_names_and_ends_with_an_ack(fleet: FleetWatch) -> None:
+    fleet.agent_acked("a", REFUSED)
     assert fleet.refusing(5) == {"a": "its map is full"}
     assert fleet.refusing(6) == {}
     fleet.agent_acked("a", replace(ACK, sequence=5))
@@ -64,3 +67,14 @@ def test_generations_after_a_node_began_to_enforce_are_its_own_business(fleet: F
     fleet.agent_acked("a", replace(ACK, generation_digest=OTHER))
     assert fleet.enforcing_otherwise(seen) == ()
     assert fleet.enforcing_otherwise(fleet.seen_of(DIGEST)) == ()
+
+
+def test_a_node_took_a_publication_when_it_was_first_known_to(fleet: FleetWatch) -> None:
+    fleet.agent_acked("a", ACK)
+    first = fleet.taken_at(4)
+    fleet.agent_disconnected("a")
+    fleet.agent_acked("a", ACK)
+    assert fleet.taken_at(4) == first
+    assert fleet.taken_at(5) == ()
+    fleet.agent_acked("a", replace(ACK, sequence=5))
+    assert fleet.taken_at(5) > first

@@ -53,7 +53,7 @@ class Announcement(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Ack(_message.Message):
-    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason", "role", "candidate_generation_digest", "answer")
+    __slots__ = ("nonce", "version", "sequence", "digest", "generation_digest", "applied_at_us", "error", "reason", "role", "candidate_generation_digest", "answer", "refused_sequence")
     NONCE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +65,7 @@ class Ack(_message.Message):
     ROLE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     nonce: int
     version: int
     sequence: int
@@ -76,7 +77,8 @@ class Ack(_message.Message):
     role: str
     candidate_generation_digest: str
     answer: int
-    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ..., answer: _Optional[int] = ...) -> None: ...
+    refused_sequence: int
+    def __init__(self, nonce: _Optional[int] = ..., version: _Optional[int] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., applied_at_us: _Optional[int] = ..., error: _Optional[str] = ..., reason: _Optional[str] = ..., role: _Optional[str] = ..., candidate_generation_digest: _Optional[str] = ..., answer: _Optional[int] = ..., refused_sequence: _Optional[int] = ...) -> None: ...
 
 class Confirmation(_message.Message):
     __slots__ = ("nonce", "answer")
