@@ -6,7 +6,6 @@ age a flow by a while ──▶ sweep ──▶ is it gone?   ⟺   do the progr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,8 +16,8 @@ from nodeagent.datapath.collector import Collected
 from nodeagent.datapath_options import FlowLifetimes
 from nodeagent.flow_collection import FlowCollection
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine, kernel_engine
-from tests.support.kernel_fixtures import ADDRESSES, WEB_ENDPOINT, small_generation
+from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine
+from tests.support.kernel_fixtures import WEB_ENDPOINT
 from tests.support.kernel_packets import ACK, FIN, RST, SYN, ip
 
 pytestmark = pytest.mark.kernel
@@ -40,19 +39,6 @@ STATES = {
     "one that was reset": ((*ESTABLISHED, (OUT, RST)), LIFETIMES.tcp_closed),
     "one found mid-stream": (((IN, ACK),), LIFETIMES.tcp),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(shared_engine: KernelEngine) -> KernelEngine:
-    shared_engine.load(small_generation(), ADDRESSES, [WEB_ENDPOINT])
-    shared_engine.forget_flows()
-    return shared_engine
 
 
 def exchange(engine: KernelEngine, direction: Direction, flags: int) -> bool:

@@ -6,18 +6,15 @@ attacker      ── guesses   ──▶ web             knows addresses and por
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import ConntrackEntry, Reason
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import KernelEngine, KernelSide, kernel_engine
+from tests.support.kernel_engine import KernelEngine, KernelSide
 from tests.support.kernel_fixtures import (
     ADDRESSES,
     WEB_ENDPOINT,
-    small_generation,
     without_rules,
 )
 from tests.support.kernel_packets import ACK, FIN, RST, SYN, ip
@@ -28,19 +25,6 @@ WEB4, PEER4, TCP = "10.0.0.1", "10.0.0.2", Protocol.TCP
 CLOSED_SECONDS, OPENING_SECONDS, HOUR = 10, 60, 3600
 PEER_AT, WEB_AT = 7_000_000, 4_294_967_000
 """The next sequence number of each side; web's is about to wrap."""
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
-
-
-@pytest.fixture
-def engine(shared_engine: KernelEngine) -> KernelEngine:
-    shared_engine.load(small_generation(), ADDRESSES, [WEB_ENDPOINT])
-    shared_engine.forget_flows()
-    return shared_engine
 
 
 def from_peer(

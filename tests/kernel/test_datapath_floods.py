@@ -7,7 +7,6 @@ peers ── SYN, answer, ACK   ──▶ to_pod ──▶ conntrack      must n
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 
 import pytest
 
@@ -15,7 +14,7 @@ from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import ConntrackEntry
 from nodeagent.plan.generation import PolicyEntry, Verdict
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import KernelEngine, kernel_engine
+from tests.support.kernel_engine import KernelEngine
 from tests.support.kernel_fixtures import (
     ADDRESSES,
     WEB_ENDPOINT,
@@ -33,12 +32,6 @@ FLOOD = 1_000_000
 ESTABLISHED = 1_000
 SHOT = 2
 SOURCE_AT, SOURCE_PORT_AT = 26, 34
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

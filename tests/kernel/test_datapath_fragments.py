@@ -5,14 +5,13 @@ first ── judged, passed ──▶ fragments (endpoint, addresses, id) ◀─
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import Reason
-from tests.support.kernel_engine import KernelEngine, KernelSide, kernel_engine
+from tests.support.kernel_engine import KernelEngine, KernelSide
 from tests.support.kernel_fixtures import (
     ADDRESSES,
     WEB_ENDPOINT,
@@ -29,12 +28,6 @@ WEB4, WEB6, FAR4, FAR6, PEER4 = "10.0.0.1", "fd00::1", "192.0.2.1", "2001:db8::1
 ENDS = pytest.mark.parametrize(("web", "far"), [(WEB4, FAR4), (WEB6, FAR6)])
 DATA = bytes(56)
 DATAGRAM = udp(4000, 53, DATA)
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

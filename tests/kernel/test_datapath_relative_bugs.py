@@ -6,7 +6,7 @@ scenario ──▶ the programs as they are          the bug must not show
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -186,12 +186,6 @@ BUGS = {
         ),
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import json
 import os
 import secrets
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +36,6 @@ from tests.support.kernel_engine import (
     TEST_INTERFACE,
     KernelEngine,
     KernelSide,
-    kernel_engine,
 )
 from tests.support.kernel_fixtures import (
     ADDRESSES,
@@ -71,12 +69,6 @@ WIDER: dict[tuple[Direction, int, Protocol, int], PolicyEntry] = {
     **RULES,
     (Direction.EGRESS, WORLD_CLASS, TCP, 443): PolicyEntry(Verdict.ALLOW, WIDE_COOKIE),
 }
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as engine:
-        yield engine
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ web ── :81/tcp ──▶ world       refused, told at once and then once a s
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import FlowEvent, Occasion, Reason
 from tests.support import kernel_packets as packets
-from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine, kernel_engine
+from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine
 from tests.support.kernel_fixtures import ADDRESSES, DENIED_OUT, WEB_ENDPOINT, small_generation
 from tests.support.kernel_packets import ACK, FIN, RST, SYN, ip
 
@@ -24,12 +23,6 @@ WEB4, FAR4, WEB6, FAR6 = "10.0.0.1", "192.0.2.1", "fd00::1", "2001:db8::1"
 TCP = Protocol.TCP
 NEW, FLAGS, CLOSED, PACKET = Occasion.NEW, Occasion.FLAGS, Occasion.CLOSED, Occasion.PACKET
 PAYLOAD = bytes(100)
-
-
-@pytest.fixture(scope="module")
-def shared_engine() -> Iterator[KernelEngine]:
-    with kernel_engine() as made:
-        yield made
 
 
 @pytest.fixture
