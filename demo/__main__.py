@@ -117,8 +117,11 @@ def _set_up(world: World, screen: Screen) -> Stage:
 def _commands(stage: Stage) -> str:
     world, layout = stage.world, stage.services.layout
     node = stage.services.nodes[-1]
-    agent = f"{PROGRAMS / 'nodeagent'} {{}} --config {layout.config_file(node)}"
     inside = "nsenter --net={}".format
+    agent = (
+        f"{inside(world.namespace_path(node))} {PROGRAMS / 'nodeagent'} {{}}"
+        f" --config {layout.config_file(node)}"
+    )
     gateway = world.topology.pod("api-gateway")
     probe = " ".join(probe_command([target(gateway, address) for address in gateway.addresses]))
     return "\n".join(
@@ -126,6 +129,7 @@ def _commands(stage: Stage) -> str:
             agent.format("status"),
             agent.format("flows --follow"),
             agent.format("policy get e-commerce/api-gateway"),
+            agent.format("trace default/stranger e-commerce/api-gateway 80"),
             agent.format("bpf ct list"),
             f"{PROGRAMS / 'tidegate'} status --state-dir {layout.state(RECONCILER)}",
             f"{PROGRAMS / 'tidegate'} rollout history --state-dir {layout.state(RECONCILER)}",

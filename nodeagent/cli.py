@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -238,7 +239,7 @@ def flows(  # noqa: PLR0917
         pods=frozenset(pods),
         ports=frozenset(ports),
     )
-    with asking_agent(socket, config_path) as agent:
+    with suppress(KeyboardInterrupt), asking_agent(socket, config_path) as agent:
         for item in agent.flows(wanted, last=last, follow=follow):
             if isinstance(item, Lost):
                 click.echo(f"nodeagent: {item.count} flows lost here: {_LOST[item.at]}", err=True)

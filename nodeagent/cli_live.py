@@ -95,7 +95,7 @@ def _print(item: Item | Denied | None, *, as_json: bool, view: View) -> None:
             click.echo(json.dumps(fields) if as_json else f"{flow_text(flow)}  by {whose}")
         case FlowRecord():
             said = flow_text(item).split(": ", 1)[-1]
-            text = f"{_clock(item.time_ns / 1e9)}  verdict               {said}"
+            text = f"{_clock(item.time_ns / 1e9)}  {'verdict':<21}   {said}"
             click.echo(json.dumps(flow_json(item)) if as_json else text)
         case _:
             _note(item)

@@ -15,6 +15,7 @@ from nodeagent.config import DEFAULT_SOCKET, AgentConfig, decode_config
 if TYPE_CHECKING:
     from nodeagent.local_api_client import AgentClient
 
+FAILED: Final = 1
 DEFAULT_CONFIG: Final = "/etc/tidegate/agent.yaml"
 Command = Callable[..., Any]
 
@@ -51,21 +52,23 @@ def output_option(*choices: str) -> Callable[[Command], Command]:
     )
 
 
-def fail(message: str) -> NoReturn:
-    """Say what is wrong and end with exit code 1."""
+def fail(message: str, *, exit_code: int = FAILED) -> NoReturn:
+    """Say what is wrong and end."""
     click.echo(f"nodeagent: {message}", err=True)
-    raise SystemExit(1)
+    raise SystemExit(exit_code)
 
 
-def read_config(path: Path) -> AgentConfig:
+def read_config(path: Path, *, exit_code: int = FAILED) -> AgentConfig:
     """The configuration, or the end of the program with all that is wrong with it."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        fail(f"cannot read {path}: {error.strerror} (--config names another file)")
+        message = f"cannot read {path}: {error.strerror} (--config names another file)"
+        fail(message, exit_code=exit_code)
     config, faults = decode_config(path, data)
     if config is None:
-        fail("the configuration is refused\n" + "\n".join(map(render, faults)))
+        told = "\n".join(map(render, faults))
+        fail(f"the configuration is refused\n{told}", exit_code=exit_code)
     return config
 
 

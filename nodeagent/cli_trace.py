@@ -138,7 +138,7 @@ def _explain(
     from nodeagent.explain.names import read_names  # noqa: PLC0415
     from nodeagent.planner import FEED_FILE  # noqa: PLC0415
 
-    config = read_config(config_path)
+    config = read_config(config_path, exit_code=CANNOT_TELL)
     names = read_names(config.inventory, config.state_dir / FEED_FILE)
     try:
         question = _question(flow, names, ipv6=ipv6)

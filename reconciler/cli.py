@@ -249,6 +249,7 @@ def acknowledge(commit: str, state_dir: Path) -> None:
     if len(commit) not in (40, 64) or not all(c in "0123456789abcdef" for c in commit):
         _fail(f"{commit}: give the commit's whole hash, so that no other can be meant")
     try:
+        Database.open_read_only(state_dir).close()  # a mistyped folder gets no state of its own
         database = Database.open(state_dir)
         judgements.acknowledge(database, commit, by=os.environ.get("USER", ""), now=time.time())
     except (StalledError, TransientError) as error:

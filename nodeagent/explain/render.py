@@ -23,6 +23,10 @@ _OTHER_NODE: Final = {
     Direction.INGRESS: "the destination is no pod of this node: its ingress is not judged here",
 }
 _UNGUARDED: Final = "NO FILTER is attached to this interface: packets pass it unjudged"
+_ELSEWHERE: Final = (
+    "no interface here bears a filter: unless somebody took them all off, this is not the agent's network"
+    " namespace; run it there (nsenter --net)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,9 @@ def notes(explanation: Explanation) -> list[str]:
     if not explanation.sides:
         return [_NOT_HERE]
     judged = {side.direction for side in explanation.sides}
-    return [text for direction, text in _OTHER_NODE.items() if direction not in judged]
+    found = [text for direction, text in _OTHER_NODE.items() if direction not in judged]
+    bare = explanation.state.attached is not None and not explanation.state.attached
+    return [*found, _ELSEWHERE] if bare else found
 
 
 def explanation_data(explanation: Explanation, legend: Legend) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.staging.interfaces import Action, Request
 from reconciler.staging.request_file import NAME, RolloutFile
 from reconciler.staging.text import (
+    SHORT_HASH,
     history_data,
     history_text,
     phase_text,
@@ -53,7 +54,7 @@ output_option = click.option(
 )  # fmt: skip
 reason_option = click.option("--reason", default="", help="Why; kept in the history.")
 wait_option = click.option(
-    "--wait", "wait_seconds", type=float, default=DEFAULT_WAIT_SECONDS, show_default=True,
+    "--wait", "wait_seconds", type=click.FloatRange(min=0), default=DEFAULT_WAIT_SECONDS, show_default=True,
     help="Seconds to wait for the reconciler's answer.",
 )  # fmt: skip
 
@@ -98,7 +99,10 @@ def status(state_dir: Path, form: str) -> None:
 
 
 @rollout.command()
-@click.option("-n", "--number", default=DEFAULT_ENTRIES, show_default=True, help="How many lines.")
+@click.option(
+    "-n", "--number", type=click.IntRange(min=1), default=DEFAULT_ENTRIES, show_default=True,
+    help="How many lines.",
+)  # fmt: skip
 @state_option
 @output_option
 def history(number: int, state_dir: Path, form: str) -> None:
@@ -185,8 +189,10 @@ def _ask(
             f" {state_dir / NAME} and is handled when it runs, if the revision is still the same"
         )
     current = RolloutStore(_open(state_dir)).current()
-    click.echo(f"{answer}; {phase_text(current) if current else ''}")
-    sys.exit(DONE if answer == "done" else REFUSED)
+    if answer != "done":
+        click.echo(f"{revision[:SHORT_HASH]}: {answer}")
+        sys.exit(REFUSED)
+    click.echo(f"done; {phase_text(current) if current else ''}")
 
 
 def _answer(file: RolloutFile, request: Request) -> str | None:

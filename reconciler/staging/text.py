@@ -66,9 +66,11 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
     seen = data["seen"]
     if seen is None:
         return parts
-    parts.append(
-        f"gates     {': '.join(filter(None, (seen['answer'], '; '.join(seen['reasons']))))}"
-    )
+    why = "; ".join(seen["reasons"])
+    if data["stage"] is None:
+        parts += ["", "what was seen of it while it was on its way:"]
+    if why != data["reason"]:
+        parts.append(f"gates     {': '.join(filter(None, (seen['answer'], why)))}")
     parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods")
     parts += [f"nodes     {line}" for line in _node_lines(seen["nodes"])]
     parts += _difference_part("would be cut, and no intent says so:", seen["unexpected"])
@@ -133,9 +135,8 @@ def _difference_part(title: str, rows: list[dict[str, Any]]) -> list[Table | str
         return []
     table = Table("flows", "from", "to", "port", "would be", "by", box=None)
     for row in rows[:MOST_ROWS]:
-        table.add_row(
-            str(row["count"]), row["from"], row["to"], row["port"], row["wouldBe"], row["by"]
-        )
+        rules = row["by"].replace(", ", "\n")  # one below the other: a line stays short
+        table.add_row(str(row["count"]), row["from"], row["to"], row["port"], row["wouldBe"], rules)
     more = len(rows) - MOST_ROWS
     return ["", title, table, *([f"and {more} more; all with -o json"] if more > 0 else [])]
 

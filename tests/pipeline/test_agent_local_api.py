@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -199,6 +202,19 @@ def test_following_shows_new_flows(tmp_path: Path):
         served.add_flows(2)
         assert next(stream).source.port == 2
         stream.close()
+
+
+def test_an_interrupt_ends_following_without_a_complaint(tmp_path: Path):
+    with _running(tmp_path) as served:
+        served.add_flows(1)
+        words = ["flows", "--follow", "--last", "1", "--socket", str(served.socket)]
+        command = [sys.executable, "-m", "nodeagent.cli", *words]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as following:
+            assert following.stdout is not None
+            assert following.stdout.readline()
+            following.send_signal(signal.SIGINT)
+            _, complaints = following.communicate(timeout=WAIT_SECONDS)
+    assert (following.returncode, complaints) == (0, b"")
 
 
 def test_cookies_are_told_of_each_loaded_generation_and_of_no_other(tmp_path: Path):

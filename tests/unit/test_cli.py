@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from reconciler.cli import main
+from reconciler.state.database import Database
 from tests.support.git_server_repository import PolicyRepository
 
 GOOD = """\
@@ -109,7 +110,15 @@ def test_status_without_a_reconciler_exits_2(tmp_path: Path) -> None:
 
 def test_acknowledge_wants_the_whole_hash(tmp_path: Path) -> None:
     assert tidegate("acknowledge", "abc123", "--state-dir", tmp_path).exit_code == 2
+    Database.open(tmp_path).close()
     assert tidegate("acknowledge", "a" * 40, "--state-dir", tmp_path).exit_code == 0
+
+
+def test_acknowledge_makes_no_state_where_no_reconciler_has_run(tmp_path: Path) -> None:
+    result = tidegate("acknowledge", "a" * 40, "--state-dir", tmp_path / "mistyped")
+    assert result.exit_code == 2
+    assert "no reconciler has run here" in result.output
+    assert not (tmp_path / "mistyped").exists()
 
 
 def test_a_faulty_configuration_says_every_fault_and_exits_2(tmp_path: Path) -> None:

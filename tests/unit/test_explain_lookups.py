@@ -124,7 +124,15 @@ def test_an_end_without_a_filter_cannot_be_told_though_its_maps_allow():
     assert explanation.answer is Answer.CANNOT_TELL
     text = "\n".join(explanation_lines(explanation, Legend(names=NAMES)))
     assert "NO FILTER is attached" in text
+    assert "not the agent's network namespace" in text
     assert text.endswith("CANNOT TELL")
+
+
+def test_where_another_interface_bears_a_filter_the_namespace_is_not_blamed():
+    explanation = explain(state(attached=frozenset({5})))
+    text = "\n".join(explanation_lines(explanation, Legend(names=NAMES)))
+    assert "NO FILTER is attached" in text
+    assert "network namespace" not in text
 
 
 def test_a_flow_between_strangers_cannot_be_told():

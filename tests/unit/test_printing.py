@@ -82,3 +82,10 @@ def test_the_agents_commands_take_the_short_help_option_too(words: list[str]) ->
     shown = CliRunner().invoke(nodeagent, words)
     assert shown.exit_code == 0
     assert "Usage:" in shown.output
+
+
+def test_a_trace_without_a_configuration_cannot_tell() -> None:
+    words = ["trace", "10.0.0.1", "10.0.0.2", "80", "--config", "/nowhere/agent.yaml"]
+    shown = CliRunner().invoke(nodeagent, words)
+    assert shown.exit_code == 2, "1 would say that the flow is denied"
+    assert "cannot read /nowhere/agent.yaml" in shown.output
