@@ -17,6 +17,7 @@ import click
 
 from netpolicy.version import VERSION
 from nodeagent.cli_bpf import bpf
+from nodeagent.cli_cni import cni
 from nodeagent.cli_options import (
     asking_agent,
     config_option,
@@ -280,6 +281,7 @@ def detach(config_path: Path, yes: bool) -> None:
 
 
 main.add_command(bpf)
+main.add_command(cni)
 main.add_command(trace)
 
 
