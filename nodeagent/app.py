@@ -40,6 +40,7 @@ from nodeagent.cni.store import SandboxStore
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.drift.watch import DriftWatch
+from nodeagent.encrypts import Encrypts, EncryptsNothing
 from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.links import pod_like, read_links
 from nodeagent.enforcer import Enforcer
@@ -116,6 +117,7 @@ class Agent:
         self._enforcer = Enforcer(datapath, watch)
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
+        self._encrypts: Encrypts = EncryptsNothing(config.node)
         self._planner = Planner(
             self._enforcer,
             self._placement,
@@ -127,6 +129,7 @@ class Agent:
             ),
             channels=last_good.channels,
             taken_back=last_good.taken_back,
+            encrypts=self._encrypts,
         )
         fenced = config.pod_interfaces if config.cni and config.cni.fence else ()
         self._fence = Fence(fenced)
@@ -148,6 +151,8 @@ class Agent:
             apply=self._planner.take,
             inventory=self._planner.take_feed,
             evidence=self._planner.evidence,
+            node_keys=self._planner.take_node_keys,
+            encryption=self._encrypts.report,
         )
         self._parts = AgentParts(
             node=config.node,

@@ -25,11 +25,14 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
+from netpolicy.encryption import OFF, Encryption, NodeKey
 from netpolicy.errors import RejectedBundle, StalledError
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from nodeagent.candidate_watch import Followed
 from nodeagent.datapath import DatapathError, GenerationLabel
+from nodeagent.encryption_following import EncryptionFollowing, inputs_of
+from nodeagent.encrypts import Encrypts, EncryptsNothing
 from nodeagent.endpoints.local_pods import LocalView
 from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.placement import Placement
@@ -40,6 +43,7 @@ from nodeagent.rollout.channels import Channels, InForce, Standing, standing, wi
 from nodeagent.rollout.desired import to_remember, with_policies
 from nodeagent.rollout.tally import names_of
 from nodeagent.saved_feed import load_feed, save_feed
+from nodeagent.saved_keys import load_node_keys, save_node_keys
 from nodeagent.turns import Turns
 
 log = structlog.get_logger()
@@ -51,6 +55,8 @@ CANDIDATE_NOT_LOADED: Final = "candidate_not_loaded"
 BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
 FEED_NOT_SAVED: Final = "feed_not_saved"
 FEED_FILE: Final = "inventory-feed.json"
+KEYS_NOT_SAVED: Final = "node_keys_not_saved"
+KEYS_FILE: Final = "node-keys"
 VIEW_PATIENCE_SECONDS: Final = 20.0
 KEPT_PLANS: Final = 2
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -63,6 +69,7 @@ class Known:
     channels: Channels | None = None
     view: LocalView | None = None
     feed: tuple[AddressEntry, ...] | None = None
+    node_keys: tuple[NodeKey, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,13 +112,18 @@ class Planner:
         channels: Channels | None,
         taken_back: int = 0,
         room: AddressRoom | None = None,
+        encrypts: Encrypts | None = None,
     ) -> None:
+        self._encryption = EncryptionFollowing(
+            encrypts or EncryptsNothing(node), retry=self._retry_soon
+        )
         self._enforcer = enforcer
         self._placement = placement
         self._node = node
         self._admit_local_host = admit_local_host
         self._room = room
         self._feed_path = state_dir / FEED_FILE
+        self._keys_path = state_dir / KEYS_FILE
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._view_known = asyncio.Event()
@@ -119,7 +131,9 @@ class Planner:
         self._pod_like: Mapping[str, int] = {}
         self._found = _unless_taken_back(enforcer.active_label, taken_back)
         self._known = Known(
-            channels=_unless_older(channels, self._found), feed=load_feed(self._feed_path)
+            channels=_unless_older(channels, self._found),
+            feed=load_feed(self._feed_path),
+            node_keys=load_node_keys(self._keys_path),
         )
         self._enforced: Bundle | None = None
         self._loaded: Mapping[str, Bundle] = {}
@@ -155,6 +169,9 @@ class Planner:
         """Plan again without waiting for an input or for patience to run out."""
         self._changed.set()
 
+    def _retry_soon(self) -> None:
+        asyncio.get_running_loop().call_later(RETRY_SECONDS[1], self._changed.set)
+
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[None]:
         """Nothing is planned or placed meanwhile."""
@@ -187,6 +204,7 @@ class Planner:
                 self._found = None  # told to: not for want of the bundle that the kernel enforces
             await self._catch_up()
             before, watched = self._enforcer.active_label, self._watched()
+            encrypted = self._encryption_in_force
             try:
                 plan = await self._replan(replace(self._known, channels=channels))
             except (DatapathError, StalledError, RejectedBundle) as error:
@@ -200,7 +218,9 @@ class Planner:
             generation_digest=plan.generation.digest,
             role=role,
             candidate_generation_digest=(watched if role is Role.ENFORCING else self._watched()),
-            flipped=before is None or before.generation_digest != plan.generation.digest,
+            flipped=before is None
+            or before.generation_digest != plan.generation.digest
+            or encrypted != self._encryption_in_force,
         )
 
     async def _catch_up(self) -> None:
@@ -235,6 +255,17 @@ class Planner:
             await asyncio.to_thread(save_feed, self._feed_path, entries)
         except OSError as error:
             log.error(FEED_NOT_SAVED, path=str(self._feed_path), error=error.strerror)
+
+    async def take_node_keys(self, keys: tuple[NodeKey, ...]) -> None:
+        """Use, and keep for the next start, the public keys of all nodes."""
+        if keys == self._known.node_keys:
+            return
+        self._known = replace(self._known, node_keys=keys)
+        self._changed.set()
+        try:
+            await asyncio.to_thread(save_node_keys, self._keys_path, keys)
+        except OSError as error:
+            log.error(KEYS_NOT_SAVED, path=str(self._keys_path), error=error.strerror)
 
     def take_view(self, view: LocalView) -> None:
         """Use what the inventory file says of this node."""
@@ -298,6 +329,7 @@ class Planner:
 
     async def _bring_about(self, known: Known, stand: Standing | None) -> NodePlan:
         started = time.monotonic()
+        await self._encrypt(known, stand)
         installed = self._enforcer.installed
         loaded: Mapping[str, Bundle] = {}
         if stand is not None and known.channels is not None:
@@ -326,6 +358,25 @@ class Planner:
         self._place()
         self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
         return plan
+
+    @property
+    def _encryption_in_force(self) -> Encryption:
+        return self._enforced.encryption if self._enforced else OFF
+
+    async def _encrypt(self, known: Known, stand: Standing | None) -> None:
+        inputs = inputs_of(
+            known.channels,
+            stand,
+            node=self._node,
+            keys=known.node_keys,
+            view=known.view,
+            feed=known.feed,
+        )
+        encryption = stand.enforced.encryption if stand else OFF
+        is_new = known.channels is not self._known.channels
+        await self._encryption.follow(
+            inputs, is_new=is_new and encryption != self._encryption_in_force
+        )
 
     def _planned_before(self, inputs: PlanInputs) -> NodePlan | None:
         """The plan of these inputs, if it was made lately: the way back must not wait for planning."""

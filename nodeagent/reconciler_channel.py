@@ -23,7 +23,9 @@ from nodeagent.config import AgentConfig
 from nodeagent.datapath import GenerationLabel
 from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
+from nodeagent.receive.encryption_reports import AskEncryption
 from nodeagent.receive.installer import Apply
+from nodeagent.receive.receiver import TakeNodeKeys
 from nodeagent.receive.reports import AskEvidence
 from nodeagent.receive.trial_file import TrialFile, trial_clock
 from nodeagent.rollout.channels import Channels
@@ -120,11 +122,18 @@ class ReconcilerChannel:
         apply: Apply,
         inventory: Callable[[tuple[AddressEntry, ...]], Awaitable[None]],
         evidence: AskEvidence,
+        node_keys: TakeNodeKeys,
+        encryption: AskEncryption,
     ) -> None:
         self._receiver: Receiver | None = None
         if config.reconciler.address:
             self._receiver = Receiver(
-                receive_config(config), apply=apply, inventory=inventory, evidence=evidence
+                receive_config(config),
+                apply=apply,
+                inventory=inventory,
+                evidence=evidence,
+                node_keys=node_keys,
+                encryption=encryption,
             )
 
     async def run(self) -> None:

@@ -27,13 +27,14 @@ from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
 from reconciler import conditions
 from reconciler.config import ReconcilerConfig
+from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_watch import FleetWatch
 from reconciler.followed import Followed
 from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.publisher import Publisher
-from reconciler.push import PushServer
+from reconciler.push import NodeKeys, PushServer
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.machine import Refused, Rollout, step
 from reconciler.sign import expiry_of
@@ -66,7 +67,12 @@ class Reconciler:
         self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
         self._followed = Followed(config.state_dir / "source", config.following)
-        self._fleet = FleetWatch(self._database, changed=self._check_fleet)
+        self._encryption = EncryptionWatch(self._database, publish=self._feed_node_keys)
+        self._fleet = FleetWatch(
+            self._database,
+            encryption=self._encryption,
+            changed=self._check_fleet,
+        )
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(
             self._database,
@@ -315,11 +321,15 @@ class Reconciler:
             self._inventory = replace(inventory, cluster=self._config.cluster)
             entries = await asyncio.to_thread(self._addresses.entries, self._inventory)
             self._push.set_inventory(entries)
+            self._encryption.take_inventory(self._inventory)
             log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
             self._has_inventory.set()
             if self._refused_for_pods:
                 self._judged = ""  # the next pass judges it again: the pods may be there now
             self._check_fleet()
+
+    def _feed_node_keys(self, node_keys: NodeKeys) -> None:
+        self._push.set_node_keys(node_keys)
 
     async def _keep_fresh(self) -> None:
         if self._publisher.is_ageing:  # nobody refreshed it while no reconciler ran

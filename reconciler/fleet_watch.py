@@ -17,6 +17,8 @@ import structlog
 from netpolicy.capabilities import BASELINE
 from netpolicy.errors import TransientError
 from netpolicy.evidence import NodeEvidence, Role
+from netpolicy.node_encryption import NodeEncryption
+from reconciler.encryption.watch import EncryptionWatch
 from reconciler.push import Ack, Hello
 from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.state import fleet
@@ -32,7 +34,14 @@ one lost connection in a large fleet must not take a revision back. Missing repo
 class FleetWatch:
     """The last word of each agent. Implements the push server's observer."""
 
-    def __init__(self, database: Database, *, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        encryption: EncryptionWatch,
+        changed: Callable[[], None],
+    ) -> None:
+        self._encryption = encryption
         self._database = database
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
@@ -73,6 +82,11 @@ class FleetWatch:
     def refusing(self, sequence: int) -> dict[str, str]:
         """Node → why its agent did not take this publication or a newer one."""
         return {node: why for node, (at, why) in self._refusals.items() if at >= sequence}
+
+    def unwell(self) -> dict[str, str]:
+        """Node → what keeps it from encrypting as it should."""
+        connected = {node for node, record in self._agents.items() if record.connected}
+        return self._encryption.unwell(connected)
 
     def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
         """Nodes that came to enforce another generation than any that they observed of the candidate."""
@@ -132,6 +146,11 @@ class FleetWatch:
         self._reports[node] = evidence
         self._fresh.pop((node, evidence.role), None)
         self._fresh[node, evidence.role] = evidence
+        self._changed()
+
+    def encryption(self, node: str, said: NodeEncryption) -> None:
+        """A node says its public keys and how its tunnels are."""
+        self._encryption.said(node, said)
         self._changed()
 
     def agent_refused(self, node: str, why: str) -> None:

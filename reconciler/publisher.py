@@ -67,6 +67,7 @@ class Publisher:
         self._offered: tuple[str, Content] = ("", Content(units={}))
         self.publication: Publication | None = publications.last_publication(database)
         self._standing = _says(self.publication)
+        self._changes_encryption = _changes_encryption(self.publication)
 
     @property
     def sequence(self) -> int:
@@ -77,6 +78,11 @@ class Publisher:
     def standing(self) -> Wanted | None:
         """What it says; None before the first."""
         return self._standing
+
+    @property
+    def changes_encryption(self) -> bool:
+        """True if the candidate encrypts otherwise than the stable channel."""
+        return self._changes_encryption
 
     @property
     def digest(self) -> str:
@@ -138,6 +144,7 @@ class Publisher:
         """Make it the one in force; it was saved. Raises TransientError while nothing may be published."""
         self._least_sequence()
         self.publication, self._standing = publication, _says(publication)
+        self._changes_encryption = _changes_encryption(publication)
         crash_reports.set_revision(publication.revision)
         self._push.publish(publication)
 
@@ -199,6 +206,13 @@ def _says(publication: Publication | None) -> Wanted | None:
         canary_nodes=wanted.canary_nodes,
         confirm_seconds=wanted.confirm_seconds,
     )
+
+
+def _changes_encryption(publication: Publication | None) -> bool:
+    terms = publication.terms if publication else None
+    if terms is None or terms.candidate is None:
+        return False
+    return terms.candidate.encryption != terms.stable.encryption
 
 
 def _revisions(standing: Wanted | None) -> tuple[str, ...]:

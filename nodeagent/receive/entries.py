@@ -1,7 +1,7 @@
 """Put the inventory stream's messages together again.
 
 In:   InventoryUpdate messages of one stream, in order
-Out:  all address entries, each time a version is complete
+Out:  all address entries, and all nodes' public keys, each time a version is complete
 Pure but for the table it keeps. A message that makes no sense raises StreamFault: begin anew.
 
 Holds always:
@@ -15,10 +15,17 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Final
 
+from netpolicy.encryption import NodeKey
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import RESERVED_SOURCE, Label, Labels
+from netpolicy.wire.node_encryption import decode_node_keys
 from netpolicy.wire.tidegate.v1 import push_pb2
-from nodeagent.receive.config import MAX_INVENTORY_ENTRIES, MAX_LABEL_SETS, MAX_LABELS
+from nodeagent.receive.config import (
+    MAX_INVENTORY_ENTRIES,
+    MAX_LABEL_SETS,
+    MAX_LABELS,
+    MAX_NODES,
+)
 
 Key = tuple[str, str, str]
 _HOST: Final = (RESERVED_SOURCE, "host")
@@ -36,12 +43,18 @@ class Entries:
         self._label_sets: list[Labels] = []
         self._label_count = 0
         self._is_begun = False
+        self._node_keys: dict[str, tuple[NodeKey, ...]] = {}
+
+    @property
+    def node_keys(self) -> tuple[NodeKey, ...]:
+        """The keys of all nodes, each node's newest first."""
+        return tuple(key for _, keys in sorted(self._node_keys.items()) for key in keys)
 
     def take(self, update: push_pb2.InventoryUpdate) -> tuple[AddressEntry, ...] | None:
         """Fold one message in; all entries in order if it completes a version, else None."""
         if update.reset:
             self._entries, self._label_sets, self._is_begun = {}, [], True
-            self._label_count = 0
+            self._label_count, self._node_keys = 0, {}
         if not self._is_begun:
             raise StreamFault("the stream does not begin with everything")
         self._label_count += sum(len(labels.labels) for labels in update.label_sets)
@@ -54,9 +67,20 @@ class Entries:
             self._entries[_key(entry.key)] = self._entry(entry)
         if len(self._entries) > MAX_INVENTORY_ENTRIES or len(self._label_sets) > MAX_LABEL_SETS:
             raise StreamFault("more entries than a cluster may have")
+        self._take_keys(update)
         if not update.complete:
             return None
         return tuple(entry for _, entry in sorted(self._entries.items()))
+
+    def _take_keys(self, update: push_pb2.InventoryUpdate) -> None:
+        for node in update.key_removals:
+            self._node_keys.pop(node, None)
+        try:
+            self._node_keys.update(map(decode_node_keys, update.key_upserts))
+        except ValueError as error:
+            raise StreamFault(f"a node's keys make no sense: {error}") from error
+        if len(self._node_keys) > MAX_NODES:
+            raise StreamFault("more nodes than a cluster may have")
 
     def _entry(self, entry: push_pb2.InventoryEntry) -> AddressEntry:
         if entry.label_set >= len(self._label_sets):

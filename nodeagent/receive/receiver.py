@@ -24,13 +24,16 @@ from typing import Any, Final
 import grpc
 import structlog
 
+from netpolicy.encryption import NodeKey
 from netpolicy.errors import RejectedBundle, TransientError
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
+from netpolicy.node_encryption import NodeEncryption
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.backoff import Backoff
 from nodeagent.receive.client import connect, fetch_through
 from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
+from nodeagent.receive.encryption_reports import AskEncryption, EncryptionReports
 from nodeagent.receive.entries import Entries, StreamFault
 from nodeagent.receive.installer import REVERTED, Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
@@ -55,7 +58,12 @@ WORK_FOLDER: Final = "verify"
 SESSION_OPEN: Final = "tidegate-session"
 """Header of an accepted stream: the reconciler let us in, though it may have nothing to announce."""
 
+HEARS: Final = "tidegate-hears"
+"""Header of an accepted stream: what it may be told beside answers and evidence."""
+
+HEARS_ENCRYPTION: Final = "encryption"
 TakeInventory = Callable[[tuple[AddressEntry, ...]], Awaitable[None]]
+TakeNodeKeys = Callable[[tuple[NodeKey, ...]], Awaitable[None]]
 
 
 class _Failure(Exception):
@@ -79,6 +87,8 @@ class Receiver:
         apply: Apply,
         inventory: TakeInventory,
         evidence: AskEvidence | None = None,
+        node_keys: TakeNodeKeys | None = None,
+        encryption: AskEncryption | None = None,
         store: BundleStore | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -86,6 +96,8 @@ class Receiver:
         self._config = config
         self._take_inventory = inventory
         self._ask_evidence = evidence or _no_evidence
+        self._take_node_keys = node_keys or _no_keys_wanted
+        self._ask_encryption = encryption or (lambda: NodeEncryption(node=config.node))
         self._clock = clock
         self._root = config.root.read_bytes()
         self._store = store or BundleStore(config.state_dir, trusted_root=self._root)
@@ -145,13 +157,15 @@ class Receiver:
         """All that goes on over one connection, until any part of it ends."""
         call, latest = stub.Announce(), Latest()
         stream, self._proof = Stream(call), Proof()
+        encryption = EncryptionReports(stream, self._ask_encryption)
         reports = Reports(stream, self._ask)
         await stream.say(push_pb2.AgentMessage(hello=self._hello()))
         parts = [
-            asyncio.create_task(self._hear(call, latest)),
+            asyncio.create_task(self._hear(call, latest, encryption)),
             asyncio.create_task(self._answer_all(stub, stream, reports, latest)),
             asyncio.create_task(self._follow_inventory(stub)),
             asyncio.create_task(reports.run()),
+            asyncio.create_task(encryption.run()),
             asyncio.create_task(self._leave_when_going_back()),
         ]
         try:
@@ -163,9 +177,12 @@ class Receiver:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _hear(self, call: Any, latest: Latest) -> None:
-        if SESSION_OPEN in dict(await call.initial_metadata() or ()):
+    async def _hear(self, call: Any, latest: Latest, encryption: EncryptionReports) -> None:
+        headers = dict(await call.initial_metadata() or ())
+        if SESSION_OPEN in headers:
             self._meet()
+        if headers.get(HEARS) == HEARS_ENCRYPTION:
+            encryption.begin()
         async for message in call:
             match message.WhichOneof("kind"):
                 case "announcement":
@@ -251,6 +268,7 @@ class Receiver:
             everything = entries.take(message)
             if everything is not None:
                 await self._take_inventory(everything)
+                await self._take_node_keys(entries.node_keys)
                 await call.write(push_pb2.InventoryAck(version=message.version))
         await _raise_status(call)
 
@@ -373,6 +391,10 @@ class Receiver:
                 log.error(METADATA_EXPIRED, sequence=self.status().sequence)
             was_expired = is_expired
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
+
+
+async def _no_keys_wanted(keys: tuple[NodeKey, ...]) -> None:
+    """What becomes of the nodes' keys where nobody encrypts."""
 
 
 async def _no_evidence() -> None:

@@ -1,6 +1,6 @@
-"""The inventory as a stream of differences.
+"""The inventory, and the public keys of nodes, as a stream of differences.
 
-In:   all address entries, again and again
+In:   all address entries, all nodes' keys, again and again
 Out:  InventoryUpdate messages for one stream: everything first, then what changed
 Pure but for the counter and the tables it keeps.
 
@@ -16,22 +16,27 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
+from netpolicy.encryption import NodeKey
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
+from netpolicy.wire.node_encryption import encode_node_keys
 from netpolicy.wire.tidegate.v1 import push_pb2
 
 ENTRIES_PER_MESSAGE: Final = 500
 SPARE_LABEL_SETS: Final = 4096
 
 Key = tuple[str, str, str]
+NodeKeys = Mapping[str, tuple[NodeKey, ...]]
+"""The keys of each node, the newest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All entries at one version; versions count from 1."""
+    """All entries and keys at one version; versions count from 1."""
 
     version: int
     entries: Mapping[Key, AddressEntry]
+    node_keys: NodeKeys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,8 @@ class Change:
 
     upserts: tuple[AddressEntry, ...]
     removals: tuple[Key, ...]
+    key_upserts: NodeKeys
+    key_removals: tuple[str, ...]
 
 
 @dataclass(slots=True)
@@ -47,6 +54,7 @@ class Feed:
     """The latest snapshot; remembers the last way taken, since most streams are in step."""
 
     latest: Snapshot | None = None
+    _node_keys: NodeKeys = field(default_factory=dict, init=False)
     _way: tuple[int, int, Change] | None = field(default=None, init=False)
 
     def set(self, entries: Iterable[AddressEntry]) -> bool:
@@ -54,14 +62,27 @@ class Feed:
         keyed = {_key(entry): entry for entry in entries}
         if self.latest is not None and keyed == self.latest.entries:
             return False
-        version = self.latest.version + 1 if self.latest else 1
-        self.latest = Snapshot(version=version, entries=keyed)
+        self._advance(keyed)
         return True
+
+    def set_node_keys(self, node_keys: NodeKeys) -> bool:
+        """Make these the keys; False if they are what they were, or go out with the first entries."""
+        if node_keys == self._node_keys:
+            return False
+        self._node_keys = dict(node_keys)
+        if self.latest is None:
+            return False
+        self._advance(self.latest.entries)
+        return True
+
+    def _advance(self, entries: Mapping[Key, AddressEntry]) -> None:
+        version = self.latest.version + 1 if self.latest else 1
+        self.latest = Snapshot(version=version, entries=entries, node_keys=self._node_keys)
 
     def change(self, old: Snapshot, new: Snapshot) -> Change:
         """What turns one snapshot into the other."""
         if self._way is None or self._way[:2] != (old.version, new.version):
-            self._way = (old.version, new.version, _difference(old.entries, new.entries))
+            self._way = (old.version, new.version, _difference(old, new))
         return self._way[2]
 
 
@@ -80,7 +101,12 @@ class FeedStream:
             return
         if self.sent is None or self._is_bloated(latest):
             self._label_sets = {}
-            change = Change(upserts=tuple(latest.entries.values()), removals=())
+            change = Change(
+                upserts=tuple(latest.entries.values()),
+                removals=(),
+                key_upserts=latest.node_keys,
+                key_removals=(),
+            )
             reset = True
         else:
             change, reset = self._feed.change(self.sent, latest), False
@@ -94,13 +120,19 @@ class FeedStream:
         self, version: int, change: Change, *, reset: bool
     ) -> Iterator[push_pb2.InventoryUpdate]:
         removals, upserts = iter(change.removals), iter(change.upserts)
+        lost, keys = iter(change.key_removals), iter(change.key_upserts.items())
         message = push_pb2.InventoryUpdate(version=version, reset=reset)
         while True:
-            gone = list(islice(removals, ENTRIES_PER_MESSAGE))
-            message.removals.extend(map(_wire_key, gone))
-            for entry in islice(upserts, ENTRIES_PER_MESSAGE - len(gone)):
+            room = ENTRIES_PER_MESSAGE
+            message.removals.extend(map(_wire_key, islice(removals, room)))
+            room -= len(message.removals)
+            for entry in islice(upserts, room):
                 message.upserts.append(self._wire_entry(message, entry))
-            if len(message.removals) + len(message.upserts) < ENTRIES_PER_MESSAGE:
+            room -= len(message.upserts)
+            message.key_removals.extend(islice(lost, room))
+            room -= len(message.key_removals)
+            message.key_upserts.extend(encode_node_keys(*held) for held in islice(keys, room))
+            if len(message.key_upserts) < room:
                 message.complete = True
                 yield message
                 return
@@ -117,10 +149,20 @@ class FeedStream:
         return push_pb2.InventoryEntry(key=_wire_key(_key(entry)), node=entry.node, label_set=index)
 
 
-def _difference(old: Mapping[Key, AddressEntry], new: Mapping[Key, AddressEntry]) -> Change:
+def _difference(old: Snapshot, new: Snapshot) -> Change:
+    """What is the very same object is not gone through: keys change while entries stay, and the reverse."""
+    upserts: tuple[AddressEntry, ...] = ()
+    removals: tuple[Key, ...] = ()
+    if old.entries is not new.entries:
+        was, now = old.entries, new.entries
+        upserts = tuple(entry for key, entry in now.items() if was.get(key) != entry)
+        removals = tuple(key for key in was if key not in now)
+    had, have = old.node_keys, new.node_keys
     return Change(
-        upserts=tuple(entry for key, entry in new.items() if old.get(key) != entry),
-        removals=tuple(key for key in old if key not in new),
+        upserts=upserts,
+        removals=removals,
+        key_upserts={node: keys for node, keys in have.items() if had.get(node) != keys},
+        key_removals=tuple(node for node in had if node not in have),
     )
 
 

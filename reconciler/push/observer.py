@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from netpolicy.evidence import NodeEvidence, Role
+from netpolicy.node_encryption import NodeEncryption
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,9 @@ class PushObserver(Protocol):
 
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         """A node reports what it saw of a candidate: all of it, in place of what it reported before."""
+
+    def encryption(self, node: str, said: NodeEncryption) -> None:
+        """A node says its public keys and how its tunnels are, in place of what it said before."""
 
     def agent_refused(self, node: str, why: str) -> None:
         """A connection was turned away."""

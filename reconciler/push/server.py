@@ -23,7 +23,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.wire.tidegate.v1 import push_pb2_grpc
 from reconciler.publication import Publication
 from reconciler.push.config import SERVER_OPTIONS, STOP_SECONDS, PushConfig
-from reconciler.push.feed import Feed
+from reconciler.push.feed import Feed, NodeKeys
 from reconciler.push.observer import PushObserver
 from reconciler.push.service import PushService
 from reconciler.push.sessions import Sessions
@@ -74,6 +74,11 @@ class PushServer:
     def set_inventory(self, entries: tuple[AddressEntry, ...]) -> None:
         """Feed what changed to every agent."""
         if self._feed.set(entries):
+            self._service.wake_feeds()
+
+    def set_node_keys(self, node_keys: NodeKeys) -> None:
+        """Feed the nodes' public keys to every agent."""
+        if self._feed.set_node_keys(node_keys):
             self._service.wake_feeds()
 
 

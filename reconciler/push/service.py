@@ -19,6 +19,7 @@ import grpc
 from netpolicy.evidence import Role
 from netpolicy.trust import MAX_SEQUENCE, is_digest, is_metadata_name, node_of
 from netpolicy.wire.evidence import decode_evidence
+from netpolicy.wire.node_encryption import decode_node_encryption
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from reconciler.push.config import (
     ANSWER_PAUSE_SECONDS,
@@ -36,8 +37,9 @@ from reconciler.push.shelf import Shelf
 
 MAX_TEXT: Final = 1000
 MAX_CAPABILITIES: Final = 32
-SESSION_OPEN: Final = (("tidegate-session", "open"),)
-"""Sent when a stream is accepted, so that an agent knows before there is anything to announce."""
+SESSION_OPEN: Final = (("tidegate-session", "open"), ("tidegate-hears", "encryption"))
+"""Sent when a stream is accepted, so that an agent knows before there is anything to announce. A stream
+ends with a message that nobody knows: what agents may say beyond answers and evidence is said here."""
 
 SUBJECT_NAMES: Final = "x509_subject_alternative_name"
 
@@ -189,6 +191,15 @@ class PushService(push_pb2_grpc.PushServicer):
                 except ValueError:
                     return False
                 self._observer.evidence(session.node, evidence)
+                return True
+            case "encryption":
+                try:
+                    said = decode_node_encryption(session.node, message.encryption)
+                except ValueError as error:
+                    why = f"what it says of its encryption makes no sense: {error}"
+                    self._observer.agent_refused(session.node, why)
+                    return False
+                self._observer.encryption(session.node, said)
                 return True
         return False
 

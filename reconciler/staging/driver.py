@@ -70,6 +70,11 @@ class Rollouts:
         standing = self._publisher.standing
         return standing.stable if standing else ""
 
+    @property
+    def changes_encryption(self) -> bool:
+        """True if what is on its way encrypts otherwise than what is stable."""
+        return self._publisher.changes_encryption
+
     def begin(self, revision: Revision, *, now: float) -> Begun:
         """Begin the rollout of an accepted revision, in place of the one on its way."""
         self._publisher.offer(

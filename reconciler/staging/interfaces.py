@@ -89,6 +89,10 @@ class Publishes(Protocol):
         """What it says; None before the first."""
 
     @property
+    def changes_encryption(self) -> bool:
+        """True if the candidate encrypts otherwise than the stable channel."""
+
+    @property
     def digest(self) -> str:
         """The bundle of its stable units."""
 

@@ -132,6 +132,8 @@ class RolloutTask:
         evidence = self._fleet.seen_of(rollout.digest)
         nodes = self._inventory().nodes
         refusing = self._fleet.refusing(rollout.sequence)
+        if self._rollouts.changes_encryption:
+            refusing = self._fleet.unwell() | refusing
         verdict = judge_rollout(rollout, evidence, nodes, refusing)
         self._remember(rollout, evidence, verdict)
         names = frozenset(node.name for node in nodes)

@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 PATIENCE_SECONDS: Final = 10.0
 STATE_IS_NEW: Final = "state_is_new"
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -42,8 +42,16 @@ CREATE TABLE history (
 CREATE TABLE sighting (revision TEXT PRIMARY KEY, body BLOB NOT NULL);
 """
 
+_NODE_ENCRYPTION: Final = """
+CREATE TABLE node_encryption (
+    node TEXT PRIMARY KEY, said BLOB NOT NULL, good BLOB NOT NULL, heard_at TEXT NOT NULL,
+    refusal TEXT NOT NULL, changed_at REAL NOT NULL
+);
+"""
+
 _SCHEMA: Final = f"""
 {_ROLLOUTS}
+{_NODE_ENCRYPTION}
 CREATE TABLE publication (
     sequence INTEGER PRIMARY KEY, revision TEXT NOT NULL, digest TEXT NOT NULL, saved_at REAL NOT NULL
 );
@@ -82,6 +90,9 @@ DROP TABLE rollout_2;
 INSERT INTO standing SELECT 'current', revision FROM publication ORDER BY sequence DESC LIMIT 1;
 INSERT INTO standing SELECT 'brought', revision FROM publication ORDER BY sequence DESC LIMIT 1;
 """,  # noqa: S608  constants
+    # Publications were signed without a word on encryption, which no agent takes any more. The revision
+    # that Git has is signed anew, above them all.
+    3: f"{_NODE_ENCRYPTION} DELETE FROM publication;",  # noqa: S608  constants
 }
 """How a database of this version becomes one of the next; each in one transaction."""
 

@@ -14,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from netpolicy.bundle import Bundle, PackedUnit, pack_unit
+from netpolicy.encryption import NodeKey
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Selector
 from netpolicy.node_choice import NodeChoice
+from netpolicy.node_encryption import NodeEncryption
 from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
 from netpolicy.terms import LabelPairs
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
@@ -95,6 +97,7 @@ class Heard:
     acks: list[tuple[str, Ack]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     reports: list[tuple[str, NodeEvidence]] = field(default_factory=list)
+    encrypting: dict[str, NodeEncryption] = field(default_factory=dict)
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         self.connected.append((node, hello))
@@ -107,6 +110,9 @@ class Heard:
 
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         self.reports.append((node, evidence))
+
+    def encryption(self, node: str, said: NodeEncryption) -> None:
+        self.encrypting[node] = said
 
     def agent_refused(self, node: str, why: str) -> None:
         self.refused.append((node, why))
@@ -176,10 +182,14 @@ class Node:
             apply=self._apply,
             inventory=self._take,
             evidence=self._evidence,
+            node_keys=self._take_keys,
+            encryption=lambda: self.encryption,
             store=self.store,
             clock=clock,
         )
         self.seen: NodeEvidence | None = None
+        self.encryption = NodeEncryption(node=config.node)
+        self.node_keys: tuple[NodeKey, ...] = ()
         self.channels: list[Channels] = []
         self.bundles: list[Bundle] = []
         self.role = Role.NONE
@@ -208,6 +218,9 @@ class Node:
 
     async def _evidence(self) -> NodeEvidence | None:
         return self.seen
+
+    async def _take_keys(self, keys: tuple[NodeKey, ...]) -> None:
+        self.node_keys = keys
 
     async def _take(self, entries: tuple[AddressEntry, ...]) -> None:
         self.inventories.append(entries)

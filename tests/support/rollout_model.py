@@ -98,6 +98,11 @@ class Publisher:
         return self.announced.what if self.announced else None
 
     @property
+    def changes_encryption(self) -> bool:
+        """It never does here."""
+        return False
+
+    @property
     def digest(self) -> str:
         """Of its stable channel."""
         return self._digests[self.announced.what.stable] if self.announced else ""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.evidence import NodeEvidence, Role
+from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_watch import NOT_FETCHED, FleetWatch
 from reconciler.push import Ack
 from reconciler.state.database import Database
@@ -21,7 +22,12 @@ REPORT = NodeEvidence(
 
 @pytest.fixture
 def fleet(tmp_path: Path) -> FleetWatch:
-    return FleetWatch(Database.open(tmp_path), changed=lambda: None)
+    database = Database.open(tmp_path)
+    return FleetWatch(
+        database,
+        encryption=EncryptionWatch(database, publish=lambda keys: None),
+        changed=lambda: None,
+    )
 
 
 REFUSED = replace(ACK, error="its map is full", reason="ApplyFailed", refused_sequence=5)

@@ -7,14 +7,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "ack", "evidence")
+    __slots__ = ("hello", "ack", "evidence", "encryption")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    ENCRYPTION_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ack: Ack
     evidence: Evidence
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ...) -> None: ...
+    encryption: NodeEncryption
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., encryption: _Optional[_Union[NodeEncryption, _Mapping]] = ...) -> None: ...
 
 class ReconcilerMessage(_message.Message):
     __slots__ = ("announcement", "confirmation")
@@ -154,6 +156,34 @@ class FlowSide(_message.Message):
     label_set: int
     def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., label_set: _Optional[int] = ...) -> None: ...
 
+class NodeEncryption(_message.Message):
+    __slots__ = ("mode", "implementation", "keys", "peers", "silent_peers", "error")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    PEERS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_PEERS_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    mode: str
+    implementation: str
+    keys: _containers.RepeatedCompositeFieldContainer[PublicKey]
+    peers: int
+    silent_peers: _containers.RepeatedScalarFieldContainer[str]
+    error: str
+    def __init__(self, mode: _Optional[str] = ..., implementation: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ..., peers: _Optional[int] = ..., silent_peers: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ...) -> None: ...
+
+class PublicKey(_message.Message):
+    __slots__ = ("key", "addresses", "port", "made_at_us")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    MADE_AT_US_FIELD_NUMBER: _ClassVar[int]
+    key: bytes
+    addresses: _containers.RepeatedScalarFieldContainer[str]
+    port: int
+    made_at_us: int
+    def __init__(self, key: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., made_at_us: _Optional[int] = ...) -> None: ...
+
 class FetchMetadataRequest(_message.Message):
     __slots__ = ("names",)
     NAMES_FIELD_NUMBER: _ClassVar[int]
@@ -189,20 +219,34 @@ class InventoryAck(_message.Message):
     def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class InventoryUpdate(_message.Message):
-    __slots__ = ("version", "reset", "complete", "label_sets", "upserts", "removals")
+    __slots__ = ("version", "reset", "complete", "label_sets", "upserts", "removals", "key_upserts", "key_removals")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RESET_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
     LABEL_SETS_FIELD_NUMBER: _ClassVar[int]
     UPSERTS_FIELD_NUMBER: _ClassVar[int]
     REMOVALS_FIELD_NUMBER: _ClassVar[int]
+    KEY_UPSERTS_FIELD_NUMBER: _ClassVar[int]
+    KEY_REMOVALS_FIELD_NUMBER: _ClassVar[int]
     version: int
     reset: bool
     complete: bool
     label_sets: _containers.RepeatedCompositeFieldContainer[LabelSet]
     upserts: _containers.RepeatedCompositeFieldContainer[InventoryEntry]
     removals: _containers.RepeatedCompositeFieldContainer[InventoryKey]
-    def __init__(self, version: _Optional[int] = ..., reset: _Optional[bool] = ..., complete: _Optional[bool] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., upserts: _Optional[_Iterable[_Union[InventoryEntry, _Mapping]]] = ..., removals: _Optional[_Iterable[_Union[InventoryKey, _Mapping]]] = ...) -> None: ...
+    key_upserts: _containers.RepeatedCompositeFieldContainer[NodeKeys]
+    key_removals: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, version: _Optional[int] = ..., reset: _Optional[bool] = ..., complete: _Optional[bool] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., upserts: _Optional[_Iterable[_Union[InventoryEntry, _Mapping]]] = ..., removals: _Optional[_Iterable[_Union[InventoryKey, _Mapping]]] = ..., key_upserts: _Optional[_Iterable[_Union[NodeKeys, _Mapping]]] = ..., key_removals: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class NodeKeys(_message.Message):
+    __slots__ = ("node", "keys", "in_force")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    IN_FORCE_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    keys: _containers.RepeatedCompositeFieldContainer[PublicKey]
+    in_force: bool
+    def __init__(self, node: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ..., in_force: _Optional[bool] = ...) -> None: ...
 
 class LabelSet(_message.Message):
     __slots__ = ("labels",)

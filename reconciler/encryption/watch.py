@@ -1,0 +1,122 @@
+"""Hear what nodes say of their encryption, keep it, and give the admitted keys to all.
+
+In:   reports of agents, the inventory
+Out:  keys for the feed; records in the state database; alarms in the log
+Shell. What counts is decided by `admission`.
+
+Holds always:
+1. A report that cannot be saved is logged and counts all the same, until the reconciler restarts.
+2. However many nodes speak at once, keys are looked through once for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Set
+from dataclasses import replace
+from functools import partial
+from typing import Final
+
+import structlog
+
+from netpolicy.encryption import NodeKey
+from netpolicy.errors import TransientError
+from netpolicy.inventory import Inventory
+from netpolicy.node_encryption import NodeEncryption
+from reconciler.encryption.admission import Admitted, Claim, admit, heard
+from reconciler.encryption.health import unwell
+from reconciler.state import node_encryption
+from reconciler.state.database import Database
+
+log = structlog.get_logger()
+
+KEYS_REFUSED: Final = "node_keys_refused"
+ENCRYPTION_SAID: Final = "node_encryption"
+NOT_SAVED: Final = "node_encryption_not_saved"
+GATHER_SECONDS: Final = 0.1
+"""How long a first report waits for others, so that a fleet that starts is looked through at once."""
+
+Publish = Callable[[Mapping[str, tuple[NodeKey, ...]]], None]
+
+
+class EncryptionWatch:
+    """The last word of each node on its encryption."""
+
+    def __init__(self, database: Database, *, publish: Publish) -> None:
+        self._database = database
+        self._publish = publish
+        self._inventory: Inventory | None = None
+        self._claims = {claim.said.node: claim for claim in node_encryption.claims(database)}
+        self._admitted = Admitted()
+        self._due: asyncio.TimerHandle | None = None
+
+    def said(self, node: str, report: NodeEncryption) -> None:
+        """A node says how it encrypts; called on the event loop."""
+        before = self._claims.get(node)
+        if before is not None and before.said == report:
+            return
+        log.info(
+            ENCRYPTION_SAID,
+            node=node,
+            mode=report.mode,
+            implementation=report.implementation,
+            keys=len(report.keys),
+            peers=report.peers,
+            silent_peers=len(report.silent_peers),
+            error=report.error,
+        )
+        self._keep(heard(before, report, now=time.time()))
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._look)
+
+    def take_inventory(self, inventory: Inventory) -> None:
+        """Nodes or addresses may have changed hands."""
+        self._inventory = inventory
+        self._forget_gone(inventory)
+        self._look()
+
+    def unwell(self, connected: Set[str]) -> dict[str, str]:
+        """Nodes that cannot do what a revision asks of their encryption, and why."""
+        said = (claim.said for claim in self._claims.values())
+        return unwell(said, refused=self._admitted.refused, connected=connected)
+
+    def _look(self) -> None:
+        """Admit anew; before the inventory is known, nobody is."""
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        if self._inventory is None:
+            return
+        before, self._admitted = self._admitted, admit(self._claims.values(), self._inventory)
+        for node, why in self._admitted.refused.items():
+            if before.refused.get(node) != why:
+                log.error(KEYS_REFUSED, node=node, why=why)
+        for node, claim in tuple(self._claims.items()):
+            refusal = self._admitted.refused.get(node, "")
+            good = claim.good if refusal else self._admitted.keys.get(node, ())
+            if good != claim.good or refusal != before.refused.get(node, ""):
+                self._keep(replace(claim, good=good), refusal=refusal)
+        self._publish(self._admitted.keys)
+
+    def _forget_gone(self, inventory: Inventory) -> None:
+        """A node that left takes its keys along: whoever gets its name later brings new ones."""
+        listed = {node.name for node in inventory.nodes}
+        if not listed:
+            return  # an inventory without any node says nothing of who left
+        for node in self._claims.keys() - listed:
+            if self._claims[node].good:  # one that was never listed may be listed yet
+                del self._claims[node]
+                self._write(partial(node_encryption.forget, self._database, node))
+
+    def _keep(self, claim: Claim, *, refusal: str = "") -> None:
+        self._claims[claim.said.node] = claim
+        self._write(
+            partial(node_encryption.save, self._database, claim, refusal=refusal, now=time.time())
+        )
+
+    def _write(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except TransientError as error:
+            log.error(NOT_SAVED, error=str(error))
