@@ -38,7 +38,8 @@ def page() -> str:
             *_diagram(),
             "```",
             "",
-            f"Over, unless somebody undoes it: {_names(OVER)}. Taken back, and never applied again by"
+            f"Over, unless somebody undoes it, or nodes go back from a promoted one by themselves:"
+            f" {_names(OVER)}. Taken back, and never applied again by"
             f" itself: {_names(TAKEN_BACK)}.",
             "",
             "| in | on | goes to |",

@@ -35,6 +35,7 @@ class Reason(StrEnum):
     INCONCLUSIVE = "Inconclusive"
     ROLLED_BACK = "RolledBack"
     ROLLOUT_ABORTED = "RolloutAborted"
+    NODES_WENT_BACK = "NodesWentBack"
     FAILED = "Failed"
 
 

@@ -303,6 +303,7 @@ class Reconciler:
             stable=self._rollouts.stable,
             sequence=self._publisher.sequence,
             differing=self._rollout_task.differing,
+            gone_back=self._rollout_task.gone_back,
         )
         self._say(said)
 

@@ -35,10 +35,12 @@ def of_rollout(
     stable: str,
     sequence: int,
     differing: Sequence[str] = (),
+    gone_back: Sequence[str] = (),
 ) -> tuple[Condition, ...]:
     """How things stand after a pass that came through.
 
-    `differing`: nodes that do not enforce the very generation they observed.
+    `differing`: nodes that do not enforce the very generation they observed. `gone_back`: nodes that took
+    the publication back by themselves.
     """
     if judged is not None and not judged.accepted:
         message = f"{judged.revision} is refused with {len(judged.diagnostics)} diagnostics"
@@ -57,6 +59,12 @@ def of_rollout(
     if rollout.phase in STAGES | _HALTS.keys():
         reason = _HALTS.get(rollout.phase, Reason.PROGRESSING)
         return (*ready(enforced), _reconciling(reason, where))
+    if gone_back:
+        # Only a newer publication ends it, and nobody but a person knows what it should say.
+        message = (
+            f"{', '.join(gone_back)} went back from {sequence} and wait for a newer publication"
+        )
+        return (*ready(enforced), _is_stalled(Reason.NODES_WENT_BACK, message))
     return ready(enforced)
 
 
@@ -72,8 +80,12 @@ def stalled(reason: str, message: str) -> tuple[Condition, ...]:
     """Nothing changes until somebody acts."""
     return (
         Condition(type=ConditionType.READY, status=False, reason=reason, message=message),
-        Condition(type=ConditionType.STALLED, status=True, reason=reason, message=message),
+        _is_stalled(reason, message),
     )
+
+
+def _is_stalled(reason: str, message: str) -> Condition:
+    return Condition(type=ConditionType.STALLED, status=True, reason=reason, message=message)
 
 
 def _reconciling(reason: str, message: str) -> Condition:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -21,6 +21,7 @@ from netpolicy.node_encryption import NodeEncryption
 from reconciler.encryption.watch import EncryptionWatch
 from reconciler.push import Ack, Hello
 from reconciler.rollout.evidence import Evidence, add, evidence_of
+from reconciler.rollout.reversals import Reversal
 from reconciler.state import fleet
 from reconciler.state.database import Database
 
@@ -29,6 +30,20 @@ log = structlog.get_logger()
 NOT_FETCHED: Final = frozenset({"Unavailable", "Withheld", "Incomplete"})
 """Reasons of agents that could not fetch a publication and go on trying. They say nothing of what is in it:
 one lost connection in a large fleet must not take a revision back. Missing reports hold it instead."""
+
+
+REVERTED: Final = "Reverted"
+"""The reason of agents that took a publication back by themselves."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refusal:
+    """Which publication a node does not take, why (in a word, and in full), and since when that is known."""
+
+    sequence: int
+    reason: str
+    why: str
+    heard_at: float
 
 
 class FleetWatch:
@@ -48,11 +63,13 @@ class FleetWatch:
         self._evidence = Evidence()
         self._fresh: dict[tuple[str, Role], NodeEvidence] = {}
         """What came since the evidence was asked for: a node's last word in each role, in order."""
-        self._refusals: dict[str, tuple[int, str]] = {}
+        self._refusals: dict[str, _Refusal] = {}
         fleet.disconnect_agents(database)
         self._agents = {record.node: record for record in fleet.agents(database)}
-        self._taken_at = {node: record.changed_at for node, record in self._agents.items()}
-        """When a node was first known to hold the publication that it holds."""
+        self._taken = {
+            node: (record.sequence, record.changed_at) for node, record in self._agents.items()
+        }
+        """The newest publication that a node ever said it enforces, and when it first said so."""
 
     def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
         """True if each of these nodes enforces this publication or a newer one."""
@@ -64,11 +81,7 @@ class FleetWatch:
 
     def taken_at(self, sequence: int) -> tuple[float, ...]:
         """When each node was known to have taken this publication or a newer one."""
-        return tuple(
-            self._taken_at[node]
-            for node, record in self._agents.items()
-            if record.sequence >= sequence
-        )
+        return tuple(at for taken, at in self._taken.values() if taken >= sequence)
 
     def seen_of(self, digest: str) -> Evidence:
         """What the fleet reported of a candidate; from now on reports on it are gathered."""
@@ -81,7 +94,19 @@ class FleetWatch:
 
     def refusing(self, sequence: int) -> dict[str, str]:
         """Node → why its agent did not take this publication or a newer one."""
-        return {node: why for node, (at, why) in self._refusals.items() if at >= sequence}
+        return {
+            node: refusal.why
+            for node, refusal in self._refusals.items()
+            if refusal.sequence >= sequence
+        }
+
+    def reversals(self, sequence: int) -> tuple[Reversal, ...]:
+        """The nodes that went back from this publication, or a newer one, by themselves."""
+        return tuple(
+            Reversal(node=node, flipped=self._flipped(node, refusal), heard=refusal.heard_at)
+            for node, refusal in sorted(self._refusals.items())
+            if refusal.reason == REVERTED and refusal.sequence >= sequence
+        )
 
     def unwell(self) -> dict[str, str]:
         """Node → what keeps it from encrypting as it should."""
@@ -125,7 +150,7 @@ class FleetWatch:
         if ack.error:
             log.error("agent_refused_bundle", node=node, sequence=ack.sequence, error=ack.error)
             if ack.reason not in NOT_FETCHED:
-                self._refusals[node] = (ack.refused_sequence, ack.error)
+                self._refuse(node, ack)
             self._remember(replace(self._last(node), connected=True, error=ack.error))
             return
         log.info("agent_enforces", node=node, sequence=ack.sequence, digest=ack.digest)
@@ -157,13 +182,29 @@ class FleetWatch:
         """A connection was turned away."""
         log.error("agent_turned_away", node=node, why=why)
 
+    def _refuse(self, node: str, ack: Ack) -> None:
+        """Keep when it was first said: agents say it again until something newer comes."""
+        known = self._refusals.get(node)
+        is_known = known is not None and known.sequence == ack.refused_sequence
+        self._refusals[node] = _Refusal(
+            sequence=ack.refused_sequence,
+            reason=ack.reason,
+            why=ack.error,
+            heard_at=known.heard_at if known is not None and is_known else time.time(),
+        )
+
+    def _flipped(self, node: str, refusal: _Refusal) -> float:
+        """When a node said that it enforces what it refuses now; 0 if it never did."""
+        taken, at = self._taken.get(node, (0, 0.0))
+        return at if taken == refusal.sequence else 0.0
+
     def _last(self, node: str) -> fleet.AgentRecord:
         return self._agents.get(node, fleet.AgentRecord(node=node))
 
     def _remember(self, record: fleet.AgentRecord) -> None:
         dated = replace(record, changed_at=time.time())
-        if record.node not in self._agents or record.sequence != self._last(record.node).sequence:
-            self._taken_at[record.node] = dated.changed_at
+        if record.sequence > self._taken.get(record.node, (0, 0.0))[0]:
+            self._taken[record.node] = (record.sequence, dated.changed_at)
         self._agents[record.node] = dated
         try:
             fleet.save_agent(self._database, dated)

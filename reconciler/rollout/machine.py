@@ -55,7 +55,7 @@ TAKEN_BACK: Final = TAKING_BACK | {Phase.ROLLED_BACK, Phase.QUARANTINED, Phase.A
 OVER: Final = frozenset(
     {Phase.REJECTED, Phase.PROMOTED, Phase.SUPERSEDED, Phase.ABORTED, Phase.QUARANTINED}
 )
-"""Nothing moves any more, unless somebody undoes it."""
+"""Nothing moves any more, unless somebody undoes it, or a promoted one turns out to cut nodes off."""
 
 _PHASE_OF: Final = {
     StageKind.SHADOW: Phase.SHADOW,
@@ -341,6 +341,7 @@ NEXT: Final[dict[tuple[Phase, type[Event]], Target]] = {
     (Phase.PUBLISHED, Undo): Phase.ROLLING_BACK,
     (Phase.PUBLISHED, Abort): Phase.ABORTING,
     (Phase.PUBLISHED, Superseded): Phase.SUPERSEDED,
+    (Phase.PROMOTED, GateFailed): Phase.ROLLING_BACK,
     (Phase.PROMOTED, Undo): Phase.ROLLING_BACK,
     (Phase.SUPERSEDED, Undo): Phase.ROLLING_BACK,
     (Phase.ROLLING_BACK, Published): Phase.ROLLED_BACK,

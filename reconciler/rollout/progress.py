@@ -73,6 +73,8 @@ def _by_phase(
         case Phase.PUBLISHED:
             judged = rollout.plan.stages and _failed(rollout, verdict)
             return judged or _acked(rollout, fleet_enforces)
+        case Phase.PROMOTED:
+            return _failed(rollout, verdict) if rollout.stable else None
         case Phase.ROLLED_BACK:
             return _acked(rollout, fleet_enforces)
         case phase if phase in STAGES:

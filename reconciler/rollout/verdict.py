@@ -1,12 +1,14 @@
 """What the gates say of a rollout where it stands.
 
-In:   Rollout, Evidence, the nodes of the inventory, agents that did not take the publication
+In:   Rollout, Evidence, the nodes of the inventory, agents that did not take the publication or went back
+      from it
 Out:  Verdict
 Pure.
 
 Holds always:
 1. While nodes only observe or a few enforce, all gates count, halted or not.
-2. Once it is stable for all, only health counts: there is nothing left to compare with.
+2. Once it is stable for all, only health counts: there is nothing left to compare with. Once it is
+   promoted, only nodes that it cut off.
 3. A plan without stages is not judged.
 """
 
@@ -20,12 +22,17 @@ from netpolicy.node_choice import is_chosen
 from reconciler.rollout.evidence import Evidence
 from reconciler.rollout.gates import Answer, Fleet, Verdict, health_failures, judge_stage
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
+from reconciler.rollout.reversals import Reversal, laid_on
 
 UNSEEN: Final = Verdict(answer=Answer.INCONCLUSIVE)
 
 
 def judge_rollout(
-    rollout: Rollout, evidence: Evidence, nodes: Iterable[Node], refusing: Mapping[str, str]
+    rollout: Rollout,
+    evidence: Evidence,
+    nodes: Iterable[Node],
+    refusing: Mapping[str, str],
+    reversals: Iterable[Reversal] = (),
 ) -> Verdict:
     """The verdict on the rollout's phase. `refusing`: node → why it did not take the publication."""
     if not rollout.plan.stages or not rollout.sequence:
@@ -33,12 +40,18 @@ def judge_rollout(
     given = tuple(nodes)
     names = frozenset(node.name for node in given)
     if rollout.phase is Phase.PUBLISHED:
-        failures = health_failures(evidence, Fleet(nodes=names, refusing=refusing))
-        return Verdict(answer=Answer.FAIL, reasons=tuple(failures)) if failures else UNSEEN
+        return _failed_by(health_failures(evidence, Fleet(nodes=names, refusing=refusing)))
+    if rollout.phase is Phase.PROMOTED:
+        return _failed_by(laid_on(reversals, confirm_seconds=rollout.own_plan.confirm_seconds))
     if rollout.phase not in STAGES | HALTED:
         return UNSEEN
     fleet = Fleet(nodes=names, chosen=chosen_nodes(rollout, given), refusing=refusing)
     return judge_stage(rollout.plan.gates, evidence, fleet, rollout.expected)
+
+
+def _failed_by(failures: Iterable[str]) -> Verdict:
+    reasons = tuple(failures)
+    return Verdict(answer=Answer.FAIL, reasons=reasons) if reasons else UNSEEN
 
 
 def chosen_nodes(rollout: Rollout, nodes: Iterable[Node]) -> frozenset[str]:

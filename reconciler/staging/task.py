@@ -72,6 +72,8 @@ class RolloutTask:
         self._moved = moved
         self.differing: tuple[str, ...] = ()
         """Nodes that enforce the last promoted revision by another generation than they observed."""
+        self.gone_back: tuple[str, ...] = ()
+        """Nodes that went back from the latest publication by themselves, and refuse it now."""
         self._seen: Sighting | None = None
         self._told: tuple[str, str] = ("", "")
         self._untold: dict[Request, str] = {}
@@ -134,7 +136,8 @@ class RolloutTask:
         refusing = self._fleet.refusing(rollout.sequence)
         if self._rollouts.changes_encryption:
             refusing = self._fleet.unwell() | refusing
-        verdict = judge_rollout(rollout, evidence, nodes, refusing)
+        reversals = self._fleet.reversals(rollout.sequence) if rollout.sequence else ()
+        verdict = judge_rollout(rollout, evidence, nodes, refusing, reversals)
         self._remember(rollout, evidence, verdict)
         names = frozenset(node.name for node in nodes)
         has_moved = self._rollouts.look(
@@ -144,11 +147,13 @@ class RolloutTask:
             now=time.time(),
         )
         after = self._rollouts.rollout
+        gone_back = tuple(one.node for one in reversals)
+        has_news, self.gone_back = gone_back != self.gone_back, gone_back
         if has_moved and after is not None:
             self.differing = ()
             if after.phase is Phase.PROMOTED:
                 self._report_promotion(after, evidence, len(names))
-        return has_moved
+        return has_moved or has_news
 
     def _lifeline(self, rollout: Rollout) -> Lifeline:
         """The way to Git since nodes took the publication; asks for a fetch where one must prove it."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,6 +22,7 @@ from tests.support.push_fleet import (
     unit_of,
     until,
 )
+from tests.support.wire import Wire, wired
 
 CONFIRM = 1
 
@@ -31,40 +30,6 @@ CONFIRM = 1
 @pytest.fixture
 def keys(tmp_path: Path) -> Path:
     return make_keys(tmp_path / "keys")
-
-
-class Wire:
-    """A TCP relay that a test may cut: bytes are taken and never delivered, as a policy would."""
-
-    def __init__(self, port: int) -> None:
-        self._target = port
-        self.is_cut = False
-        self.port = 0
-
-    async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            there, out = await asyncio.open_connection("127.0.0.1", self._target)
-            await asyncio.gather(self._pump(reader, out), self._pump(there, writer))
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            while data := await reader.read(65536):
-                if not self.is_cut:
-                    writer.write(data)
-                    await writer.drain()
-        writer.close()
-
-
-@asynccontextmanager
-async def wired(port: int) -> AsyncIterator[Wire]:
-    """A wire to the server at this port."""
-    wire = Wire(port)
-    server = await asyncio.start_server(wire.relay, "127.0.0.1", 0)
-    wire.port = server.sockets[0].getsockname()[1]
-    try:
-        yield wire
-    finally:
-        server.close()
 
 
 def sequences(node: Node) -> list[int]:

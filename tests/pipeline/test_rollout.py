@@ -26,6 +26,7 @@ from reconciler.state.rollouts import RolloutStore, rollout_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, deny, names_of
 from tests.support.rollout_scene import CANARY_LABEL, INVENTORY, Watcher, cut, watching
+from tests.support.wire import wired
 
 A, SETTINGS, INTENTS = "policies/shop/a.yaml", "tidegate.yaml", "tests/shop.yaml"
 CANARY = {"nodes": {"matchLabels": CANARY_LABEL}, "soak": "0s"}
@@ -87,10 +88,11 @@ class Stage:
 
 
 @asynccontextmanager
-async def nodes_of(scene: Scene) -> AsyncIterator[list[Watcher]]:
+async def nodes_of(scene: Scene, *, first_port: int = 0) -> AsyncIterator[list[Watcher]]:
     async with AsyncExitStack() as stack:
+        first = watching(scene, "node-a", CANARY_LABEL, port=first_port)
         yield [
-            await stack.enter_async_context(watching(scene, "node-a", CANARY_LABEL)),
+            await stack.enter_async_context(first),
             await stack.enter_async_context(watching(scene, "node-b")),
         ]
 
@@ -412,6 +414,32 @@ def test_git_that_was_away_before_the_flip_holds_and_takes_nothing_back(tmp_path
             await stage.until(revision, Phase.PROMOTED)
 
     play(script, tmp_path)
+
+
+def test_a_node_that_goes_back_after_the_promotion_takes_the_revision_back(tmp_path: Path) -> None:
+    async def run() -> None:
+        scene = Scene(tmp_path, nodes=("node-a", "node-b"))
+        scene.inventory.write_text(INVENTORY)
+        async with wired(scene.port) as wire, nodes_of(scene, first_port=wire.port) as nodes:
+            stage = Stage(scene, tmp_path, nodes)
+            node = nodes[0].node
+
+            async def cut_answers() -> None:
+                """The flip to what was the candidate cuts them, after which the node can still speak."""
+                held_a_candidate = node.channels[-1].candidate is not None
+                wire.answers_are_cut = held_a_candidate and not wire.answers_are_cut
+
+            stage.commit("a", rollout=QUICK | {"confirm": "2s"})
+            async with scene.reconciling():
+                await stage.all_enforce("a")
+                node.before_apply = cut_answers
+                lethal = stage.commit("b")
+                await stage.until(lethal, Phase.PROMOTED)
+                rollout = await stage.until(lethal, Phase.QUARANTINED)
+                assert rollout.reason.startswith("node-a: lost its reconciler")
+                await stage.all_enforce("a")
+
+    asyncio.run(run())
 
 
 @pytest.mark.slow

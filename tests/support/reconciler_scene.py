@@ -111,10 +111,10 @@ class Scene:
 
     @asynccontextmanager
     async def agent(
-        self, node: str = "node-a", *, capabilities: tuple[str, ...] = ("l4",)
+        self, node: str = "node-a", *, capabilities: tuple[str, ...] = ("l4",), port: int = 0
     ) -> AsyncIterator[Node]:
-        """Run a node's receiver until the end of the block."""
-        own = config_of(self.keys, self.root / f"agent-{node}", self.port, node=node)
+        """Run a node's receiver until the end of the block; it dials the reconciler, or this port."""
+        own = config_of(self.keys, self.root / f"agent-{node}", port or self.port, node=node)
         config = replace(own, capabilities=capabilities)
         async with running(config) as agent:
             yield agent

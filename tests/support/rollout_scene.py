@@ -97,10 +97,10 @@ class Watcher:
 
 @asynccontextmanager
 async def watching(
-    scene: Scene, name: str, labels: dict[str, str] | None = None
+    scene: Scene, name: str, labels: dict[str, str] | None = None, *, port: int = 0
 ) -> AsyncIterator[Watcher]:
     """A node that reports until the end of the block."""
-    async with scene.agent(name) as node:
+    async with scene.agent(name, port=port) as node:
         watcher = Watcher(node, name, labels or {})
         task = asyncio.create_task(watcher.run())
         try:

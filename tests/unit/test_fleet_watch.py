@@ -75,6 +75,21 @@ def test_generations_after_a_node_began_to_enforce_are_its_own_business(fleet: F
     assert fleet.enforcing_otherwise(fleet.seen_of(DIGEST)) == ()
 
 
+def test_a_node_that_goes_back_says_so_with_the_time_of_its_flip(fleet: FleetWatch) -> None:
+    fleet.agent_acked("a", replace(ACK, sequence=5))
+    (flipped,) = fleet.taken_at(5)
+    back = replace(ACK, sequence=4, error="not taken again", reason="Reverted", refused_sequence=5)
+    for _ in range(2):  # it says so until something newer comes
+        fleet.agent_acked("a", back)
+        fleet.agent_acked("b", back)
+    seen, unseen = fleet.reversals(5)
+    assert (seen.node, seen.flipped, unseen.flipped) == ("a", flipped, 0.0)
+    assert seen.heard <= unseen.heard
+    assert fleet.reversals(6) == ()
+    fleet.agent_acked("a", replace(ACK, sequence=6))
+    assert [one.node for one in fleet.reversals(5)] == ["b"]
+
+
 def test_a_node_took_a_publication_when_it_was_first_known_to(fleet: FleetWatch) -> None:
     fleet.agent_acked("a", ACK)
     first = fleet.taken_at(4)

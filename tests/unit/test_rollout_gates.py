@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,8 +15,10 @@ from netpolicy.rules import Protocol
 from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.rollout.expected import ExpectedDenial
 from reconciler.rollout.gates import Answer, Fleet, judge_stage, unexpected
-from reconciler.rollout.machine import Phase, Rollout
+from reconciler.rollout.machine import GateFailed, Phase, Rollout
 from reconciler.rollout.plan import Gates, Plan, Stage, StageKind
+from reconciler.rollout.progress import due
+from reconciler.rollout.reversals import PATIENCE_SECONDS, Reversal
 from reconciler.rollout.verdict import UNSEEN, judge_rollout
 from tests.support.rollout_scene import cut
 
@@ -147,6 +150,31 @@ def test_after_the_promotion_only_health_counts() -> None:
     assert judge_rollout(unpublished, evidence(report("a", cut())), nodes, {"b": "old"}) == UNSEEN
     direct = replace(rollout, plan=Plan())
     assert judge_rollout(direct, evidence(), nodes, {"b": "why"}) == UNSEEN
+
+
+@pytest.mark.parametrize(
+    ("flipped", "heard", "is_to_blame"),
+    [
+        (1000.0, 1030.0, True),
+        (1000.0, 1030.0 + PATIENCE_SECONDS, True),
+        (1000.0, 1031.0 + PATIENCE_SECONDS, False),
+        (0.0, 1030.0, False),
+    ],
+)
+def test_a_promoted_revision_is_blamed_for_a_node_that_goes_back_soon_after_its_flip(
+    flipped: float, heard: float, is_to_blame: bool
+) -> None:
+    plan = Plan(stages=(Stage(kind=StageKind.SHADOW, soak_seconds=1),), confirm_seconds=30)
+    promoted = Rollout(
+        revision="r", phase=Phase.PROMOTED, stable="s", sequence=4, plan=plan, own_plan=plan
+    )
+    went_back = (Reversal(node="b", flipped=flipped, heard=heard),)
+    verdict = judge_rollout(promoted, evidence(), (), {"b": "why"}, went_back)
+    assert (verdict.answer is Answer.FAIL) == is_to_blame
+    event = due(promoted, verdict, fleet_enforces=True, now=heard)
+    assert isinstance(event, GateFailed) == is_to_blame
+    first = replace(promoted, stable="")
+    assert due(first, verdict, fleet_enforces=True, now=heard) is None
 
 
 REPORTS = st.lists(
