@@ -25,6 +25,7 @@ from reconciler import output, workspace
 from reconciler.app import Reconciler, standalone
 from reconciler.compile.difference import difference
 from reconciler.config import load_config
+from reconciler.encryption.cli import encrypt
 from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
@@ -75,6 +76,7 @@ def main() -> None:
       tidegate run --config reconciler.yaml  run the reconciler
       tidegate status                        what is published, and who enforces it
       tidegate rollout status                what a new revision would cut, and where it is
+      tidegate encrypt status                how the nodes encrypt what they say to each other
     """
 
 
@@ -82,6 +84,7 @@ main.add_command(keys)
 main.add_command(explain)
 main.add_command(test)
 main.add_command(rollout)
+main.add_command(encrypt)
 
 
 @main.command()

@@ -56,7 +56,8 @@ class EncryptionWatch:
         before = self._claims.get(node)
         if before is not None and before.said == report:
             return
-        log.info(
+        is_dull = before is None and report == NodeEncryption(node=node)
+        (log.debug if is_dull else log.info)(
             ENCRYPTION_SAID,
             node=node,
             mode=report.mode,

@@ -13,6 +13,7 @@ from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
 from netpolicy.rules import Direction
 from nodeagent.datapath import DatapathError
+from nodeagent.encrypts import Encrypts
 from nodeagent.enforcer import Enforcer
 from nodeagent.placement import Placement
 from nodeagent.plan.model import identity_of
@@ -36,6 +37,7 @@ class Agent:
         channels: Channels | None = None,
         *,
         room: AddressRoom | None = None,
+        encrypts: Encrypts | None = None,
     ) -> None:
         self.kernel = kernel
         self.enforcer = Enforcer(kernel)
@@ -48,6 +50,7 @@ class Agent:
             admit_local_host=True,
             channels=channels,
             room=room,
+            encrypts=encrypts,
         )
 
     async def settle(self) -> None:
