@@ -67,7 +67,10 @@ class _Marked(msgspec.Struct):
 
 
 class KubeWatch(Generic[O, T]):
-    """One kind, followed. `view` makes of an object what is kept of it; None keeps nothing."""
+    """One kind, followed. `view` makes of an object what is kept of it; None keeps nothing.
+
+    `trouble` says why the server is not followed now; empty if it is.
+    """
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class KubeWatch(Generic[O, T]):
         cache: WatchCache[T] | None = None,
     ) -> None:
         self.cache: WatchCache[T] = cache or WatchCache()
+        self.trouble = ""
         self._api = api
         self._path = path
         self._view = view
@@ -96,8 +100,9 @@ class KubeWatch(Generic[O, T]):
         while True:
             try:
                 await self._perform(self.cache.command(now=time.monotonic()))
-                failures = 0
+                failures, self.trouble = 0, ""
             except TransientError as error:
+                self.trouble = str(error)
                 # A token of a list that expired is no fault; anything else is worth a line.
                 log.warning(WATCH_FAILED, path=self._path, error=str(error))
                 self.cache.broke()

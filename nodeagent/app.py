@@ -29,7 +29,6 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
-from netpolicy.inventory_watch import watch_inventory
 from netpolicy.status_pages import StatusPages
 from netpolicy.version import VERSION
 from nodeagent.candidate_watch import CandidateWatch
@@ -52,6 +51,7 @@ from nodeagent.metrics import agent_metrics
 from nodeagent.placement import Placement
 from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
+from nodeagent.pod_source import pod_source
 from nodeagent.pod_starts import PodsOfNode
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
@@ -142,6 +142,7 @@ class Agent:
             sandboxes=self._sandboxes.sandboxes,
             guarded=self._open_fence,
         )
+        self._source = pod_source(config)
         self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
         self._collection = FlowCollection(datapath, self._placement.gone)
         ring = FlowRing(config.kept_flows)
@@ -166,6 +167,7 @@ class Agent:
             collection=self._collection,
             ring=ring,
             channel=self._channel,
+            source=self._source,
         )
 
     async def run(self) -> None:
@@ -174,7 +176,7 @@ class Agent:
         await self._fence.build(read_links(), self._placement.find_attached())
         tasks = [
             self._spawn("planner", self._planner.run()),
-            self._spawn("inventory", self._follow_inventory(self._config.inventory)),
+            self._spawn("inventory", self._source.follow(self._pods.take_inventory)),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
             self._spawn("collection", self._collect_flows()),
@@ -239,12 +241,9 @@ class Agent:
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)
 
-    async def _follow_inventory(self, path: Path) -> None:
-        async for inventory in watch_inventory(path):
-            self._pods.take_inventory(inventory)
-
     async def _follow_interfaces(self) -> None:
         async for seen in watch_interfaces():
+            self._source.look_again()
             await self._open_fence()  # to what is no pod's: that need not wait for a plan
             await self._planner.take_interfaces(
                 seen.indices,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 FAILED: Final = 1
 DEFAULT_CONFIG: Final = "/etc/tidegate/agent.yaml"
+NODE_VARIABLE: Final = "NODE_NAME"
+"""The node's name, where one configuration is every node's."""
+
 Command = Callable[..., Any]
 
 
@@ -65,7 +69,7 @@ def read_config(path: Path, *, exit_code: int = FAILED) -> AgentConfig:
     except OSError as error:
         message = f"cannot read {path}: {error.strerror} (--config names another file)"
         fail(message, exit_code=exit_code)
-    config, faults = decode_config(path, data)
+    config, faults = decode_config(path, data, node=os.environ.get(NODE_VARIABLE, ""))
     if config is None:
         told = "\n".join(map(render, faults))
         fail(f"the configuration is refused\n{told}", exit_code=exit_code)

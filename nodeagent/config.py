@@ -22,6 +22,7 @@ DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
 DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
 DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"
 DEFAULT_CNI_SOCKET: Final = "/run/tidegate/cni.sock"
+CREDENTIAL_FILE: Final = "credential.pem"
 MAX_SOCKET_PATH_BYTES: Final = 107
 DEFAULT_POD_INTERFACES: Final = ("veth*", "lxc*", "cali*")
 """What container runtimes and CNIs call the host's end of a pod's cable."""
@@ -30,9 +31,15 @@ DEFAULT_CONNTRACK_ENTRIES: Final = 262_144
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcilerConfig:
-    """Where the reconciler is, how we know it, and who we are. Empty `address`: work without one."""
+    """Where the reconciler is, how we know it, and who we are. Empty `address`: work without one.
+
+    With `bootstrap` (an address), certificate and key are one file that this agent keeps itself: it gets
+    them for the service account token at `token`.
+    """
 
     address: str = ""
+    bootstrap: str = ""
+    token: Path = Path()
     server_name: str = ""
     ca: Path = Path()
     certificate: Path = Path()
@@ -49,8 +56,20 @@ class CniConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KubernetesConfig:
+    """How pods are found in a cluster. `kubeconfig` None: as the pod that the agent runs in. `runtime`
+    None: at one of the usual sockets of container runtimes, if it is there.
+    """
+
+    cluster: str = "default"
+    kubeconfig: Path | None = None
+    runtime: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentConfig:
-    """Everything an agent is told. Relative paths count from the file's own folder.
+    """Everything an agent is told. Relative paths count from the file's own folder. Pods are found in
+    the file `inventory`, or with `kubernetes` in a cluster.
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
     `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
@@ -71,28 +90,34 @@ class AgentConfig:
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
     metrics: str = ""
     cni: CniConfig | None = None
+    kubernetes: KubernetesConfig | None = None
 
 
-def decode_config(path: Path, data: bytes) -> tuple[AgentConfig | None, list[Diagnostic]]:
-    """Read the file's bytes."""
+def decode_config(
+    path: Path, data: bytes, *, node: str = ""
+) -> tuple[AgentConfig | None, list[Diagnostic]]:
+    """Read the file's bytes. `node` stands in where the file, being every node's, names none."""
     documents, faults = read_documents(str(path), data)
     document = single_document(documents, faults, str(path))
     if document is None:
         return None, faults
-    config = _config(document, faults, path.parent.absolute())
+    config = _config(document, faults, path.parent.absolute(), node)
     return (None if has_errors(faults) else config), faults
 
 
-def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentConfig:
+def _config(document: Document, faults: list[Diagnostic], base: Path, node: str) -> AgentConfig:
     fields = Fields(document, faults)
+    kubernetes = _kubernetes(fields, base)
+    state_dir = base / fields.text("state_dir", DEFAULT_STATE_DIR)
     config = AgentConfig(
-        node=fields.text("node", required=True),
-        state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
+        node=fields.text("node", node, required=not node),
+        state_dir=state_dir,
         bpffs=base / fields.text("bpffs", DEFAULT_BPFFS),
         bpf_object=base / fields.text("bpf_object", DEFAULT_BPF_OBJECT),
-        inventory=base / fields.text("inventory", required=True),
+        inventory=base / fields.text("inventory", required=kubernetes is None),
+        kubernetes=kubernetes,
         socket=_socket(fields, base, DEFAULT_SOCKET),
-        reconciler=_reconciler(fields, base),
+        reconciler=_reconciler(fields, base, state_dir),
         conntrack_entries=_positive(fields, "conntrack_entries", DEFAULT_CONNTRACK_ENTRIES),
         kept_flows=_positive(fields, "kept_flows", DEFAULT_CAPACITY),
         admit_local_host=fields.flag("admit_local_host", True),
@@ -105,16 +130,34 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> AgentCo
     return config
 
 
-def _reconciler(fields: Fields, base: Path) -> ReconcilerConfig:
+def _kubernetes(fields: Fields, base: Path) -> KubernetesConfig | None:
+    section = fields.record("kubernetes")
+    if not section.given:
+        return None
+    found = KubernetesConfig(
+        cluster=section.text("cluster", "default"),
+        kubeconfig=_path(section, "kubeconfig", base),
+        runtime=_path(section, "runtime", base),
+    )
+    section.finish()
+    return found
+
+
+def _reconciler(fields: Fields, base: Path, state_dir: Path) -> ReconcilerConfig:
     """The three sections that a channel to the reconciler needs: all of them, or none."""
     reconciler, tls, trust = (fields.record(name) for name in ("reconciler", "tls", "trust"))
     wanted = any((reconciler.given, tls.given, trust.given))
+    bootstrap = reconciler.text("bootstrap")
+    is_given = wanted and not bootstrap  # by an administrator, not by the reconciler
+    own = state_dir / CREDENTIAL_FILE
     found = ReconcilerConfig(
         address=reconciler.text("address", required=wanted),
+        bootstrap=bootstrap,
         server_name=reconciler.text("server_name"),
         ca=base / tls.text("ca", required=wanted),
-        certificate=base / tls.text("certificate", required=wanted),
-        key=base / tls.text("key", required=wanted),
+        token=base / tls.text("token", required=bool(bootstrap)) if bootstrap else Path(),
+        certificate=own if bootstrap else base / tls.text("certificate", required=is_given),
+        key=own if bootstrap else base / tls.text("key", required=is_given),
         trust_root=base / trust.text("root", required=wanted),
     )
     for section in (reconciler, tls, trust):
@@ -130,6 +173,11 @@ def _cni(fields: Fields, base: Path) -> CniConfig | None:
     )
     section.finish()
     return found if section.given else None
+
+
+def _path(fields: Fields, key: str, base: Path) -> Path | None:
+    text = fields.text(key)
+    return base / text if text else None
 
 
 def _socket(fields: Fields, base: Path, default: str) -> Path:

@@ -70,6 +70,13 @@ class Drifts(Shape):
         """How the comparisons went."""
 
 
+class Source(Shape):
+    """What the agent tells of where it learns of its pods."""
+
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentParts:
     """What the answers are read from."""
@@ -85,6 +92,7 @@ class AgentParts:
     collection: Collection
     ring: FlowRing
     channel: Channel
+    source: Source
 
 
 class AgentService(agent_pb2_grpc.AgentServicer):
@@ -276,7 +284,7 @@ def quick_status(parts: AgentParts) -> pb.StatusResponse:
         inventory_synced=planner.knows_peers,
         plan_error_reason=plan_status.reason,
         awaited_interfaces=plan_status.awaited_interfaces,
-        alarms=plan_status.alarms,
+        alarms=(*plan_status.alarms, *parts.source.alarms()),
         strangers=planner.strangers,
         drift=drift_message(parts.drift.status),
         flow_table=flow_table_message(parts.collection.status),

@@ -14,10 +14,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NoReturn
 
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
+_REQUEST: Final = 0x1
 _REQUEST_DUMP: Final = 0x301
 _DUMP_INTERRUPTED: Final = 0x10
 _TYPE_MASK: Final = 0x3FFF
@@ -26,6 +27,8 @@ _ERROR: Final = struct.Struct("=i")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _READ_BYTES: Final = 65_536
 _ATTEMPTS: Final = 5
+_SOL_NETLINK: Final = 270
+_GET_STRICT_CHECK: Final = 12
 
 
 class Rtnetlink:
@@ -36,29 +39,56 @@ class Rtnetlink:
         self._socket.bind((0, 0))
         return self
 
+    def be_strict(self) -> None:
+        """From now on the kernel minds every attribute of a question; without this it skips some."""
+        self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
+
     def __exit__(self, *_: object) -> None:
         self._socket.close()
 
     def dump(self, kind: int, body: bytes) -> bytes:
         """The whole answer; asked again if what it lists changed meanwhile. Raises OSError."""
         for _ in range(_ATTEMPTS):
-            answer = self._ask(kind, body)
+            answer = self._ask_all(kind, body)
             if not any(flags & _DUMP_INTERRUPTED for _, flags, _ in messages(answer)):
                 break
         return answer
 
-    def _ask(self, kind: int, body: bytes) -> bytes:
-        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, _REQUEST_DUMP, 1, 0) + body)
+    def ask(self, kind: int, body: bytes) -> bytes:
+        """The body of the one message that answers. Raises OSError."""
+        self._send(kind, _REQUEST, body)
+        for found, _, content in messages(self._socket.recv(_READ_BYTES)):
+            if found == NLMSG_ERROR:
+                _fail(content)
+            return content
+        raise OSError("netlink answers with nothing")
+
+    def _ask_all(self, kind: int, body: bytes) -> bytes:
+        self._send(kind, _REQUEST_DUMP, body)
         answer = bytearray()
         while True:
             part = self._socket.recv(_READ_BYTES)
             answer += part
             for found, _, content in messages(part):
                 if found == NLMSG_ERROR:
-                    errno = -_ERROR.unpack_from(content)[0]
-                    raise OSError(errno, os.strerror(errno))
+                    _fail(content)
                 if found == NLMSG_DONE:
                     return bytes(answer)
+
+    def _send(self, kind: int, flags: int, body: bytes) -> None:
+        self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
+
+
+def attribute(kind: int, content: bytes) -> bytes:
+    """An attribute of a question."""
+    return (
+        _ATTRIBUTE.pack(_ATTRIBUTE.size + len(content), kind) + content + bytes(-len(content) % 4)
+    )
+
+
+def _fail(content: bytes) -> NoReturn:
+    errno = -_ERROR.unpack_from(content)[0]
+    raise OSError(errno, os.strerror(errno))
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -268,7 +268,7 @@ class Planner:
             log.error(KEYS_NOT_SAVED, path=str(self._keys_path), error=error.strerror)
 
     def take_view(self, view: LocalView) -> None:
-        """Use what the inventory file says of this node."""
+        """Use what the inventory says of this node."""
         self._known = replace(self._known, view=view)
         self._view_known.set()
         self._changed.set()
@@ -307,7 +307,7 @@ class Planner:
             await asyncio.wait_for(self._view_known.wait(), VIEW_PATIENCE_SECONDS)
         except TimeoutError as error:
             raise StalledError(
-                "the inventory file could not be read yet", reason="NoInventory"
+                "it is not known yet which pods are here", reason="NoInventory"
             ) from error
 
     async def _replan(self, known: Known) -> NodePlan | None:

@@ -19,6 +19,7 @@ from netpolicy.evidence import Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.version import VERSION
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.bootstrap import BootstrapConfig, CertificateKeeper
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import GenerationLabel
 from nodeagent.plan.enforceable import CAPABILITIES
@@ -112,6 +113,19 @@ def receive_config(config: AgentConfig) -> ReceiveConfig:
     )
 
 
+def bootstrap_config(config: AgentConfig) -> BootstrapConfig:
+    """What it takes to get our own certificate."""
+    reconciler = config.reconciler
+    return BootstrapConfig(
+        node=config.node,
+        address=reconciler.bootstrap,
+        server_name=reconciler.server_name,
+        ca=reconciler.ca,
+        token=reconciler.token,
+        credential=reconciler.certificate,
+    )
+
+
 class ReconcilerChannel:
     """The channel to the reconciler, if there is to be one."""
 
@@ -126,6 +140,9 @@ class ReconcilerChannel:
         encryption: AskEncryption,
     ) -> None:
         self._receiver: Receiver | None = None
+        self._keeper: CertificateKeeper | None = None
+        if config.reconciler.bootstrap:
+            self._keeper = CertificateKeeper(bootstrap_config(config))
         if config.reconciler.address:
             self._receiver = Receiver(
                 receive_config(config),
@@ -140,8 +157,13 @@ class ReconcilerChannel:
         """Keep the channel up for ever."""
         if self._receiver is None:
             await asyncio.Event().wait()
-        else:
+        elif self._keeper is None:
             await self._receiver.run()
+        else:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keeper.run())
+                await self._keeper.usable.wait()
+                await self._receiver.run()
 
     def describe(self, status: pb.StatusResponse) -> None:
         """Fill in the fields about the channel."""
@@ -152,6 +174,7 @@ class ReconcilerChannel:
         status.connected = found.connected
         status.receive_error = found.last_error
         status.alarms.extend(found.alarms)
+        status.alarms.extend(self._keeper.alarms() if self._keeper else ())
         _describe_trial(found.trial, status.rollout)
         if found.metadata_expires is not None:
             status.metadata_expires = found.metadata_expires.isoformat()

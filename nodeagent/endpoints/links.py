@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
@@ -18,21 +18,30 @@ from nodeagent.netlink import Rtnetlink, attributes, messages, text
 
 RTM_NEWLINK: Final = 16
 RTM_GETLINK: Final = 18
+_IFLA_ADDRESS: Final = 1
 _IFLA_IFNAME: Final = 3
+_IFLA_LINK: Final = 5
 _IFLA_LINKINFO: Final = 18
 _IFLA_INFO_KIND: Final = 1
 _IFLA_LINK_NETNSID: Final = 37
 _POD_KINDS: Final = frozenset({"veth", "netkit"})
 _LINK: Final = struct.Struct("=BxHiII")
+_NUMBER: Final = struct.Struct("=i")
+_MAC_BYTES: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """An interface. `leads_elsewhere`: one end of a pair whose other end is in another namespace."""
+    """An interface. `leads_elsewhere`: one end of a pair whose other end is in another namespace: the one
+    that this namespace numbers `peer_netns`, where it is `peer_index`.
+    """
 
     name: str
     index: int
+    mac: str = ""
     leads_elsewhere: bool = False
+    peer_netns: int = -1
+    peer_index: int = 0
 
 
 def pod_like(links: Iterable[Link], patterns: Iterable[str]) -> dict[str, int]:
@@ -51,7 +60,12 @@ def pod_like(links: Iterable[Link], patterns: Iterable[str]) -> dict[str, int]:
 def read_links() -> tuple[Link, ...]:
     """Every interface of the namespace."""
     with Rtnetlink() as netlink:
-        return decode_links(netlink.dump(RTM_GETLINK, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)))
+        return decode_links(netlink.dump(RTM_GETLINK, link_question()))
+
+
+def link_question() -> bytes:
+    """The fixed part of a question for all links."""
+    return _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
 
 
 def decode_links(answer: bytes) -> tuple[Link, ...]:
@@ -63,8 +77,17 @@ def _link(body: bytes) -> Link:
     index = _LINK.unpack_from(body)[2]
     found = dict(attributes(body[_LINK.size :]))
     kind = dict(attributes(found.get(_IFLA_LINKINFO, b""))).get(_IFLA_INFO_KIND, b"")
+    mac = found.get(_IFLA_ADDRESS, b"")
     return Link(
         name=text(found.get(_IFLA_IFNAME, b"")),
         index=index,
+        mac=mac.hex(":") if len(mac) == _MAC_BYTES and any(mac) else "",
         leads_elsewhere=text(kind) in _POD_KINDS and _IFLA_LINK_NETNSID in found,
+        peer_netns=_number(found, _IFLA_LINK_NETNSID, -1),
+        peer_index=_number(found, _IFLA_LINK, 0),
     )
+
+
+def _number(found: Mapping[int, bytes], kind: int, missing: int) -> int:
+    content = found.get(kind, b"")
+    return int(_NUMBER.unpack(content)[0]) if len(content) == _NUMBER.size else missing

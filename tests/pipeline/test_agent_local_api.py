@@ -27,6 +27,7 @@ from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
+from nodeagent.pod_source import FilePods
 from nodeagent.rollout.channels import Channels
 from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
@@ -105,6 +106,7 @@ def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]
             collection=_Swept(),
             ring=ring,
             channel=_Offline(),
+            source=FilePods(directory / "inventory.yaml"),
         )
         server = await serve(parts, directory / "run" / "agent.sock")
         loop = asyncio.get_running_loop()

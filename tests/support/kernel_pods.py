@@ -105,17 +105,18 @@ class Pods:
 
 def within(namespace: str, work: Callable[[], T]) -> T:
     """Do something in a named network namespace, in a thread."""
-
-    def enter() -> None:
-        fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
-        try:
-            if _LIBC.setns(fd, _NEW_NETWORK):
-                raise OSError(ctypes.get_errno(), f"setns {namespace}")
-        finally:
-            os.close(fd)
-
-    with ThreadPoolExecutor(max_workers=1, initializer=enter) as thread:
+    with ThreadPoolExecutor(1, initializer=enter, initargs=(namespace,)) as thread:
         return thread.submit(work).result()
+
+
+def enter(namespace: str) -> None:
+    """Bring this thread into a named network namespace, for good."""
+    fd = os.open(f"/run/netns/{namespace}", os.O_RDONLY)
+    try:
+        if _LIBC.setns(fd, _NEW_NETWORK):
+            raise OSError(ctypes.get_errno(), f"setns {namespace}")
+    finally:
+        os.close(fd)
 
 
 @contextmanager

@@ -139,3 +139,55 @@ def test_without_a_service_manager_only_the_line_is_written(monkeypatch, capsys)
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     say_ready(node="n", revision=1, commit="")
     assert capsys.readouterr().out.endswith("commit=none\n")
+
+
+CLUSTER_CONFIG = b"""\
+state_dir: state
+kubernetes: {cluster: east, runtime: /run/crio/crio.sock}
+reconciler: {address: "tidegate-reconciler.tidegate-system.svc:7443",
+             bootstrap: "tidegate-reconciler.tidegate-system.svc:7444"}
+tls: {ca: trust/ca.pem, token: token}
+trust: {root: trust/root.json}
+"""
+
+
+def test_in_a_cluster_the_agent_keeps_its_own_certificate(tmp_path: Path):
+    config, faults = decode_config(tmp_path / "agent.yaml", CLUSTER_CONFIG, node="node-a")
+    assert not faults
+    assert config is not None
+    assert config.kubernetes is not None
+    assert (config.node, config.kubernetes.cluster) == ("node-a", "east")
+    assert config.kubernetes.runtime == Path("/run/crio/crio.sock")
+    assert config.reconciler.certificate == config.reconciler.key
+    assert config.reconciler.certificate == tmp_path / "state" / "credential.pem"
+    assert config.reconciler.token == tmp_path / "token"
+
+
+def test_a_name_in_the_file_stands_over_the_one_given(tmp_path: Path):
+    config, _ = decode_config(tmp_path / "agent.yaml", CONFIG, node="other")
+    assert config is not None
+    assert config.node == "node-a"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b", token: token", b""),
+        (b", token: token", b", token: token, certificate: a.pem"),
+        (b"kubernetes: {cluster: east, runtime: /run/crio/crio.sock}\n", b""),
+        (b"runtime:", b"rutime:"),
+    ],
+)
+def test_a_cluster_configuration_that_lacks_or_repeats_something_is_refused(
+    tmp_path: Path, before: bytes, after: bytes
+):
+    data = CLUSTER_CONFIG.replace(before, after)
+    config, faults = decode_config(tmp_path / "agent.yaml", data, node="node-a")
+    assert config is None
+    assert faults
+
+
+def test_without_a_name_anywhere_the_configuration_is_refused(tmp_path: Path):
+    config, faults = decode_config(tmp_path / "agent.yaml", CLUSTER_CONFIG)
+    assert config is None
+    assert "node" in faults[0].message

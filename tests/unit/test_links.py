@@ -37,7 +37,7 @@ def test_a_pair_with_both_ends_here_does_not_lead_elsewhere():
     )
     assert decode_links(answer) == (
         Link(name="veth7", index=7),
-        Link(name="veth8", index=8, leads_elsewhere=True),
+        Link(name="veth8", index=8, leads_elsewhere=True, peer_netns=0),
     )
 
 

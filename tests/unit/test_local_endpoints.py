@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from netpolicy.inventory import Inventory, Node, Pod
-from nodeagent.endpoints.inventory_watch import watch_local_view
-from nodeagent.endpoints.local_pods import LocalView, endpoint_ids, local_view
+from netpolicy.inventory_watch import watch_inventory
+from nodeagent.endpoints.local_pods import endpoint_ids, local_view
 
 
 def _pod(name: str, node: str = "here", address: str = "10.0.0.1", interface: str = "lxc1") -> Pod:
@@ -52,13 +52,13 @@ def _text(name: str) -> str:
     )
 
 
-def test_a_broken_file_keeps_the_last_good_view_and_a_mended_one_replaces_it(tmp_path: Path):
+def test_a_broken_file_keeps_the_last_good_inventory_and_a_mended_one_replaces_it(tmp_path: Path):
     path = tmp_path / "inventory.yaml"
     path.write_text(_text("web"))
 
     async def scene() -> list[str]:
-        views = aiter(watch_local_view(path, "here"))
-        seen: list[LocalView] = [await asyncio.wait_for(anext(views), 10)]
+        views = aiter(watch_inventory(path))
+        seen: list[Inventory] = [await asyncio.wait_for(anext(views), 10)]
         path.write_text("pods: [")
         waiting = asyncio.ensure_future(anext(views))
         done, _ = await asyncio.wait({waiting}, timeout=0.5)
