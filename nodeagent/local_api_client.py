@@ -7,6 +7,7 @@ Shell over one socket. An agent that does not answer is `AgentUnreachable`, with
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -92,11 +93,20 @@ class AgentClient:
 
     def _unreachable(self, error: grpc.RpcError) -> AgentUnreachable:
         code, details = error.code(), error.details() or ""
-        if code is grpc.StatusCode.UNAVAILABLE and not self._path.exists():
-            return AgentUnreachable(
-                f"no agent listens on {self._path}: is it running? (--socket names another)"
-            )
-        return AgentUnreachable(f"the agent answers: {details} ({code.name.lower()})")
+        silent = _silence(self._path) if code is grpc.StatusCode.UNAVAILABLE else ""
+        return AgentUnreachable(silent or f"the agent answers: {details} ({code.name.lower()})")
+
+
+def _silence(path: Path) -> str:
+    """Why nobody answers on a socket; empty if somebody does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except PermissionError:
+            return f"{path}: only root may ask the agent"
+        except OSError:  # It is not there, or a dead agent left it behind.
+            return f"no agent listens on {path}: is it running? (--socket names another)"
+    return ""
 
 
 @contextmanager

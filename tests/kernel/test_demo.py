@@ -32,7 +32,7 @@ def demo() -> Iterator[subprocess.Popen[str]]:
 
 
 def test_every_scene_of_the_demo_is_as_expected(demo: subprocess.Popen[str]) -> None:
-    shown, _ = demo.communicate(timeout=240)
+    shown, _ = demo.communicate(timeout=480)
     assert demo.returncode == 0, shown
     assert "observations were as expected" in shown
     assert world_sweep.worlds_of(demo.pid) == []

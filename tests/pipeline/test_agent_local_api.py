@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -240,6 +241,15 @@ def test_without_an_agent_the_command_says_so(tmp_path: Path):
     result = CliRunner().invoke(main, ["status", "--socket", str(tmp_path / "no.sock")])
     assert result.exit_code == 1
     assert "no agent listens on" in result.output
+
+
+def test_a_socket_that_a_dead_agent_left_is_no_agent(tmp_path: Path):
+    path = tmp_path / "agent.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+        result = CliRunner().invoke(main, ["status", "--socket", str(path)])
+    assert result.exit_code == 1
+    assert f"no agent listens on {path}" in result.output
 
 
 def test_wrong_usage_is_exit_code_2_and_help_shows_examples():
