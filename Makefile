@@ -17,12 +17,12 @@ CLUSTER_PACKAGES := $(shell cat requirements/debian-cluster.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf proto lock format check test test-fast test-kernel test-cluster demo corpus fuzz clean
+.PHONY: help setup bpf cni proto lock format check test test-fast test-kernel test-cluster demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(VENV_STAMP) bpf ## Install what is missing (apt, pip into .venv) and compile the eBPF object
+setup: $(VENV_STAMP) bpf cni ## Install what is missing (apt, pip into .venv); compile the eBPF object and the CNI plugin
 
 $(DEBIAN_STAMP): requirements/debian.txt
 	@mkdir -p $(@D)
@@ -47,6 +47,9 @@ $(VENV_STAMP): requirements/dev.lock pyproject.toml $(DEBIAN_STAMP)
 
 bpf: $(DEBIAN_STAMP) ## Compile the eBPF object (clang, ahead of time)
 	@$(MAKE) --no-print-directory -C bpf
+
+cni: $(DEBIAN_STAMP) ## Compile the CNI plugin (clang, static)
+	@$(MAKE) --no-print-directory -C cni
 
 proto: $(VENV_STAMP) ## Regenerate the gRPC code under netpolicy/wire
 	@$(BIN)/python -m netpolicy.wire.generate
@@ -82,9 +85,10 @@ $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.loc
 	@$(BIN)/python -m tests.support.kube_tools
 	@touch $@
 
-test: check ## All tests: check, then the slow and the kernel ones
+test: check $(CLUSTER_STAMP) ## All tests: check, then the slow ones, those on the kernel, and those on an API server
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster'
 	@$(BIN)/python -m pytest -q -m kernel
+	@$(BIN)/python -m pytest -q -m cluster tests/cluster
 
 demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
