@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Final
 
 import structlog
+from prometheus_client.core import Metric
 
 from netpolicy.address_book import AddressBook
 from netpolicy.bundle import bundle_digest, pack_unit
@@ -26,6 +27,7 @@ from netpolicy.inventory import Inventory
 from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
 from reconciler import conditions
+from reconciler.account import Account, account_of
 from reconciler.config import ReconcilerConfig
 from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_watch import FleetWatch
@@ -36,7 +38,7 @@ from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.rollout.descent import may_follow
-from reconciler.rollout.machine import Refused, Rollout, step
+from reconciler.rollout.machine import Phase, Refused, Rollout, step
 from reconciler.sign import expiry_of
 from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
@@ -45,8 +47,14 @@ from reconciler.staging.interfaces import Revision
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
-from reconciler.state.rollouts import RolloutStore
-from reconciler.surroundings import Following, Standalone, Surroundings
+from reconciler.state.rollouts import Change, RolloutStore
+from reconciler.surroundings import (
+    NOTHING_REMEMBERED,
+    Following,
+    Remembered,
+    Standalone,
+    Surroundings,
+)
 
 log = structlog.get_logger()
 
@@ -61,11 +69,18 @@ INVENTORY_PATIENCE_SECONDS: Final = 5.0
 class Reconciler:
     """One running reconciler over one state directory."""
 
-    def __init__(self, config: ReconcilerConfig, surroundings: Surroundings) -> None:
+    def __init__(
+        self,
+        config: ReconcilerConfig,
+        surroundings: Surroundings,
+        *,
+        remembered: Remembered = NOTHING_REMEMBERED,
+    ) -> None:
         """Open state and keys; raises StalledError if either cannot be used."""
         self._config = config
         self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
+        self._remembered = remembered
         self._followed = Followed(config.state_dir / "source", config.following)
         self._encryption = EncryptionWatch(self._database, publish=self._feed_node_keys)
         self._fleet = FleetWatch(
@@ -131,6 +146,29 @@ class Reconciler:
         """The last commit that was judged since the start; empty before the first."""
         return self._judged
 
+    @property
+    def store(self) -> RolloutStore:
+        """What is remembered of rollouts."""
+        return self._store
+
+    @property
+    def sequence(self) -> int:
+        """The publication in force; 0 before the first."""
+        return self._publisher.sequence
+
+    def account(self) -> Account:
+        """How things stand."""
+        return account_of(
+            self._database,
+            self._publisher.publication,
+            policies=self._publisher.policy_count,
+            nodes=self._nodes(),
+        )
+
+    def metrics(self) -> tuple[Metric, ...]:
+        """The same in numbers."""
+        return reconciler_metrics(self._standing())
+
     def follow(self, following: Following) -> None:
         """Follow this from the next pass on, which begins now."""
         self._followed.want(following)
@@ -146,7 +184,7 @@ class Reconciler:
             return None
         return StatusPages(
             self._config.metrics,
-            metrics=lambda: reconciler_metrics(self._standing()),
+            metrics=self.metrics,
             is_ready=lambda: True,
         )
 
@@ -200,6 +238,8 @@ class Reconciler:
         if following is None or following.is_suspended:
             self._check_fleet()
             return
+        if not self._rollouts.stable and self._remembered.stable:
+            await self._bring_back(self._remembered)
         started = time.monotonic()
         brought = self._store.brought() or self._rollouts.stable
         with self._git.fetching():
@@ -231,6 +271,33 @@ class Reconciler:
             judge_seconds=round(judged_at - fetched_at, 4),
             publish_seconds=round(time.monotonic() - judged_at, 4),
         )
+
+    async def _bring_back(self, remembered: Remembered) -> None:
+        """Publish again what was enforced when the state was lost, as it was compiled then.
+
+        A revision that is new to the fleet must not be taken for the first ever, which nothing holds back.
+        """
+        source = self._followed.source
+        fetched = await asyncio.to_thread(source.fetch, since=remembered.stable)
+        if fetched.relation is Relation.DIVERGED:
+            raise StalledError(
+                f"the branch does not descend from the enforced revision {remembered.stable}",
+                reason=Reason.HISTORY_DIVERGED,
+            )
+        files = await asyncio.to_thread(source.read, remembered.stable, known=None)
+        self._judged_for = self._fleet.capabilities(self._nodes())
+        verdict = await asyncio.to_thread(self._judge, files)
+        if not verdict.accepted:
+            raise StalledError(
+                f"the enforced revision {remembered.stable} is refused now",
+                reason=Reason.VALIDATION_FAILED,
+            )
+        for revision in remembered.taken_back:
+            self._store.save(
+                Change(rollouts=(Rollout(revision=revision, phase=Phase.QUARANTINED),))
+            )
+        outcome = self._settle(self._judgement(remembered.stable, verdict), verdict)
+        log.info("state_brought_back", revision=remembered.stable, outcome=outcome)
 
     def _settle(self, judgement: judgements.Judgement, verdict: Verdict) -> str:
         """Save a judgement, and begin the rollout of what it accepts; what became of it, in a word."""
@@ -296,6 +363,7 @@ class Reconciler:
 
     def _say_outcome(self) -> None:
         """Say how things stand; a pass that failed keeps the word until one comes through."""
+        self._surroundings.stands()
         judged = judgements.last_judgement(self._database)
         said = self._trouble or conditions.of_rollout(
             judged,
@@ -316,6 +384,7 @@ class Reconciler:
             fleet.save_conditions(self._database, dated)
         except TransientError as error:
             log.error("conditions_not_saved", error=str(error))
+        self._surroundings.stands()
 
     async def _follow_inventory(self) -> None:
         async for inventory in self._surroundings.inventories():
@@ -352,6 +421,7 @@ class Reconciler:
         """Agents or nodes changed: may the rollout move, or a refused revision be enforced now?"""
         nodes = self._nodes()
         self._rollout_task.wake()
+        self._surroundings.stands()
         if self._refused and self._fleet.capabilities(nodes) != self._judged_for:
             self._judged = ""
             self.poke()

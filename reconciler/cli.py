@@ -9,10 +9,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import structlog
@@ -24,7 +26,7 @@ from netpolicy.status import ConditionType
 from reconciler import output, workspace
 from reconciler.app import Reconciler, standalone
 from reconciler.compile.difference import difference
-from reconciler.config import load_config
+from reconciler.config import ReconcilerConfig, load_config
 from reconciler.encryption.cli import encrypt
 from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
@@ -89,35 +91,90 @@ main.add_command(encrypt)
 
 @main.command()
 @click.option("--config", "path", type=click.Path(path_type=Path), required=True)
+@click.option("--kubernetes", is_flag=True, help="The API server has inventory and repository.")
+@click.option(
+    "--namespace", default="tidegate-system", show_default=True, help="Where its objects are."
+)
+@click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), help="Without it: the pod's service account."
+)
+@click.option(
+    "--identity", envvar="POD_NAME", help="A name that no other replica has.  [env: POD_NAME]"
+)
+@click.option(
+    "--pod-address",
+    envvar="POD_IP",
+    default="127.0.0.1",
+    help="Where other replicas reach it.  [env: POD_IP]",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
-def run(path: Path, verbose: bool) -> None:
+def run(
+    *,
+    path: Path,
+    kubernetes: bool,
+    namespace: str,
+    kubeconfig: Path | None,
+    identity: str | None,
+    pod_address: str,
+    verbose: bool,
+) -> None:
     """Run the reconciler until it is told to stop.
 
-    SIGHUP fetches at once; SIGTERM and Ctrl-C stop it. Agents go on enforcing without it.
+    SIGHUP fetches at once (standalone); SIGTERM and Ctrl-C stop it. Agents go on enforcing without it.
 
     \b
-    Example:
+    Examples:
       tidegate run --config /etc/tidegate/reconciler.yaml
+      tidegate run --kubernetes --namespace tidegate-system --config /etc/tidegate/reconciler.yaml
     """
     os.umask(0o077)
     configure_logs(verbose=verbose)
     try:
-        config = load_config(path)
+        config = load_config(path, in_cluster=kubernetes)
         _report_crashes(config.sentry_dsn_file)
-        asyncio.run(_serve(standalone(config)))
+        if kubernetes:
+            _run_in_cluster(config, namespace, kubeconfig, identity=identity, host=pod_address)
+        else:
+            asyncio.run(_serve(standalone(config)))
     except (StalledError, TransientError) as error:
         _fail(str(error))
 
 
+def _run_in_cluster(
+    config: ReconcilerConfig,
+    namespace: str,
+    kubeconfig: Path | None,
+    *,
+    identity: str | None,
+    host: str,
+) -> None:
+    # Standalone does without the Kubernetes client, which is not installed everywhere.
+    from reconciler.in_cluster import ClusterOptions, run_in_cluster  # noqa: PLC0415
+
+    port = config.push.listen.rpartition(":")[2]
+    options = ClusterOptions(
+        namespace=namespace,
+        identity=identity or f"{socket.gethostname()}-{os.getpid()}",
+        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        kubeconfig=kubeconfig,
+    )
+    asyncio.run(_until_stopped(run_in_cluster(config, options)))
+
+
 async def _serve(reconciler: Reconciler) -> None:
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reconciler.poke)
+    await _until_stopped(reconciler.run())
+
+
+async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run until SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     task = asyncio.current_task()
     assert task is not None
-    loop.add_signal_handler(signal.SIGHUP, reconciler.poke)
     loop.add_signal_handler(signal.SIGTERM, task.cancel)
     loop.add_signal_handler(signal.SIGINT, task.cancel)
     try:
-        await reconciler.run()
+        await work
     except asyncio.CancelledError:
         return
 

@@ -7,7 +7,7 @@ Shell over one file. Secrets are named by path, never written into it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -45,34 +45,33 @@ class ReconcilerConfig:
     """Where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere."""
 
 
-def load_config(path: Path) -> ReconcilerConfig:
-    """Read the file; raises StalledError with every fault, each at its line and column."""
+def load_config(path: Path, *, in_cluster: bool = False) -> ReconcilerConfig:
+    """Read the file; raises StalledError with every fault, each at its line and column.
+
+    `in_cluster`: the repository and the inventory are not in it, since the cluster has both.
+    """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise StalledError(f"{path}: {error.strerror}", reason=Reason.FAILED) from error
     documents, faults = read_documents(str(path), data)
     document = single_document(documents, faults, str(path))
-    config = _config(document, faults, path.parent.absolute()) if document else None
+    base = path.parent.absolute()
+    config = _config(document, faults, base, in_cluster) if document else None
     if config is None or has_errors(faults):
         raise StalledError("\n\n".join(map(render, faults)), reason=Reason.FAILED)
     return config
 
 
-def _config(document: Document, faults: list[Diagnostic], base: Path) -> ReconcilerConfig | None:
+def _config(
+    document: Document, faults: list[Diagnostic], base: Path, in_cluster: bool
+) -> ReconcilerConfig | None:
     fields = Fields(document, faults)
-    repository = fields.record("repository", required=True)
     keys = base / fields.text("keys", required=True)
-    source = _source(repository, base)
-    interval = repository.seconds(
-        "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
-    )
-    read = partial(
-        ReconcilerConfig,
+    config = ReconcilerConfig(
         cluster=fields.text("cluster", "default"),
         state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
         keys=keys,
-        inventory=base / fields.text("inventory", required=True),
         push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
         timestamp_interval_seconds=fields.seconds(
             "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
@@ -80,11 +79,23 @@ def _config(document: Document, faults: list[Diagnostic], base: Path) -> Reconci
         sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
         metrics=fields.listen("metrics"),
     )
-    repository.finish()
+    if not in_cluster:
+        inventory = base / fields.text("inventory", required=True)
+        following = _following(fields.record("repository", required=True), base)
+        config = replace(config, inventory=inventory, following=following)
     fields.finish()
+    return config
+
+
+def _following(repository: Fields, base: Path) -> Following | None:
+    source = _source(repository, base)
+    interval = repository.seconds(
+        "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
+    )
+    repository.finish()
     if source is None:
         return None
-    return read(following=Following(repository=source, interval_seconds=interval))
+    return Following(repository=source, interval_seconds=interval)
 
 
 def _source(repository: Fields, base: Path) -> SourceConfig | None:

@@ -64,6 +64,7 @@ class Publisher:
         self._database = database
         self._keys = keys
         self._push = push
+        self._counted = ("", 0)
         self._offered: tuple[str, Content] = ("", Content(units={}))
         self.publication: Publication | None = publications.last_publication(database)
         self._standing = _says(self.publication)
@@ -88,6 +89,13 @@ class Publisher:
     def digest(self) -> str:
         """The bundle of its stable units."""
         return self.publication.digest if self.publication else ""
+
+    @property
+    def policy_count(self) -> int:
+        """How many policies the stable units hold."""
+        if self._counted[0] != self.digest:
+            self._counted = (self.digest, self.deletions({})[1])
+        return self._counted[1]
 
     def offer(self, revision: str, content: Content) -> None:
         """Keep what the newest revision says at hand until it is published."""

@@ -32,6 +32,18 @@ class Following:
     site: Settings = SITE_SAYS_NOTHING
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remembered:
+    """What is known elsewhere if the state directory is empty: the enforced revision, and those that were
+    taken back."""
+
+    stable: str = ""
+    taken_back: tuple[str, ...] = ()
+
+
+NOTHING_REMEMBERED = Remembered()
+
+
 class RolloutRequests(Protocol):
     """Where people ask for something about a rollout, and are answered."""
 

@@ -1,0 +1,114 @@
+"""Who of several replicas leads: a Lease, taken, renewed and lost.
+
+In:   the Lease as it is, this replica's name, the monotonic clock
+Out:  what to write; the Term that the leader may publish in
+Pure.
+
+Holds always:
+1. A replica leads only while it renewed the Lease less than RENEW_SECONDS ago by its own clock; nobody takes
+   it from a holder before it stood unrenewed for DURATION_SECONDS, which is longer. No two lead at once,
+   however wrong the clocks' time of day is.
+2. A term's publications have numbers from a range of its own, above all ranges before it: what a
+   deposed leader still announces is older than what its successor does, and agents refuse what is older.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+DURATION_SECONDS: Final = 15
+RENEW_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 2.0
+TERM_SEQUENCES: Final = 1000
+"""How many numbers are set aside at once; renewals set aside more as they are used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseRecord:
+    """What a Lease says. `reserved`: no publication has a number above it; `address`: where the holder serves
+    agents, `host:port`; `version`: for writing it."""
+
+    holder: str = ""
+    address: str = ""
+    transitions: int = 0
+    reserved: int = 0
+    renewed_at: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Term:
+    """One leadership: its fencing token, and its range of publications' numbers."""
+
+    token: int
+    first: int
+    last: int
+
+
+class Election:
+    """One replica's part in it."""
+
+    __slots__ = ("_address", "_identity", "_renewed", "_seen", "_seen_at", "_term")
+
+    def __init__(self, identity: str, *, address: str = "") -> None:
+        self._identity = identity
+        self._address = address
+        self._seen = LeaseRecord()
+        self._seen_at = 0.0
+        self._term: Term | None = None
+        self._renewed = 0.0
+
+    def term(self, *, now: float) -> Term | None:
+        """The term that this replica leads in now; None if it does not lead."""
+        is_fresh = self._term is not None and now - self._renewed < RENEW_SECONDS
+        return self._term if is_fresh else None
+
+    @property
+    def leader_address(self) -> str:
+        """Where another replica that leads serves agents; empty if none is known or it is this one."""
+        return self._seen.address if self._seen.holder not in ("", self._identity) else ""
+
+    def see(self, record: LeaseRecord, *, now: float) -> None:
+        """Take note of what the Lease says."""
+        if record != self._seen:
+            self._seen, self._seen_at = record, now
+        if record.holder != self._identity:
+            self._term = None
+
+    def claim(self, *, used: int, renewed_at: str, now: float) -> LeaseRecord | None:
+        """What to write in order to take or to keep the Lease; None while another has it.
+
+        `used`: the highest number that this replica published or knows of.
+        """
+        seen = self._seen
+        is_ours = seen.holder == self._identity and self._term is not None
+        if not is_ours and seen.holder and now - self._seen_at < DURATION_SECONDS:
+            return None
+        reserved = seen.reserved
+        if not is_ours or used + TERM_SEQUENCES // 2 > reserved:
+            reserved = max(reserved, used) + TERM_SEQUENCES
+        return replace(
+            seen,
+            holder=self._identity,
+            address=self._address,
+            transitions=seen.transitions + (not is_ours),
+            reserved=reserved,
+            renewed_at=renewed_at,
+        )
+
+    def wrote(self, record: LeaseRecord, *, before: float, now: float) -> None:
+        """The claim was written, and stands since `before` it was sent."""
+        if self._term is None or self._term.token != record.transitions:
+            first = self._seen.reserved + 1
+            self._term = Term(token=record.transitions, first=first, last=record.reserved)
+        else:
+            self._term = replace(self._term, last=record.reserved)
+        self._seen, self._seen_at, self._renewed = record, now, before
+
+    def resign(self) -> LeaseRecord | None:
+        """What to write so that another need not wait; None if this replica has nothing to give up."""
+        if self._term is None:
+            return None
+        self._term = None
+        return replace(self._seen, holder="")

@@ -1,0 +1,298 @@
+"""Run a replica: watch, try to lead, reconcile while leading, pass agents on while not.
+
+In:   ReconcilerConfig, ClusterOptions
+Out:  what the reconciler does in standalone mode, and the statuses of our objects
+Shell: joins the API server's half with the reconciler. Implements its surroundings.
+
+Holds always:
+1. A replica publishes only in its own term, with numbers of that term.
+2. State from before another replica led is not trusted: it is put aside, and what is enforced is
+   brought back from Git and the objects.
+3. Whatever this replica cannot do, agents go on enforcing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import time
+from typing import Any, Final
+
+import structlog
+
+from netpolicy.errors import StalledError, TransientError
+from netpolicy.inventory import Inventory
+from netpolicy.kube_api import NOT_FOUND, KubeApi, KubeRefusal
+from netpolicy.kube_watch import KubeWatch
+from netpolicy.status_pages import StatusPages
+from reconciler.app import Reconciler
+from reconciler.cluster.forward import Forwarder
+from reconciler.cluster.inventory import ClusterInventory
+from reconciler.cluster.kinds import (
+    RepositoryJson,
+    RepositoryObject,
+    RolloutJson,
+    in_force,
+    repositories_path,
+    repository_view,
+    rollout_view,
+    rollouts_path,
+)
+from reconciler.cluster.lease import Term
+from reconciler.cluster.lease_keeper import LeaseKeeper
+from reconciler.config import ReconcilerConfig
+from reconciler.in_cluster.following import INVALID, following_of
+from reconciler.in_cluster.reporter import Reporter
+from reconciler.in_cluster.requests import AnnotationRequests
+from reconciler.rollout.machine import TAKEN_BACK
+from reconciler.surroundings import Following, Remembered
+
+log = structlog.get_logger()
+
+STATE_PUT_ASIDE: Final = "state_put_aside"
+NOT_FOLLOWED: Final = "repository_not_followed"
+
+SECRET_SECONDS: Final = 60.0
+"""How often the secret is read again: it is not watched, so that no other secret need be readable."""
+
+RETRY_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterOptions:
+    """Which cluster, and who this replica is in it: a name no other has, and where others reach it."""
+
+    namespace: str
+    identity: str
+    address: str
+    kubeconfig: Path | None = None
+
+
+async def run_in_cluster(config: ReconcilerConfig, options: ClusterOptions) -> None:
+    """Run until cancelled."""
+    api = await KubeApi.connect(options.kubeconfig)
+    try:
+        await Replica(api, config, options).run()
+    finally:
+        await api.close()
+
+
+class Replica:
+    """One of the replicas, and the surroundings of its reconciler while it leads."""
+
+    def __init__(self, api: KubeApi, config: ReconcilerConfig, options: ClusterOptions) -> None:
+        self._api = api
+        self._config = config
+        self._options = options
+        self._inventory = ClusterInventory(api, cluster=config.cluster)
+        self._changed = asyncio.Event()
+        self._repositories = KubeWatch(
+            api,
+            repositories_path(options.namespace),
+            RepositoryJson,
+            repository_view,
+            changed=self._look_at_objects,
+        )
+        self._rollouts = KubeWatch(
+            api,
+            rollouts_path(options.namespace),
+            RolloutJson,
+            rollout_view,
+            changed=self._look_at_objects,
+        )
+        self._requests = AnnotationRequests(
+            lambda: tuple(self._rollouts.cache.items.values()), told=self.stands
+        )
+        self._reporter = Reporter(
+            api,
+            repositories=lambda: self._repositories.cache.items,
+            rollouts=lambda: self._rollouts.cache.items,
+            requests=self._requests,
+            instance=options.identity,
+        )
+        self._keeper = LeaseKeeper(
+            api, options.namespace, options.identity, address=options.address, used=self._used
+        )
+        self._reconciler: Reconciler | None = None
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        pages = self._pages()
+        if pages is not None:
+            await pages.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for watch in (self._repositories, self._rollouts, self._inventory, self._keeper):
+                    tasks.create_task(watch.run())
+                tasks.create_task(self._take_turns())
+        finally:
+            if pages is not None:
+                await pages.stop()
+
+    @property
+    def rollout_requests(self) -> AnnotationRequests:
+        """Annotations of PolicyRollout objects."""
+        return self._requests
+
+    def inventories(self) -> AsyncIterator[Inventory]:
+        """What the API server has."""
+        return self._inventory.inventories()
+
+    def least_sequence(self) -> int:
+        """The first number of this replica's term; raises TransientError while it does not lead."""
+        term = self._keeper.term
+        if term is None or self._sequence() >= term.last:
+            raise TransientError("this replica may not publish now: it does not hold the Lease")
+        return term.first
+
+    def stands(self) -> None:
+        """Something changed: let the objects say so."""
+        self._reporter.wake()
+
+    async def _take_turns(self) -> None:
+        while True:
+            forwarder = Forwarder(self._config.push.listen, lambda: self._keeper.leader_address)
+            await forwarder.start()
+            try:
+                await self._until_synced()
+                term = await self._keeper.until_leading()
+            finally:
+                await forwarder.stop()
+            await self._lead(term)
+
+    async def _until_synced(self) -> None:
+        while not (self._repositories.cache.is_synced and self._rollouts.cache.is_synced):
+            await self._changed.wait()
+            self._changed.clear()
+
+    async def _lead(self, term: Term) -> None:
+        """Reconcile until this replica is deposed."""
+        _trust_state(self._config.state_dir, term)
+        config = replace(self._config, metrics="")  # the replica has pages of its own
+        reconciler = Reconciler(config, self, remembered=self._remembered())
+        self._reconciler = reconciler
+        log.info("term_begins", token=term.token, first=term.first)
+        try:
+            await _first_of(
+                reconciler.run(),
+                self._reporter.run(reconciler),
+                self._follow(reconciler),
+                self._keeper.until_deposed(),
+            )
+        finally:
+            self._reconciler = None
+            log.info("term_ends", token=term.token)
+
+    async def _follow(self, reconciler: Reconciler) -> None:
+        """Keep the reconciler on what the repository in force asks for."""
+        followed: Following | None = None
+        while True:
+            self._changed.clear()
+            pause = SECRET_SECONDS
+            try:
+                wanted = await self._wanted(followed)
+                self._reporter.fault = None
+                if wanted is not None and wanted != followed:
+                    followed = wanted
+                    reconciler.follow(wanted)
+            except StalledError as error:
+                log.error(NOT_FOLLOWED, error=str(error))
+                self._reporter.fault = error
+            except TransientError as error:
+                log.warning(NOT_FOLLOWED, error=str(error))
+                pause = RETRY_SECONDS
+            self._fetch_if_asked(reconciler)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._changed.wait()
+
+    async def _wanted(self, before: Following | None) -> Following | None:
+        """What is to be followed; of a repository that is gone, nothing more is fetched."""
+        found = in_force(self._repositories.cache.items.values())
+        if found is None:
+            return replace(before, is_suspended=True) if before is not None else None
+        secret = await self._secret(found.secret) if found.secret else {}
+        return following_of(found, secret, folder=self._config.state_dir / "credentials")
+
+    def _fetch_if_asked(self, reconciler: Reconciler) -> None:
+        found: RepositoryObject | None = in_force(self._repositories.cache.items.values())
+        if found is not None and found.requested_at != self._reporter.requested_at:
+            self._reporter.requested_at = found.requested_at
+            if found.requested_at != found.status.get("lastHandledReconcileAt", ""):
+                reconciler.poke()
+
+    async def _secret(self, name: str) -> Mapping[str, bytes]:
+        path = f"/api/v1/namespaces/{self._options.namespace}/secrets/{name}"
+        try:
+            data = json.loads(await self._api.read(path)).get("data") or {}
+        except KubeRefusal as refusal:
+            if refusal.status != NOT_FOUND:
+                raise
+            raise StalledError(f"there is no secret {name}", reason=INVALID) from refusal
+        return {key: base64.b64decode(text) for key, text in data.items()}
+
+    def _remembered(self) -> Remembered:
+        """What the objects know of what was enforced, and of what was taken back."""
+        found = in_force(self._repositories.cache.items.values())
+        if found is None:
+            return Remembered()
+        ours = (one for one in self._rollouts.cache.items.values() if one.repository == found.name)
+        back = [one.revision for one in ours if one.status.get("phase") in TAKEN_BACK]
+        stable = str(found.status.get("lastAppliedRevision", ""))
+        return Remembered(stable=stable, taken_back=tuple(sorted(back)))
+
+    def _look_at_objects(self) -> None:
+        self._requests.changed()
+        self._changed.set()
+        self._reporter.wake()
+
+    def _sequence(self) -> int:
+        return self._reconciler.sequence if self._reconciler is not None else 0
+
+    def _used(self) -> int:
+        """The highest number that may have been published; without state, numbers begin with the time."""
+        return max(self._sequence(), int(time()))
+
+    def _pages(self) -> StatusPages | None:
+        if not self._config.metrics:
+            return None
+        return StatusPages(
+            self._config.metrics,
+            metrics=lambda: self._reconciler.metrics() if self._reconciler is not None else (),
+            is_ready=lambda: self._reconciler is not None or bool(self._keeper.leader_address),
+        )
+
+
+def _trust_state(folder: Path, term: Term) -> None:
+    """Put the state aside if another replica led since it was written; note whose it is now."""
+    note, database = folder / "term", folder / "state.db"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = note.read_text().strip() if note.exists() else ""
+        if database.exists() and known != str(term.token - 1):
+            log.warning(STATE_PUT_ASIDE, path=str(database), term=known, token=term.token)
+            for path in folder.glob("state.db*"):
+                path.unlink()
+        temporary = note.with_suffix(".new")
+        temporary.write_text(f"{term.token}\n")
+        temporary.replace(note)
+    except OSError as error:
+        raise StalledError(f"{folder}: {error.strerror}") from error
+
+
+async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:
+    """Run them together until one ends; its fault, if it had one, is raised."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()
