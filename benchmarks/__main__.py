@@ -23,6 +23,7 @@ NAMES: Final = {
     "compile": "benchmarks.compiling",
     "flows": "benchmarks.datapath.flows",
     "judge": "benchmarks.judging",
+    "keys": "benchmarks.node_keys",
     "plan": "benchmarks.plan",
     "push": "benchmarks.push",
 }

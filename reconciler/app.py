@@ -29,6 +29,7 @@ from netpolicy.status_pages import StatusPages
 from reconciler import conditions
 from reconciler.account import Account, account_of
 from reconciler.config import ReconcilerConfig
+from reconciler.encryption.admission import places_of
 from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_watch import FleetWatch
 from reconciler.followed import Followed
@@ -391,7 +392,7 @@ class Reconciler:
             self._inventory = replace(inventory, cluster=self._config.cluster)
             entries = await asyncio.to_thread(self._addresses.entries, self._inventory)
             self._push.set_inventory(entries)
-            self._encryption.take_inventory(self._inventory)
+            self._encryption.take_places(await asyncio.to_thread(places_of, self._inventory))
             log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
             self._has_inventory.set()
             if self._refused_for_pods:

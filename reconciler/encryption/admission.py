@@ -1,6 +1,6 @@
 """Decide whose public keys are given to the other nodes.
 
-In:   what each node says of its keys, the inventory
+In:   what each node says of its keys, Places of the inventory
 Out:  Admitted: keys by node, and why a node's word was refused
 Pure.
 
@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
+from itertools import chain
 from typing import Final
 
 from netpolicy.encryption import NodeKey
@@ -38,6 +39,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """`own`: each listed node's addresses; `held_by`: the nodes that each address leads to."""
+
+    own: Mapping[str, tuple[str, ...]]
+    held_by: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
     """The keys that count, of nodes that have any; and node → why its word was refused."""
 
@@ -54,10 +63,9 @@ def heard(before: Claim | None, said: NodeEncryption, *, now: float) -> Claim:
     return Claim(said=said, heard_at=times, good=before.good if before else ())
 
 
-def admit(claims: Iterable[Claim], inventory: Inventory) -> Admitted:
+def admit(claims: Iterable[Claim], places: Places) -> Admitted:
     """Whose keys count."""
     held = tuple(claims)
-    places = _places(inventory)
     firsts = _first_owners(held)
     keys: dict[str, Keys] = {}
     refused: dict[str, str] = {}
@@ -74,28 +82,23 @@ def admit(claims: Iterable[Claim], inventory: Inventory) -> Admitted:
     return Admitted(keys=keys, refused=refused)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Places:
-    """`own`: each listed node's addresses; `held_by`: the nodes that each address leads to."""
-
-    own: Mapping[str, tuple[str, ...]]
-    held_by: Mapping[str, frozenset[str]]
-
-
-def _places(inventory: Inventory) -> _Places:
+def places_of(inventory: Inventory) -> Places:
+    """Where addresses lead: worked out once for an inventory, as nodes speak more often than it changes."""
     own = {node.name: tuple(map(_spelled, node.addresses)) for node in inventory.nodes}
-    held_by: dict[str, set[str]] = {}
-    for name, addresses in own.items():
+    alone = {node: frozenset((node,)) for node in (*own, *{pod.node for pod in inventory.pods})}
+    held_by: dict[str, frozenset[str]] = {}
+    ends = chain(own.items(), ((pod.node, map(_spelled, pod.addresses)) for pod in inventory.pods))
+    for node, addresses in ends:
         for address in addresses:
-            held_by.setdefault(address, set()).add(name)
-    for pod in inventory.pods:
-        for address in map(_spelled, pod.addresses):
-            held_by.setdefault(address, set()).add(pod.node)
-    return _Places(own=own, held_by={a: frozenset(nodes) for a, nodes in held_by.items()})
+            others = held_by.get(address)
+            held_by[address] = alone[node] if others is None else others | alone[node]
+    return Places(own=own, held_by=held_by)
 
 
 def _spelled(address: str) -> str:
     """The one spelling of an address; what is none stays as it is, and equals none."""
+    if ":" not in address:
+        return address  # IPv4 has one spelling only
     try:
         return str(ip_address(address))
     except ValueError:
@@ -112,7 +115,7 @@ def _first_owners(claims: Iterable[Claim]) -> Mapping[str, str]:
     return {key: node for key, (_, node) in first.items()}
 
 
-def _placed(node: str, keys: Keys, places: _Places, firsts: Mapping[str, str]) -> tuple[Keys, str]:
+def _placed(node: str, keys: Keys, places: Places, firsts: Mapping[str, str]) -> tuple[Keys, str]:
     """The keys with the addresses that their packets go to; or none of them, and why."""
     if node not in places.own:
         return (), NOT_LISTED
@@ -131,7 +134,7 @@ def _placed(node: str, keys: Keys, places: _Places, firsts: Mapping[str, str]) -
     return tuple(placed), ""
 
 
-def _address_fault(node: str, addresses: tuple[str, ...], places: _Places) -> str:
+def _address_fault(node: str, addresses: tuple[str, ...], places: Places) -> str:
     if not addresses:
         return "neither it nor the inventory names an address of it"
     for address in addresses:

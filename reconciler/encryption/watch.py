@@ -22,9 +22,8 @@ import structlog
 
 from netpolicy.encryption import NodeKey
 from netpolicy.errors import TransientError
-from netpolicy.inventory import Inventory
 from netpolicy.node_encryption import NodeEncryption
-from reconciler.encryption.admission import Admitted, Claim, admit, heard
+from reconciler.encryption.admission import Admitted, Claim, Places, admit, heard
 from reconciler.encryption.health import unwell
 from reconciler.state import node_encryption
 from reconciler.state.database import Database
@@ -46,7 +45,7 @@ class EncryptionWatch:
     def __init__(self, database: Database, *, publish: Publish) -> None:
         self._database = database
         self._publish = publish
-        self._inventory: Inventory | None = None
+        self._places: Places | None = None
         self._claims = {claim.said.node: claim for claim in node_encryption.claims(database)}
         self._admitted = Admitted()
         self._due: asyncio.TimerHandle | None = None
@@ -71,10 +70,12 @@ class EncryptionWatch:
         if self._due is None:
             self._due = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._look)
 
-    def take_inventory(self, inventory: Inventory) -> None:
+    def take_places(self, places: Places) -> None:
         """Nodes or addresses may have changed hands."""
-        self._inventory = inventory
-        self._forget_gone(inventory)
+        if places == self._places:
+            return
+        self._places = places
+        self._forget_gone(places)
         self._look()
 
     def unwell(self, connected: Set[str]) -> dict[str, str]:
@@ -87,9 +88,9 @@ class EncryptionWatch:
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        if self._inventory is None:
+        if self._places is None:
             return
-        before, self._admitted = self._admitted, admit(self._claims.values(), self._inventory)
+        before, self._admitted = self._admitted, admit(self._claims.values(), self._places)
         for node, why in self._admitted.refused.items():
             if before.refused.get(node) != why:
                 log.error(KEYS_REFUSED, node=node, why=why)
@@ -100,9 +101,9 @@ class EncryptionWatch:
                 self._keep(replace(claim, good=good), refusal=refusal)
         self._publish(self._admitted.keys)
 
-    def _forget_gone(self, inventory: Inventory) -> None:
+    def _forget_gone(self, places: Places) -> None:
         """A node that left takes its keys along: whoever gets its name later brings new ones."""
-        listed = {node.name for node in inventory.nodes}
+        listed = places.own.keys()
         if not listed:
             return  # an inventory without any node says nothing of who left
         for node in self._claims.keys() - listed:

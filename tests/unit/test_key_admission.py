@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import replace
 
 from netpolicy.encryption import NodeKey
 from netpolicy.inventory import Inventory, Node, Pod
 from netpolicy.node_encryption import EncryptionMode, NodeEncryption
-from reconciler.encryption.admission import NOT_LISTED, Admitted, Claim, admit, heard
+from reconciler.encryption.admission import (
+    NOT_LISTED,
+    Admitted,
+    Claim,
+    heard,
+    places_of,
+)
+from reconciler.encryption.admission import admit as admit_to
 from reconciler.encryption.health import unwell
 from tests.support.node_keys import key_of
 
@@ -28,6 +36,10 @@ INVENTORY = Inventory(
         Pod(namespace="shop", name="agent", node="b", addresses=("192.0.2.2",)),
     ),
 )
+
+
+def admit(claims: Iterable[Claim], inventory: Inventory) -> Admitted:
+    return admit_to(claims, places_of(inventory))
 
 
 def one(node: str, *keys: NodeKey) -> Admitted:
