@@ -70,13 +70,17 @@ def _others(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [plugin for plugin in document["plugins"] if plugin["type"] != PLUGIN]
 
 
-def _encode(document: dict[str, Any]) -> bytes:
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+def _encode(document: Any) -> bytes:
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    return (text + "\n").encode()
 
 
 def _decode(data: bytes) -> dict[str, Any]:
     try:
         document = json.loads(data, object_pairs_hook=_members)
+        _encode(
+            document
+        )  # halves of characters and endless numbers can be read, but not be written
     except (ValueError, RecursionError) as error:
         raise BrokenConflist(f"it is no sound JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("name"), str):

@@ -148,6 +148,7 @@ def _records(found: Mapping[str, Any], key: str, limit: int) -> list[Mapping[str
 
 def _text(found: Mapping[str, Any], key: str) -> str:
     value = found.get(key, "")
-    if not isinstance(value, str):
-        raise Refusal(CniCode.BAD_CONFIGURATION, f"{key} is no text")
+    # Half a character (\ud800) is text to JSON, and to nobody else.
+    if not isinstance(value, str) or not value.isascii():
+        raise Refusal(CniCode.BAD_CONFIGURATION, f"{key} is no plain text")
     return value

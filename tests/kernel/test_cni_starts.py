@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
@@ -93,6 +94,27 @@ def test_while_the_agent_is_dead_nothing_passes_and_nobody_starts_until_it_is_ba
     assert counts["sent"] > 0
     assert counts.get("inbound", 0) == 0
     assert _refused(seen) == {}
+
+
+def test_a_routed_network_of_both_families_is_shut_and_opened_likewise(scene: CniScene):
+    """Debian's ptp: no bridge, a route to each pod."""
+    pod = scene.pod(LATER + 3)
+    ptp, ours = scene.routed_plugins()
+    scene.make_namespace(pod)
+    scene.world.kill(NODE)
+    result = scene.runtime.call("ADD", ptp, replace(pod, address=""), None)
+    assert result is not None
+    gateways = [ip["gateway"] for ip in result["ips"]]
+    assert len(gateways) == 2
+    for gateway in gateways:
+        assert not scene.reaches(pod, gateway), "nobody opened the fence"
+    scene.agents.start(NODE)
+    scene.runtime.call("ADD", ours, pod, result)
+    for gateway in gateways:
+        assert scene.reaches(pod, gateway), "the node is allowed"
+    for plugin in (ours, ptp):
+        scene.runtime.call("DEL", plugin, pod, result)
+    scene.remove_namespace(pod)
 
 
 def test_an_agent_that_dies_while_it_holds_a_pod_is_asked_again(scene: CniScene):

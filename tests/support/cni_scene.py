@@ -28,6 +28,7 @@ NODE: Final = "node-a"
 PREFIX: Final = "10.77"
 DNS: Final = ("kube-system", "dns", f"{PREFIX}.0.2")
 SHUT: Final = ("shop", "shut", f"{PREFIX}.0.3")
+_PROGRAM: Final = (sys.executable, "-S", "-E", "-m", "tests.support.cni_traffic")
 FIRST_POD: Final = IPv4Address(f"{PREFIX}.1.0")
 
 
@@ -54,7 +55,7 @@ class CniScene:
         document = {
             "namespaces": {"shop": {"labels": {}}, "kube-system": {"labels": {
                 "kubernetes.io/metadata.name": "kube-system"}}},
-            "nodes": [{"name": NODE, "addresses": [f"{PREFIX}.0.1"]}],
+            "nodes": [{"name": NODE, "addresses": [f"{PREFIX}.0.1", "10.78.0.1", "fd00:78::1"]}],
             "pods": [
                 {"namespace": "kube-system", "name": "dns", "node": NODE,
                  "labels": {"k8s-app": "kube-dns"}},
@@ -89,6 +90,20 @@ class CniScene:
             _run(["ip", "netns", "del", name])
         self._namespaces.clear()
 
+    def routed_plugins(self) -> list[dict[str, Any]]:
+        """Another chain for the same node: ptp with both families, then ours."""
+        ranges = [[{"subnet": "10.78.0.0/24"}], [{"subnet": "fd00:78::/64"}]]
+        folder = str(self.world.directory / "ipam-routed")
+        ipam = {"type": "host-local", "ranges": ranges, "dataDir": folder}
+        return [{"type": "ptp", "ipam": ipam}, self.runtime.conflist["plugins"][-1]]
+
+    def reaches(self, pod: CniPod, address: str) -> bool:
+        """True if the pod gets an answer from there."""
+        command = [*_PROGRAM, "knock", address]
+        enter = ["nsenter", f"--net={pod.netns}", "--", *command]
+        told = subprocess.run(enter, check=True, capture_output=True, text=True, cwd=PROJECT)
+        return bool(json.loads(told.stdout))
+
     @contextmanager
     def talking(self, number: int) -> Iterator[dict[str, int]]:
         """The namespace of a pod, in which somebody sends already; afterwards, what it sent and got."""
@@ -119,7 +134,7 @@ class CniScene:
     @contextmanager
     def _program(self, enter: list[str], words: list[str]) -> Iterator[dict[str, int]]:
         process = subprocess.Popen(
-            [*enter, sys.executable, "-S", "-E", "-m", "tests.support.cni_traffic", *words],
+            [*enter, *_PROGRAM, *words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -34,6 +34,7 @@ _ALL: Final = b"\xff" * 6
 _IP_TYPE: Final = 0x0800
 _ALL_TYPES: Final = 0x0003
 _PAUSE_SECONDS: Final = 0.0003
+_KNOCK_SECONDS: Final = 2.5
 _NO_SUCH_DEVICE_PAUSE: Final = 0.00005
 _PACKET_OUTGOING: Final = 4
 
@@ -121,6 +122,18 @@ def flood(interface: str, prefix: str) -> None:
     print(json.dumps({"sent": sent}))
 
 
+def knock(address: str) -> None:
+    """Say whether anybody answers there, be it with a refusal."""
+    try:
+        socket.create_connection((address, OTHER_PORT), timeout=_KNOCK_SECONDS).close()
+        answered = True
+    except ConnectionRefusedError:
+        answered = True
+    except OSError:
+        answered = False
+    print(json.dumps(answered))
+
+
 def _count(
     packets: socket.socket, seen: Counter[str], *, only: set[str], by_pod: bool = False
 ) -> None:
@@ -161,5 +174,9 @@ if __name__ == "__main__":
             watch(interface)
         case ["flood", interface, prefix]:
             flood(interface, prefix)
+        case ["knock", address]:
+            knock(address)
         case _:
-            sys.exit("send NUMBER OWN ALLOWED FORBIDDEN | watch INTERFACE | flood INTERFACE PREFIX")
+            sys.exit(
+                "send NUMBER OWN ALLOWED FORBIDDEN | watch INTERFACE | flood INTERFACE PREFIX | knock ADDRESS"
+            )

@@ -130,6 +130,7 @@ def test_a_sandbox_has_what_the_result_says_of_the_pods_side():
 @pytest.mark.parametrize(
     "result",
     [None, [], {}, {"ips": 1}, {"ips": ["x"]}, {"ips": [{"address": "x"}]}, {"ips": [{"address": 1}]},
+     {"ips": [{"address": "10.0.0.1"}], "interfaces": [{"name": "\ud800"}]},
      {"ips": [{"address": "10.0.0.1"}] * 65}, {"ips": [{"address": "10.0.0.1"}], "interfaces": "x"}],
 )  # fmt: skip
 def test_a_result_that_is_none_is_refused(result: object):

@@ -128,7 +128,8 @@ def test_the_first_conflist_is_the_one(host: Host):
     "broken",
     [b"", b"{", b"[]", b'"x"', CHAIN[:-1], CHAIN.replace(b"1.0.0", b"0.2.0"), CHAIN + b"x",
      CHAIN.replace(b'"type": "bridge"', b'"type": 1'), CHAIN.replace(b'"name"', b'"nome"'),
-     CHAIN.replace(b'"portmap"}', b'"portmap"}, 7'), b'{"a": 1, "a": 2}', b"[" * 100_000,
+     CHAIN.replace(b'"portmap"}', b'"portmap"}, 7'), b'{"a": 1, "a": 2}',
+     CHAIN.replace(b'"x": 1', b'"x": 1e999'), CHAIN.replace(b'"x": 1', b'"x": "\\ud800"'), b"[" * 100_000,
      b'{"name": "x", "cniVersion": "1.0.0", "plugins": []}'],
 )  # fmt: skip
 def test_a_broken_chain_is_left_alone(host: Host, broken: bytes):
