@@ -1,7 +1,7 @@
 """No packet before the verdict: pods started by Debian's bridge plugin and ours, with a real agent.
 
 In each pod somebody sends from the first moment; on the bridge somebody counts, and a stranger floods it.
-CNI_POD_STARTS sets how many pods are started: 50, or as many as one likes to wait for (1,000 take 7 minutes).
+CNI_POD_STARTS sets how many pods are started: 50, or as many as one likes to wait for (1,000 take 9 minutes).
 """
 
 from __future__ import annotations
