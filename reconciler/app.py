@@ -45,6 +45,7 @@ from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
 from reconciler.staging.git_contact import GitContact
 from reconciler.staging.interfaces import Revision
+from reconciler.staging.reverts import Reverts
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
@@ -99,6 +100,7 @@ class Reconciler:
         self._store = RolloutStore(self._database)
         self._rollouts = Rollouts(self._store, self._publisher)
         self._git = GitContact(self._store)
+        self._reverts = Reverts(self._store)
         self._rollout_task = RolloutTask(
             self._rollouts,
             self._store,
@@ -229,8 +231,15 @@ class Reconciler:
             self._say(self._trouble)
             return True
         self._trouble = ()
+        await self._push_revert()
         self._say_outcome()
         return True
+
+    async def _push_revert(self) -> None:
+        """Git answered: what was rolled back can be reverted there."""
+        following = self._followed.wanted
+        if following is not None and not following.is_suspended:
+            await self._reverts.push_due(self._rollouts.rollout, self._followed.source)
 
     async def _reconcile(self) -> None:
         if self._followed.turn():
@@ -373,6 +382,7 @@ class Reconciler:
             sequence=self._publisher.sequence,
             differing=self._rollout_task.differing,
             gone_back=self._rollout_task.gone_back,
+            revert_trouble=self._reverts.trouble,
         )
         self._say(said)
 

@@ -36,11 +36,12 @@ def of_rollout(
     sequence: int,
     differing: Sequence[str] = (),
     gone_back: Sequence[str] = (),
+    revert_trouble: str = "",
 ) -> tuple[Condition, ...]:
     """How things stand after a pass that came through.
 
     `differing`: nodes that do not enforce the very generation they observed. `gone_back`: nodes that took
-    the publication back by themselves.
+    the publication back by themselves. `revert_trouble`: why the revert branch is not pushed.
     """
     if judged is not None and not judged.accepted:
         message = f"{judged.revision} is refused with {len(judged.diagnostics)} diagnostics"
@@ -54,8 +55,9 @@ def of_rollout(
     why = f": {rollout.reason}" if rollout.reason else ""
     where = f"{rollout.revision} is {rollout.phase}{why}; {enforced}"
     if rollout.phase in TAKEN_BACK:
+        unreverted = f"{where}; {revert_trouble}" if revert_trouble else where
         is_aborted = rollout.phase in (Phase.ABORTING, Phase.ABORTED)
-        return stalled(Reason.ROLLOUT_ABORTED if is_aborted else Reason.ROLLED_BACK, where)
+        return stalled(Reason.ROLLOUT_ABORTED if is_aborted else Reason.ROLLED_BACK, unreverted)
     if rollout.phase in STAGES | _HALTS.keys():
         reason = _HALTS.get(rollout.phase, Reason.PROGRESSING)
         return (*ready(enforced), _reconciling(reason, where))

@@ -96,6 +96,7 @@ class Plan:
 
     `canary_nodes` also says where policies of mode `canary` are enforced. `confirm_seconds`: how
     long a node that changed what it enforces waits for its reconciler before it goes back; 0: never.
+    `revert_branch`: where a revert of what was rolled back is pushed, `{revision}` in it; empty: nowhere.
     """
 
     stages: tuple[Stage, ...] = ()
@@ -107,6 +108,7 @@ class Plan:
     pause_seconds: float = 86400.0
     pause_then: Expiry = Expiry.ABORT
     confirm_seconds: int = 0
+    revert_branch: str = ""
     canary_nodes: LabelPairs = ()
 
     def choice_at(self, stage: int, *, salt: str) -> NodeChoice:

@@ -39,8 +39,12 @@ MAX_WAVES: Final = 20
 MAX_LABELS: Final = 32
 MAX_WINDOWS: Final = 50
 MAX_CONFIRM_SECONDS: Final = 3600
+REVISION: Final = "{revision}"
 
 _CLOCK: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)|24:00")
+_BRANCH: Final = re.compile(
+    r"[A-Za-z0-9_]([A-Za-z0-9._/-]|\{revision\}){0,150}([A-Za-z0-9_]|\{revision\})"
+)
 _BUDGET: Final = re.compile(r"(\d{1,9})(%?)")
 
 Word = TypeVar("Word", bound=StrEnum)
@@ -62,6 +66,7 @@ def read_plan(fields: Fields) -> Plan:
         pause_seconds=read_seconds(pause, "after", "24h"),
         pause_then=_word(pause, "then", Expiry.ABORT),
         confirm_seconds=read_seconds(fields, "confirm", "0s", most=MAX_CONFIRM_SECONDS),
+        revert_branch=_revert_branch(fields),
         canary_nodes=labels,
     )
     pause.finish()
@@ -174,6 +179,18 @@ def _budget(fields: Fields) -> DeletionBudget:
         return DeletionBudget()
     number = int(match[1])
     return DeletionBudget(percent=float(number)) if match[2] else DeletionBudget(count=number)
+
+
+def _revert_branch(fields: Fields) -> str:
+    name = fields.text("revertBranch")
+    if not name or (_BRANCH.fullmatch(name) and REVISION in name and ".." not in name):
+        return name
+    fields.fault(
+        ("revertBranch",),
+        BAD_VALUE,
+        f"revertBranch is a branch's name that holds {REVISION}, such as tidegate/revert-{REVISION}",
+    )
+    return ""
 
 
 def _count(fields: Fields, key: str, default: int) -> int:

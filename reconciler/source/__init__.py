@@ -2,6 +2,7 @@
 
 from reconciler.source.config import SourceConfig, SourceLimits
 from reconciler.source.git import CommitSummary, Fetched, GitSource, Relation
+from reconciler.source.revert import Revert
 from reconciler.source.tree import RevisionFiles
 
 __all__ = [
@@ -9,6 +10,7 @@ __all__ = [
     "Fetched",
     "GitSource",
     "Relation",
+    "Revert",
     "RevisionFiles",
     "SourceConfig",
     "SourceLimits",

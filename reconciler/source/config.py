@@ -57,7 +57,7 @@ class SourceConfig:
     def __post_init__(self) -> None:
         """Refuse what could not be fetched, or would leak a secret; the URL is never quoted."""
         _check_url(self.url)
-        _check_branch(self.branch)
+        check_branch(self.branch)
         if any(name in {"", ".", ".."} for name in self.folders):
             raise _invalid("the path in the repository must be plain folder names")
 
@@ -130,7 +130,8 @@ def _check_url(url: str) -> None:
         raise _invalid("the repository's URL names no host")
 
 
-def _check_branch(branch: str) -> None:
+def check_branch(branch: str) -> None:
+    """Raise StalledError for a name that Git would not take for a branch."""
     # Git's own rule for names (git-check-ref-format), as far as it could change what is fetched.
     components = branch.split("/")
     if (

@@ -1,6 +1,7 @@
-"""The process that fetches: requests on standard input, answers on standard output, one a line.
+"""The process that fetches, and pushes reverts: requests on standard input, answers on standard output.
 
-In:   SourceConfig (one line of JSON), the state directory as the argument
+In:   SourceConfig, and a Revert where one is to be pushed (one line of JSON), the state directory as the
+      argument
 Out:  FetchAnswer (one line of JSON)
 A process of its own, because libgit2 can wait for ever on a server that trickles, and because it
 keeps authorities, time limits and the home directory for the whole process. Its parent ends it
@@ -24,9 +25,9 @@ import pygit2
 from pygit2.enums import ConfigLevel
 
 from netpolicy.errors import StalledError, TransientError
-from reconciler.source import config as source_config
 from reconciler.source.clone import FETCHED, CloneStore, fetched_commit, has_commit
 from reconciler.source.config import SourceConfig
+from reconciler.source.revert import Revert, decode_request, push_revert
 from reconciler.source.transport import Transport, fault
 
 CONNECT_SECONDS: Final = 10.0
@@ -63,14 +64,15 @@ def main() -> None:
     requests: queue.Queue[bytes] = queue.Queue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
     while True:
-        config = source_config.decode(requests.get())
-        print(encode(answer(config, directory)), flush=True)
+        config, revert = decode_request(requests.get())
+        print(encode(answer(config, directory, revert)), flush=True)
 
 
-def answer(config: SourceConfig, directory: Path) -> FetchAnswer:
-    """Fetch, and turn faults into an answer."""
+def answer(config: SourceConfig, directory: Path, revert: Revert | None = None) -> FetchAnswer:
+    """Fetch, or push a revert, and turn faults into an answer."""
     try:
-        return fetch(config, CloneStore(directory))
+        store = CloneStore(directory)
+        return push(config, store, revert) if revert else fetch(config, store)
     except StalledError as error:
         return FetchAnswer(failed=True, reason=error.reason, message=str(error))
     except TransientError as error:
@@ -105,6 +107,16 @@ def fetch(config: SourceConfig, store: CloneStore) -> FetchAnswer:
             raise StalledError(f"branch {config.branch} is at no commit", reason="BranchMissing")
         store.adopt_next()
         return result
+
+
+def push(config: SourceConfig, store: CloneStore, revert: Revert) -> FetchAnswer:
+    """Push a revert out of the clone."""
+    _prepare(config, store.directory)
+    with store.fetching():
+        repository = store.usable()
+        if repository is None:
+            raise TransientError("there is no whole clone to push from")
+        return FetchAnswer(commit=push_revert(config, repository, revert))
 
 
 def _bring(config: SourceConfig, repository: pygit2.Repository) -> FetchAnswer:

@@ -21,11 +21,11 @@ from typing import Final
 import pygit2
 
 from netpolicy.errors import StalledError, TransientError
-from reconciler.source import config as source_config
 from reconciler.source import fetch as fetching
 from reconciler.source.clone import CloneStore, fetched_commit, has_commit, load_commit
 from reconciler.source.config import SourceConfig
 from reconciler.source.fetch_process import FetchProcess
+from reconciler.source.revert import Revert, encode_request
 from reconciler.source.tree import RevisionFiles, blobs_of, read_revision
 
 MAX_SUBJECT_CHARACTERS: Final = 200
@@ -78,22 +78,21 @@ class GitSource:
         """
         with self._one_fetch:
             previous = since or self._last()
-            answer = fetching.decode(
-                self._process.ask(
-                    source_config.encode(self._config),
-                    timeout_seconds=self._config.limits.timeout_seconds,
-                )
-            )
-        if answer.failed:
-            if answer.reason:
-                raise StalledError(answer.message, reason=answer.reason)
-            raise TransientError(answer.message)
+            answer = self._ask()
         return Fetched(
             commit=answer.commit,
             previous=previous,
             relation=self._relation(answer.commit, previous),
             received_bytes=answer.received_bytes,
         )
+
+    def push_revert(self, revert: Revert) -> str:
+        """Push a commit that undoes another, for people to merge; returns it (hex).
+
+        Raises TransientError or StalledError; a repeated call finds its work done.
+        """
+        with self._one_fetch:
+            return self._ask(revert).commit
 
     def read(self, commit: str, *, known: RevisionFiles | None = None) -> RevisionFiles:
         """Read a fetched commit's files; only blobs that `known` does not hold are read."""
@@ -135,6 +134,19 @@ class GitSource:
     def close(self) -> None:
         """End the fetching process. A later fetch starts it again."""
         self._process.close()
+
+    def _ask(self, revert: Revert | None = None) -> fetching.FetchAnswer:
+        answer = fetching.decode(
+            self._process.ask(
+                encode_request(self._config, revert),
+                timeout_seconds=self._config.limits.timeout_seconds,
+            )
+        )
+        if answer.failed:
+            if answer.reason:
+                raise StalledError(answer.message, reason=answer.reason)
+            raise TransientError(answer.message)
+        return answer
 
     def _last(self) -> str | None:
         try:

@@ -151,6 +151,8 @@ class RolloutTask:
         has_news, self.gone_back = gone_back != self.gone_back, gone_back
         if has_moved and after is not None:
             self.differing = ()
+            if after.phase is Phase.ROLLED_BACK:
+                self._fetch()  # a pass pushes its revert, and Git may be reached again by now
             if after.phase is Phase.PROMOTED:
                 self._report_promotion(after, evidence, len(names))
         return has_moved or has_news

@@ -112,6 +112,15 @@ class RolloutStore:
         with self._database.transaction() as db:
             _stand(db, "git failing since", repr(since))
 
+    def pushed_revert(self) -> str:
+        """The revision whose revert was pushed last; empty if none was."""
+        return self._standing("revert pushed")
+
+    def save_pushed_revert(self, revision: str) -> None:
+        """Store it; raises TransientError if it could not be stored."""
+        with self._database.transaction() as db:
+            _stand(db, "revert pushed", revision)
+
     def handled(self, action: str) -> str:
         """The value of an action's request that was last handled; empty if none was."""
         return self._standing(f"handled {action}")

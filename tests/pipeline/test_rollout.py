@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pygit2
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -128,15 +129,32 @@ def test_a_good_revision_goes_from_shadow_to_canary_to_waves_to_everywhere(tmp_p
     play(script, tmp_path)
 
 
+def revert_of(stage: Stage, revision: str) -> pygit2.Commit | None:
+    """The commit at the branch that undoes a revision."""
+    git = stage.scene.repository.git
+    reference = git.references.get(f"refs/heads/tidegate/revert-{revision[:12]}")
+    return None if reference is None else git[reference.target].peel(pygit2.Commit)
+
+
+def tree_of(stage: Stage, revision: str) -> pygit2.Oid:
+    return stage.scene.repository.git[revision].peel(pygit2.Commit).tree.id
+
+
 def test_flows_that_would_be_cut_take_the_revision_back_for_good(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:
-        first = stage.commit("a", rollout=QUICK)
+        asking = QUICK | {"revertBranch": "tidegate/revert-{revision}"}
+        first = stage.commit("a", rollout=asking)
         async with stage.scene.reconciling():
             await stage.all_enforce("a")
             before = stage.nodes[0].enforced
             stage.nodes[1].differences = (cut(),)
             bad = stage.commit("b")
             await stage.until(bad, Phase.QUARANTINED)
+            await until(lambda: revert_of(stage, bad))
+            pushed = revert_of(stage, bad)
+            assert pushed is not None
+            assert (pushed.tree.id, str(pushed.parent_ids[0])) == (tree_of(stage, first), bad)
+            assert "shop/prometheus → shop/web tcp/9090" in pushed.message
             condition = await stage.scene.until_reason("RolledBack")
             assert "shop/prometheus → shop/web tcp/9090" in condition.message
             assert stage.scene.condition(ConditionType.STALLED) is not None

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.errors import StalledError, TransientError
-from reconciler.source import GitSource, Relation, SourceConfig
+from reconciler.source import GitSource, Relation, Revert, SourceConfig
 from tests.support.git_server import GitServer
 from tests.support.git_server_sources import (
     PASSWORD,
@@ -239,6 +239,59 @@ def test_a_redirect_to_another_host_or_to_plain_http_gets_no_password(
         assert elsewhere.passwords_seen == []
     finally:
         elsewhere.close()
+
+
+def reverted(served: ServedRepository, *, branch: str = "tidegate/revert") -> tuple[Revert, str]:
+    """A commit, the bad one on top of it, and what undoes that."""
+    target = served.repository.tip
+    bad = served.repository.commit({"policies/shop/web.yaml": "kind: Other\n"})
+    revert = Revert(revision=bad, target=target, branch=branch, message="Revert it\n\nIt cuts.\n")
+    return revert, target
+
+
+def test_a_revert_is_a_commit_on_top_with_the_tree_of_the_target(served: ServedRepository) -> None:
+    revert, target = reverted(served)
+    source = served.source()
+    source.fetch()
+    pushed = source.push_revert(revert)
+    git = served.repository.git
+    assert str(git.references["refs/heads/tidegate/revert"].target) == pushed
+    commit = git[pushed]
+    assert (commit.tree.id, [str(one) for one in commit.parent_ids]) == (
+        git[target].tree.id,
+        [revert.revision],
+    )
+    assert commit.message == revert.message
+    assert served.repository.tip == revert.revision
+    assert source.push_revert(revert) == pushed  # again: it finds its work done
+    assert source.fetch().commit == revert.revision
+
+
+def test_a_revert_forces_no_branch_and_never_pushes_to_the_followed_one(
+    served: ServedRepository,
+) -> None:
+    revert, _ = reverted(served)
+    source = served.source()
+    source.fetch()
+    served.repository.git.references.create("refs/heads/taken", served.repository.tip)
+    served.repository.commit({"policies/shop/web.yaml": "kind: Third\n"})
+    third = served.repository.tip
+    served.repository.git.references["refs/heads/taken"].set_target(third)
+    for branch in ("main", "taken", "no..name"):
+        with pytest.raises((StalledError, TransientError)):
+            source.push_revert(replace(revert, branch=branch))
+    assert str(served.repository.git.references["refs/heads/taken"].target) == third
+    assert served.repository.tip == third
+
+
+def test_a_revert_that_may_not_be_pushed_stalls(served: ServedRepository) -> None:
+    revert, _ = reverted(served)
+    source = served.source()
+    source.fetch()
+    served.server.answer_status = HTTPStatus.FORBIDDEN
+    with pytest.raises(StalledError) as caught:
+        source.push_revert(revert)
+    assert PASSWORD not in repr(caught.value)
 
 
 def test_ssh_fetches_from_a_known_host(ssh: SshGitServer, served: ServedRepository) -> None:
