@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 import grpc
 
 from netpolicy.evidence import Role
-from netpolicy.trust import MAX_SEQUENCE, is_digest, is_metadata_name, node_of
+from netpolicy.trust import MAX_SEQUENCE, is_digest, is_metadata_name
 from netpolicy.wire.evidence import decode_evidence
 from netpolicy.wire.node_encryption import decode_node_encryption
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
+from reconciler.push.caller import Caller, caller_of
 from reconciler.push.config import (
     ANSWER_PAUSE_SECONDS,
     HELLO_SECONDS,
@@ -40,8 +42,6 @@ MAX_CAPABILITIES: Final = 32
 SESSION_OPEN: Final = (("tidegate-session", "open"), ("tidegate-hears", "encryption"))
 """Sent when a stream is accepted, so that an agent knows before there is anything to announce. A stream
 ends with a message that nobody knows: what agents may say beyond answers and evidence is said here."""
-
-SUBJECT_NAMES: Final = "x509_subject_alternative_name"
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 AgentMessages = AsyncIterator[push_pb2.AgentMessage]
@@ -72,8 +72,9 @@ class PushService(push_pb2_grpc.PushServicer):
         self.wake_feeds()
 
     async def Announce(self, request_iterator: AgentMessages, context: Context) -> None:
-        """Announce publications to one agent until it leaves."""
-        node = await self._node(context)
+        """Announce publications to one agent until it leaves, or its certificate ends."""
+        caller = await self._caller(context)
+        node = caller.node
         hello = await _first_hello(request_iterator, context)
         try:
             session = self._sessions.open(node, hello)
@@ -82,10 +83,12 @@ class PushService(push_pb2_grpc.PushServicer):
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, str(error))
         self._observer.agent_connected(node, hello)
         answers = asyncio.create_task(self._hear(session, request_iterator))
+        expiry = asyncio.get_running_loop().call_later(caller.seconds_left, session.end)
         try:
             await context.send_initial_metadata(SESSION_OPEN)
             await self._announce(session, context)
         finally:
+            expiry.cancel()
             answers.cancel()
             if self._sessions.close(session):
                 self._observer.agent_disconnected(node)
@@ -94,7 +97,7 @@ class PushService(push_pb2_grpc.PushServicer):
         self, request: push_pb2.FetchMetadataRequest, context: Context
     ) -> push_pb2.FetchMetadataReply:
         """Serve signed files by name."""
-        await self._node(context)
+        await self._caller(context)
         names = request.names
         if len(names) > MAX_NAMES or not all(map(is_metadata_name, names)):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such names")
@@ -112,7 +115,7 @@ class PushService(push_pb2_grpc.PushServicer):
         self, request: push_pb2.FetchUnitsRequest, context: Context
     ) -> AsyncIterator[push_pb2.UnitChunk]:
         """Serve targets by digest, in bounded chunks."""
-        await self._node(context)
+        await self._caller(context)
         digests = request.digests
         if len(digests) > MAX_DIGESTS or not all(map(is_digest, digests)):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such digests")
@@ -128,15 +131,18 @@ class PushService(push_pb2_grpc.PushServicer):
     async def Inventory(
         self, request_iterator: AsyncIterator[push_pb2.InventoryAck], context: Context
     ) -> None:
-        """Feed one agent until it leaves: a version, its answer, the next version."""
-        node = await self._node(context)
+        """Feed one agent until it leaves, or its certificate ends: a version, its answer, the next one."""
+        caller = await self._caller(context)
+        node, loop = caller.node, asyncio.get_running_loop()
+        ends = loop.time() + caller.seconds_left
         if list(self._feed_readers.values()).count(node) >= MAX_FEEDS_PER_NODE:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many inventory streams")
         stream = FeedStream(self._feed)
         changed = asyncio.Event()
         self._feed_readers[changed] = node
+        expiry = loop.call_at(ends, changed.set)
         try:
-            while not self._is_stopping:
+            while not self._is_stopping and loop.time() < ends:
                 changed.clear()
                 sent = 0
                 for message in stream.messages():
@@ -147,18 +153,16 @@ class PushService(push_pb2_grpc.PushServicer):
                 elif not await _is_answered(request_iterator, sent):
                     return
         finally:
+            expiry.cancel()
             del self._feed_readers[changed]
 
-    async def _node(self, context: Context) -> str:
-        """The name in the caller's certificate; ends the call if there is none."""
-        names = context.auth_context().get(SUBJECT_NAMES, ())
-        node = node_of(name.decode("utf-8", errors="replace") for name in names)
-        if node is None:
-            self._observer.agent_refused("", "the certificate names no node")
-            await context.abort(
-                grpc.StatusCode.UNAUTHENTICATED, "your certificate names no node of tidegate"
-            )
-        return node
+    async def _caller(self, context: Context) -> Caller:
+        """Who calls, by its certificate; ends the call if that says nobody."""
+        found = caller_of(context.auth_context(), now=datetime.now(UTC))
+        if isinstance(found, str):
+            self._observer.agent_refused("", found)
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, found)
+        return found
 
     async def _announce(self, session: Session, context: Context) -> None:
         latest = self._shelf.latest

@@ -78,6 +78,43 @@ def test_an_expired_certificate_is_turned_away(keys: Path, tmp_path: Path) -> No
     assert "tidegate keys renew" in error
 
 
+def test_a_stream_ends_with_the_certificate_it_was_opened_with(keys: Path, tmp_path: Path) -> None:
+    """The agent comes back with the one that is there by then."""
+    lifetime = timedelta(seconds=2)
+    add_node(keys, "node-x", root=trusted_root(keys), now=datetime.now(UTC), lifetime=lifetime)
+
+    async def scenario() -> None:
+        async with serving(keys) as (_, heard, port):
+            config = config_of(keys, tmp_path / "x", port, node="node-x")
+            async with running(config) as node:
+                await until(lambda: heard.connected)
+                renew_node(keys, "node-x", now=datetime.now(UTC))
+                await until(lambda: heard.gone == ["node-x"])
+                await until(lambda: len(heard.connected) == 2)
+                assert node.receiver.status().connected
+
+    asyncio.run(scenario())
+
+
+def test_no_call_counts_on_a_connection_whose_certificate_ended(keys: Path, tmp_path: Path) -> None:
+    lifetime = timedelta(seconds=2)
+    add_node(keys, "node-x", root=trusted_root(keys), now=datetime.now(UTC), lifetime=lifetime)
+
+    async def scenario() -> None:
+        async with serving(keys) as (_, _heard, port):
+            config = config_of(keys, tmp_path / "x", port, node="node-x")
+            async with connect(config) as stub:
+                inventory = stub.Inventory()
+                await inventory.write(push_pb2.InventoryAck(version=0))
+                assert await asyncio.wait_for(inventory.read(), 10) is grpc.aio.EOF
+                with pytest.raises(grpc.aio.AioRpcError, match="has expired"):
+                    await stub.FetchMetadata(
+                        push_pb2.FetchMetadataRequest(names=["timestamp.json"])
+                    )
+
+    asyncio.run(scenario())
+
+
 def test_an_expired_certificate_is_refused_by_the_server_too(keys: Path) -> None:
     long_ago = datetime.now(UTC) - timedelta(days=30)
     own = add_node(
