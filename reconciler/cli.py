@@ -201,7 +201,10 @@ async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
 def validate(
     where: str, repository: Path, cluster: str, form: str, inventory_path: Path | None
 ) -> None:
-    """Check the policies of a folder or of a revision: every fault at once.
+    """Say whether the reconciler would accept a folder or a revision: every fault at once.
+
+    The intents in tests/*.yaml are held, too: a revision that breaks one is refused (`tidegate test` shows
+    each). Those that name pods need --inventory. Exits 0 if accepted, 1 if refused, 2 if it cannot be told.
 
     \b
     Examples:
@@ -211,7 +214,7 @@ def validate(
       tidegate validate -o json main    for a program to read
       tidegate validate -o sarif .      for a code host to show beside the lines
     """
-    verdict = _judge(where, repository, cluster, inventory_path)
+    verdict = _judge(where, repository, cluster, inventory_path, hold_intents=True)
     if form == "json":
         _print_json(
             {
@@ -318,14 +321,25 @@ def acknowledge(commit: str, state_dir: Path) -> None:
 
 
 def _judge(
-    where: str, repository: Path, cluster: str, inventory_path: Path | None = None
+    where: str,
+    repository: Path,
+    cluster: str,
+    inventory_path: Path | None = None,
+    *,
+    hold_intents: bool = False,
 ) -> Verdict:
     try:
         files = workspace.load(where, repository)
         inventory = read_inventory(inventory_path)
     except (StalledError, TransientError) as error:
         _fail(str(error))
-    return judge(files.files, cluster=cluster, inventory=inventory, found=files.diagnostics)
+    return judge(
+        files.files,
+        cluster=cluster,
+        inventory=inventory,
+        found=files.diagnostics,
+        hold_intents=hold_intents,
+    )
 
 
 def _report_crashes(dsn_file: Path | None) -> None:

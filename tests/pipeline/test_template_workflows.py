@@ -99,6 +99,7 @@ def test_a_change_that_breaks_an_intent_fails_with_a_report(repository: Path) ->
     report = ElementTree.parse(repository / "intents.xml").getroot()
     assert report.attrib["failures"] == "1"
     assert _failing(_gitlab_jobs(), repository, "test") == {"test"}
+    assert _failing(_github_steps(), repository, ACCEPTED) == {ACCEPTED}
 
 
 def test_a_fault_fails_the_checks_and_is_written_for_the_lines_of_the_pull_request(

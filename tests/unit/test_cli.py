@@ -48,6 +48,32 @@ def test_a_refused_folder_exits_1_and_shows_the_line_why_and_fix(tmp_path: Path)
     assert 'fix: write "ingress"' in result.output
 
 
+INTENT = """\
+intents:
+  - {name: nobody else, from: "app=stranger,ns=shop", to: "app=web,ns=shop", port: 80, expect: EXPECTED}
+"""
+
+
+@pytest.mark.parametrize(
+    ("expected", "exit_code", "says"),
+    [
+        ("deny", 0, "accepted"),
+        ("allow", 1, "TG403"),
+        ("alow", 1, 'expect is "allow" or "deny"'),
+    ],
+    ids=["it holds", "it is broken", "it cannot be read"],
+)
+def test_validate_holds_the_intents_as_the_reconciler_does(
+    tmp_path: Path, expected: str, exit_code: int, says: str
+) -> None:
+    folder(tmp_path, GOOD)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "shop.yaml").write_text(INTENT.replace("EXPECTED", expected))
+    result = tidegate("validate", tmp_path)
+    assert result.exit_code == exit_code
+    assert says in result.output
+
+
 def test_machines_get_the_same_as_json_and_sarif(tmp_path: Path) -> None:
     bad = folder(tmp_path, BAD)
     shown = json.loads(tidegate("validate", "-o", "json", bad).output)
