@@ -22,6 +22,7 @@ from reconciler.surroundings import Following
 
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_LISTEN: Final = "[::]:7443"
+DEFAULT_BOOTSTRAP: Final = "[::]:7444"
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 LEAST_INTERVAL_SECONDS: Final = 0.1
 DEFAULT_TIMESTAMP_INTERVAL_SECONDS: Final = 3600.0
@@ -41,6 +42,8 @@ class ReconcilerConfig:
     inventory: Path | None = None
     """The inventory file; None where the cluster tells."""
     sentry_dsn_file: Path | None = None
+    bootstrap: str = ""
+    """Where agents of a cluster get their certificates; empty: nowhere, as in standalone mode."""
     metrics: str = ""
     """Where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere."""
 
@@ -79,7 +82,10 @@ def _config(
         sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
         metrics=fields.listen("metrics"),
     )
-    if not in_cluster:
+    if in_cluster:
+        bootstrap = fields.listen("bootstrap") or DEFAULT_BOOTSTRAP
+        config = replace(config, bootstrap=bootstrap)
+    else:
         inventory = base / fields.text("inventory", required=True)
         following = _following(fields.record("repository", required=True), base)
         config = replace(config, inventory=inventory, following=following)

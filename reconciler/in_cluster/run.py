@@ -17,7 +17,7 @@ import asyncio
 import base64
 import json
 from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -31,6 +31,9 @@ from netpolicy.kube_api import NOT_FOUND, KubeApi, KubeRefusal
 from netpolicy.kube_watch import KubeWatch
 from netpolicy.status_pages import StatusPages
 from reconciler.app import Reconciler
+from reconciler.bootstrap import BootstrapConfig, BootstrapServer
+from reconciler.bootstrap.reviews import TokenReviews
+from reconciler.bootstrap.speaker import AgentAccount
 from reconciler.cluster.forward import Forwarder
 from reconciler.cluster.inventory import ClusterInventory
 from reconciler.cluster.kinds import (
@@ -50,6 +53,7 @@ from reconciler.in_cluster.following import INVALID, following_of
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests
 from reconciler.rollout.machine import TAKEN_BACK
+from reconciler.sign.certificates import certify_node
 from reconciler.surroundings import Following, Remembered
 
 log = structlog.get_logger()
@@ -61,6 +65,7 @@ SECRET_SECONDS: Final = 60.0
 """How often the secret is read again: it is not watched, so that no other secret need be readable."""
 
 RETRY_SECONDS: Final = 5.0
+AGENT_ACCOUNT: Final = "tidegate-nodeagent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,17 +127,15 @@ class Replica:
 
     async def run(self) -> None:
         """Run until cancelled."""
-        pages = self._pages()
-        if pages is not None:
-            await pages.start()
-        try:
+        async with AsyncExitStack() as started:
+            for server in (self._pages(), self._bootstrap()):
+                if server is not None:
+                    await server.start()
+                    started.push_async_callback(server.stop)
             async with asyncio.TaskGroup() as tasks:
                 for watch in (self._repositories, self._rollouts, self._inventory, self._keeper):
                     tasks.create_task(watch.run())
                 tasks.create_task(self._take_turns())
-        finally:
-            if pages is not None:
-                await pages.stop()
 
     @property
     def rollout_requests(self) -> AnnotationRequests:
@@ -257,6 +260,22 @@ class Replica:
     def _used(self) -> int:
         """The highest number that may have been published; without state, numbers begin with the time."""
         return max(self._sequence(), int(time()))
+
+    def _bootstrap(self) -> BootstrapServer | None:
+        """Every replica certifies agents: that changes nothing that two could disagree on."""
+        if not self._config.bootstrap:
+            return None
+        account = AgentAccount(namespace=self._options.namespace, name=AGENT_ACCOUNT)
+        push = self._config.push
+        return BootstrapServer(
+            BootstrapConfig(
+                listen=self._config.bootstrap, certificate=push.certificate, key=push.key
+            ),
+            speakers=TokenReviews(self._api, account),
+            certify=lambda node, key, now, life: certify_node(
+                self._config.keys, node, key, now=now, lifetime=life
+            ),
+        )
 
     def _pages(self) -> StatusPages | None:
         if not self._config.metrics:
