@@ -130,6 +130,7 @@ def pod_view(one: PodObject) -> KubePod | None:
             namespace=meta.namespace,
             name=meta.name,
             node=spec.nodeName,
+            uid=meta.uid,
             addresses=_addresses(given),
             labels=meta.labels or {},
             service_account=spec.serviceAccountName,

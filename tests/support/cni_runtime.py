@@ -37,6 +37,7 @@ class CniPod:
     name: str
     netns: Path
     address: str = ""
+    uid: str = ""
 
     @property
     def arguments(self) -> str:
@@ -44,7 +45,7 @@ class CniPod:
         given = f"IP={self.address};" if self.address else ""
         return (
             f"IgnoreUnknown=1;{given}K8S_POD_NAMESPACE={self.namespace};K8S_POD_NAME={self.name}"
-            f";K8S_POD_INFRA_CONTAINER_ID={self.name};K8S_POD_UID=uid-{self.name}"
+            f";K8S_POD_INFRA_CONTAINER_ID={self.name};K8S_POD_UID={self.uid}"
         )
 
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import IPv4Address
+from types import MappingProxyType
 from typing import Any, Final
 
 import yaml
@@ -35,7 +36,9 @@ FIRST_POD: Final = IPv4Address(f"{PREFIX}.1.0")
 class CniScene:
     """One node, and its pods by number."""
 
-    def __init__(self, world: World, *, pods: int, fence: bool = True) -> None:
+    def __init__(
+        self, world: World, *, pods: int, fence: bool, settings: Mapping[str, Any]
+    ) -> None:
         self.world = world
         self.agents = Agents(world)
         self._listed = range(pods)
@@ -44,6 +47,7 @@ class CniScene:
         self.write_inventory(self._listed)
         config = yaml.safe_load(self.agents.config(NODE).read_text())
         config["cni"] = {"socket": str(self.cni_socket), "fence": fence}
+        config |= settings
         self.agents.config(NODE).write_text(yaml.safe_dump(config))
 
     @property
@@ -167,13 +171,19 @@ class CniScene:
 
 
 @contextmanager
-def cni_scene(*, pods: int, fence: bool = True) -> Iterator[CniScene]:
-    """A scene whose agent runs; everything is gone afterwards."""
+def cni_scene(
+    *, pods: int, fence: bool = True, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Iterator[CniScene]:
+    """A scene whose agent runs, unless `settings` make it one that the test has to start.
+
+    Everything is gone afterwards.
+    """
     subprocess.run(["make", "-s", "-C", str(PROJECT / "cni")], check=True)
     with World(ECOMMERCE) as world:
-        scene = CniScene(world, pods=pods, fence=fence)
+        scene = CniScene(world, pods=pods, fence=fence, settings=settings)
         try:
-            scene.agents.start(NODE)
+            if not settings:
+                scene.agents.start(NODE)
             yield scene
         finally:
             scene.remove_namespaces()
