@@ -21,7 +21,7 @@ from pathlib import Path
 import click
 
 from reconciler.publication import Publication
-from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
+from reconciler.push import Ack, Hello, PushConfig, PushObserver, PushServer, Shelf
 from reconciler.push.outbox import Offer
 
 EAGER = 1_000_000_000_000
@@ -122,8 +122,8 @@ def _from_json(item: dict[str, object]) -> Publication:
     return Publication(**fields)  # type: ignore[arg-type]
 
 
-class _Teller:
-    """Prints what agents say, one JSON line each."""
+class _Teller(PushObserver):
+    """Prints how agents come, go and answer, one JSON line each; what else they say is passed over."""
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         _tell("connected", node, sequence=hello.sequence)
