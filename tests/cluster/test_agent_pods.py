@@ -7,13 +7,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from kubernetes import client
 
 from netpolicy.inventory import Inventory, Pod, labels_of
 from netpolicy.kube_api import KubeApi
@@ -25,6 +23,7 @@ from tests.support.cluster_node import PODS, ClusterNode, cluster_node
 from tests.support.cri_server import Sandbox, StandInRuntime, serving_runtime
 from tests.support.cut_line import cut_line
 from tests.support.kernel_pods import enter
+from tests.support.kube_node import Cluster
 from tests.support.kube_scene import make_namespace
 from tests.support.kube_server import KubeServer
 from tests.support.push_fleet import until
@@ -33,55 +32,11 @@ pytestmark = pytest.mark.cluster
 if os.geteuid() != 0:
     pytest.skip("needs root: pods' cables are made", allow_module_level=True)
 
-RUNNING = {"phase": "Running"}
-
 
 @pytest.fixture
 def node() -> Iterator[ClusterNode]:
     with cluster_node() as made:
         yield made
-
-
-@dataclass
-class Cluster:
-    """A namespace on the API server, and a node whose name nobody else uses."""
-
-    server: KubeServer
-    namespace: str
-    node: str
-
-    @property
-    def core(self) -> client.CoreV1Api:
-        return client.CoreV1Api(self.server.api_client())
-
-    def add_node(self) -> None:
-        """The node as its kubelet registers it."""
-        self.core.create_node({"metadata": {"name": self.node, "labels": {"zone": "a"}}})
-        addresses = [
-            {"type": "InternalIP", "address": "192.0.2.1"},
-            {"type": "Hostname", "address": self.node},
-        ]
-        self.core.patch_node_status(self.node, {"status": {"addresses": addresses}})
-
-    def add_pod(self, name: str, *, node: str = "", **spec: Any) -> str:
-        """A pod as scheduler and kubelet make it; returns its uid."""
-        ports = [{"name": "web", "containerPort": 8080}]
-        body = {
-            "metadata": {"name": name, "labels": {"app": name}},
-            "spec": {
-                "nodeName": node or self.node,
-                "serviceAccountName": "shopkeeper",
-                "containers": [{"name": "c", "image": "none", "ports": ports}],
-                **spec,
-            },
-        }
-        return str(self.core.create_namespaced_pod(self.namespace, body).metadata.uid)
-
-    def say_addresses(self, name: str, addresses: tuple[str, ...], phase: str = "Running") -> None:
-        """What the kubelet says once the pod runs."""
-        ips = [{"ip": address} for address in addresses]
-        status = {"phase": phase, "podIP": addresses[0], "podIPs": ips}
-        self.core.patch_namespaced_pod_status(name, self.namespace, {"status": status})
 
 
 @pytest.fixture
