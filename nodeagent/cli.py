@@ -9,7 +9,6 @@ import asyncio
 import json
 import os
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -233,6 +232,7 @@ def flows(  # noqa: PLR0917
     from netpolicy.flow import flow_json, flow_text  # noqa: PLC0415
     from nodeagent.flows.filters import FlowFilter  # noqa: PLC0415
     from nodeagent.flows.ring import Lost  # noqa: PLC0415
+    from nodeagent.interrupts import interrupts_held  # noqa: PLC0415
 
     wanted = FlowFilter(
         verdicts=frozenset(map(str.upper, verdicts)),
@@ -240,7 +240,8 @@ def flows(  # noqa: PLR0917
         pods=frozenset(pods),
         ports=frozenset(ports),
     )
-    with suppress(KeyboardInterrupt), asking_agent(socket, config_path) as agent:
+    with interrupts_held() as on_interrupt, asking_agent(socket, config_path) as agent:
+        on_interrupt(agent.end_following)
         for item in agent.flows(wanted, last=last, follow=follow):
             if isinstance(item, Lost):
                 click.echo(f"nodeagent: {item.count} flows lost here: {_LOST[item.at]}", err=True)

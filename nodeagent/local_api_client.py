@@ -38,6 +38,8 @@ class AgentClient:
         # Generated code carries no types; the answers' types are those of the .proto file.
         self._stub: Any = agent_pb2_grpc.AgentStub(channel)  # type: ignore[no-untyped-call]
         self._path = path
+        self._following: Any = None
+        self._is_ended = False
 
     def status(self) -> pb.StatusResponse:
         """What is enforced."""
@@ -78,12 +80,22 @@ class AgentClient:
     ) -> Iterator[FlowColumns | Lost]:
         """The same, many flows at a time."""
         request = filter_message(wanted, last=last, follow=follow)
+        self._following = self._stub.Flows(request, timeout=None if follow else ANSWER_SECONDS)
+        if self._is_ended:
+            self._following.cancel()
         try:
-            for response in self._stub.Flows(request, timeout=None if follow else ANSWER_SECONDS):
+            for response in self._following:
                 is_lost = response.WhichOneof("event") == "lost"
                 yield lost_of(response.lost) if is_lost else flows_of(response.flows)
         except grpc.RpcError as error:
-            raise self._unreachable(error) from error
+            if not self._is_ended:
+                raise self._unreachable(error) from error
+
+    def end_following(self) -> None:
+        """End the stream of flows; another thread may call it."""
+        self._is_ended = True
+        if self._following is not None:
+            self._following.cancel()
 
     def _ask(self, method: Callable[..., Any], request: Message) -> Any:
         try:

@@ -216,7 +216,10 @@ def test_an_interrupt_ends_following_without_a_complaint(tmp_path: Path):
             assert following.stdout is not None
             assert following.stdout.readline()
             following.send_signal(signal.SIGINT)
-            _, complaints = following.communicate(timeout=WAIT_SECONDS)
+            try:
+                _, complaints = following.communicate(timeout=WAIT_SECONDS)
+            finally:
+                following.kill()
     assert (following.returncode, complaints) == (0, b"")
 
 
