@@ -26,6 +26,7 @@ NAMES: Final = {
     "keys": "benchmarks.node_keys",
     "plan": "benchmarks.plan",
     "push": "benchmarks.push",
+    "rollback": "benchmarks.rollback",
 }
 KERNEL: Final = frozenset({"datapath", "connect", "flip", "flows"})
 """These run in a network and a mount namespace of their own, which end with them."""
