@@ -401,8 +401,9 @@ class Reconciler:
         async for inventory in self._surroundings.inventories():
             self._inventory = replace(inventory, cluster=self._config.cluster)
             entries = await asyncio.to_thread(self._addresses.entries, self._inventory)
-            self._push.set_inventory(entries)
+            # First the keys: entries that go out without them would look like nodes without any.
             self._encryption.take_places(await asyncio.to_thread(places_of, self._inventory))
+            self._push.set_inventory(entries)
             log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
             self._has_inventory.set()
             if self._refused_for_pods:

@@ -143,6 +143,7 @@ class FleetWatch:
     def agent_disconnected(self, node: str) -> None:
         """An agent's stream ended."""
         log.warning("agent_disconnected", node=node)
+        self._encryption.gone(node)
         self._remember(replace(self._last(node), connected=False))
 
     def agent_acked(self, node: str, ack: Ack) -> None:

@@ -44,10 +44,13 @@ class Entries:
         self._label_count = 0
         self._is_begun = False
         self._node_keys: dict[str, tuple[NodeKey, ...]] = {}
+        self._are_keys_pending = True
 
     @property
-    def node_keys(self) -> tuple[NodeKey, ...]:
-        """The keys of all nodes, each node's newest first."""
+    def node_keys(self) -> tuple[NodeKey, ...] | None:
+        """The keys of all nodes, each node's newest first; None while the reconciler does not know them."""
+        if self._are_keys_pending:
+            return None
         return tuple(key for _, keys in sorted(self._node_keys.items()) for key in keys)
 
     def take(self, update: push_pb2.InventoryUpdate) -> tuple[AddressEntry, ...] | None:
@@ -73,6 +76,7 @@ class Entries:
         return tuple(entry for _, entry in sorted(self._entries.items()))
 
     def _take_keys(self, update: push_pb2.InventoryUpdate) -> None:
+        self._are_keys_pending = update.keys_pending
         for node in update.key_removals:
             self._node_keys.pop(node, None)
         try:

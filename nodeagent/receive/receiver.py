@@ -268,7 +268,8 @@ class Receiver:
             everything = entries.take(message)
             if everything is not None:
                 await self._take_inventory(everything)
-                await self._take_node_keys(entries.node_keys)
+                if (node_keys := entries.node_keys) is not None:
+                    await self._take_node_keys(node_keys)
                 await call.write(push_pb2.InventoryAck(version=message.version))
         await _raise_status(call)
 

@@ -7,6 +7,8 @@ Shell. What counts is decided by `admission`.
 Holds always:
 1. A report that cannot be saved is logged and counts all the same, until the reconciler restarts.
 2. However many nodes speak at once, keys are looked through once for all of them.
+3. A reconciler that lost its memory gives out no keys until every listed node spoke, or had time to: the
+   keys of those that are late must not be taken from the others.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ NOT_SAVED: Final = "node_encryption_not_saved"
 GATHER_SECONDS: Final = 0.1
 """How long a first report waits for others, so that a fleet that starts is looked through at once."""
 
+LATEST_SECONDS: Final = 150.0
+"""When a reconciler without a memory gives out the keys it has: above the longest pause of an agent that
+dials again."""
+
 Publish = Callable[[Mapping[str, tuple[NodeKey, ...]]], None]
 
 
@@ -47,11 +53,15 @@ class EncryptionWatch:
         self._publish = publish
         self._places: Places | None = None
         self._claims = {claim.said.node: claim for claim in node_encryption.claims(database)}
+        self._is_settled = bool(self._claims)
+        self._connected: set[str] = set()
+        self._settles_at = time.monotonic() + LATEST_SECONDS
         self._admitted = Admitted()
         self._due: asyncio.TimerHandle | None = None
 
     def said(self, node: str, report: NodeEncryption) -> None:
         """A node says how it encrypts; called on the event loop."""
+        self._connected.add(node)
         before = self._claims.get(node)
         if before is not None and before.said == report:
             return
@@ -67,8 +77,11 @@ class EncryptionWatch:
             error=report.error,
         )
         self._keep(heard(before, report, now=time.time()))
-        if self._due is None:
-            self._due = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._look)
+        self._look_in(GATHER_SECONDS)
+
+    def gone(self, node: str) -> None:
+        """A node's stream ended. What it said last still counts, as its tunnels still stand."""
+        self._connected.discard(node)
 
     def take_places(self, places: Places) -> None:
         """Nodes or addresses may have changed hands."""
@@ -90,6 +103,9 @@ class EncryptionWatch:
             self._due = None
         if self._places is None:
             return
+        if not self._has_settled(self._places):
+            self._look_in(self._settles_at - time.monotonic())
+            return
         before, self._admitted = self._admitted, admit(self._claims.values(), self._places)
         for node, why in self._admitted.refused.items():
             if before.refused.get(node) != why:
@@ -101,15 +117,27 @@ class EncryptionWatch:
                 self._keep(replace(claim, good=good), refusal=refusal)
         self._publish(self._admitted.keys)
 
+    def _has_settled(self, places: Places) -> bool:
+        if not self._is_settled:
+            has_all = places.own.keys() <= self._claims.keys()
+            self._is_settled = has_all or time.monotonic() >= self._settles_at
+        return self._is_settled
+
+    def _look_in(self, seconds: float) -> None:
+        """Look then, or when it was to be looked anyway if that is sooner."""
+        loop = asyncio.get_running_loop()
+        if self._due is not None and self._due.when() <= loop.time() + seconds:
+            return
+        if self._due is not None:
+            self._due.cancel()
+        self._due = loop.call_later(max(0.0, seconds), self._look)
+
     def _forget_gone(self, places: Places) -> None:
-        """A node that left takes its keys along: whoever gets its name later brings new ones."""
-        listed = places.own.keys()
-        if not listed:
-            return  # an inventory without any node says nothing of who left
-        for node in self._claims.keys() - listed:
-            if self._claims[node].good:  # one that was never listed may be listed yet
-                del self._claims[node]
-                self._write(partial(node_encryption.forget, self._database, node))
+        """Forget who is neither listed nor connected: one that is connected does not repeat itself, and
+        may be listed again."""
+        for node in self._claims.keys() - places.own.keys() - self._connected:
+            del self._claims[node]
+            self._write(partial(node_encryption.forget, self._database, node))
 
     def _keep(self, claim: Claim, *, refusal: str = "") -> None:
         self._claims[claim.said.node] = claim

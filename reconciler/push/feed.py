@@ -32,11 +32,13 @@ NodeKeys = Mapping[str, tuple[NodeKey, ...]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All entries and keys at one version; versions count from 1."""
+    """All entries and keys at one version; versions count from 1. `keys_pending`: which keys there are is
+    not known yet, which must not look like none."""
 
     version: int
     entries: Mapping[Key, AddressEntry]
     node_keys: NodeKeys
+    keys_pending: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,7 @@ class Feed:
     """The latest snapshot; remembers the last way taken, since most streams are in step."""
 
     latest: Snapshot | None = None
-    _node_keys: NodeKeys = field(default_factory=dict, init=False)
+    _node_keys: NodeKeys | None = field(default=None, init=False)
     _way: tuple[int, int, Change] | None = field(default=None, init=False)
 
     def set(self, entries: Iterable[AddressEntry]) -> bool:
@@ -77,7 +79,12 @@ class Feed:
 
     def _advance(self, entries: Mapping[Key, AddressEntry]) -> None:
         version = self.latest.version + 1 if self.latest else 1
-        self.latest = Snapshot(version=version, entries=entries, node_keys=self._node_keys)
+        self.latest = Snapshot(
+            version=version,
+            entries=entries,
+            node_keys=self._node_keys or {},
+            keys_pending=self._node_keys is None,
+        )
 
     def change(self, old: Snapshot, new: Snapshot) -> Change:
         """What turns one snapshot into the other."""
@@ -111,7 +118,9 @@ class FeedStream:
         else:
             change, reset = self._feed.change(self.sent, latest), False
         self.sent = latest
-        yield from self._encode(latest.version, change, reset=reset)
+        for message in self._encode(latest.version, change, reset=reset):
+            message.keys_pending = latest.keys_pending
+            yield message
 
     def _is_bloated(self, latest: Snapshot) -> bool:
         return len(self._label_sets) > len(latest.entries) * 2 + SPARE_LABEL_SETS

@@ -148,6 +148,30 @@ def test_a_node_that_leaves_the_inventory_takes_its_keys_along(tmp_path: Path) -
             await until(lambda: second.node_keys)
             scene.inventory.write_text("nodes: [{name: node-b, addresses: [192.0.2.2]}]\n")
             await until(lambda: not second.node_keys)
+            scene.inventory.write_text(ADDRESSES)
+            # It never left its stream, and does not say again what it said.
+            await until(lambda: second.node_keys == (key_of("node-a", 1, "192.0.2.1"),))
+
+    play(script, tmp_path)
+
+
+def test_a_reconciler_that_lost_its_memory_takes_no_keys_from_the_nodes_that_have_them(
+    tmp_path: Path,
+) -> None:
+    async def script(stage: Stage) -> None:
+        scene = stage.scene
+        scene.inventory.write_text(ADDRESSES + "  - {name: node-late, addresses: [192.0.2.3]}\n")
+        first, second = (one.node for one in stage.nodes)
+        remembered = second.node_keys = (key_of("node-late", 7, "192.0.2.3"),)
+        stage.commit("a")
+        async with scene.reconciling():
+            first.encryption = reports(1, node="node-a")
+            await until(lambda: "node-a" in _status(scene) and second.inventories)
+            await until(lambda: key_of("node-a", 1).public_key in _status(scene))
+            await asyncio.sleep(0.5)  # many times the time in which keys go out
+            assert second.node_keys == remembered
+            scene.inventory.write_text(ADDRESSES)
+            await until(lambda: second.node_keys == (key_of("node-a", 1, "192.0.2.1"),))
 
     play(script, tmp_path)
 

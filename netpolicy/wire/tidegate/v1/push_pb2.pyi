@@ -219,7 +219,7 @@ class InventoryAck(_message.Message):
     def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class InventoryUpdate(_message.Message):
-    __slots__ = ("version", "reset", "complete", "label_sets", "upserts", "removals", "key_upserts", "key_removals")
+    __slots__ = ("version", "reset", "complete", "label_sets", "upserts", "removals", "key_upserts", "key_removals", "keys_pending")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     RESET_FIELD_NUMBER: _ClassVar[int]
     COMPLETE_FIELD_NUMBER: _ClassVar[int]
@@ -228,6 +228,7 @@ class InventoryUpdate(_message.Message):
     REMOVALS_FIELD_NUMBER: _ClassVar[int]
     KEY_UPSERTS_FIELD_NUMBER: _ClassVar[int]
     KEY_REMOVALS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_PENDING_FIELD_NUMBER: _ClassVar[int]
     version: int
     reset: bool
     complete: bool
@@ -236,7 +237,8 @@ class InventoryUpdate(_message.Message):
     removals: _containers.RepeatedCompositeFieldContainer[InventoryKey]
     key_upserts: _containers.RepeatedCompositeFieldContainer[NodeKeys]
     key_removals: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., reset: _Optional[bool] = ..., complete: _Optional[bool] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., upserts: _Optional[_Iterable[_Union[InventoryEntry, _Mapping]]] = ..., removals: _Optional[_Iterable[_Union[InventoryKey, _Mapping]]] = ..., key_upserts: _Optional[_Iterable[_Union[NodeKeys, _Mapping]]] = ..., key_removals: _Optional[_Iterable[str]] = ...) -> None: ...
+    keys_pending: bool
+    def __init__(self, version: _Optional[int] = ..., reset: _Optional[bool] = ..., complete: _Optional[bool] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., upserts: _Optional[_Iterable[_Union[InventoryEntry, _Mapping]]] = ..., removals: _Optional[_Iterable[_Union[InventoryKey, _Mapping]]] = ..., key_upserts: _Optional[_Iterable[_Union[NodeKeys, _Mapping]]] = ..., key_removals: _Optional[_Iterable[str]] = ..., keys_pending: _Optional[bool] = ...) -> None: ...
 
 class NodeKeys(_message.Message):
     __slots__ = ("node", "keys", "in_force")
