@@ -39,7 +39,6 @@ from nodeagent.cni.store import SandboxStore
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.drift.watch import DriftWatch
-from nodeagent.encrypts import Encrypts, EncryptsNothing
 from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.links import pod_like, read_links
 from nodeagent.enforcer import Enforcer
@@ -55,6 +54,7 @@ from nodeagent.pod_source import pod_source
 from nodeagent.pod_starts import PodsOfNode
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
+from nodeagent.wireguard.service import Tunnels
 
 log = structlog.get_logger()
 
@@ -117,7 +117,7 @@ class Agent:
         self._enforcer = Enforcer(datapath, watch)
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
-        self._encrypts: Encrypts = EncryptsNothing(config.node)
+        self._tunnels = Tunnels(datapath, node=config.node, state_dir=config.state_dir)
         self._planner = Planner(
             self._enforcer,
             self._placement,
@@ -129,7 +129,7 @@ class Agent:
             ),
             channels=last_good.channels,
             taken_back=last_good.taken_back,
-            encrypts=self._encrypts,
+            encrypts=self._tunnels,
         )
         fenced = config.pod_interfaces if config.cni and config.cni.fence else ()
         self._fence = Fence(fenced)
@@ -153,7 +153,7 @@ class Agent:
             inventory=self._planner.take_feed,
             evidence=self._planner.evidence,
             node_keys=self._planner.take_node_keys,
-            encryption=self._encrypts.report,
+            encryption=self._tunnels.report,
         )
         self._parts = AgentParts(
             node=config.node,
@@ -168,15 +168,18 @@ class Agent:
             ring=ring,
             channel=self._channel,
             source=self._source,
+            tunnels=self._tunnels,
         )
 
     async def run(self) -> None:
         """Run every task until one dies or the agent is told to stop."""
         stopping = _stop_signal()
+        await asyncio.to_thread(self._tunnels.restore)
         await self._fence.build(read_links(), self._placement.find_attached())
         tasks = [
             self._spawn("planner", self._planner.run()),
             self._spawn("inventory", self._source.follow(self._pods.take_inventory)),
+            self._spawn("tunnels", self._tunnels.run()),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
             self._spawn("collection", self._collect_flows()),

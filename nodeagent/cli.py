@@ -17,6 +17,7 @@ import click
 from netpolicy.version import VERSION
 from nodeagent.cli_bpf import bpf
 from nodeagent.cli_cni import cni
+from nodeagent.cli_encrypt import encrypt
 from nodeagent.cli_options import (
     asking_agent,
     config_option,
@@ -265,6 +266,7 @@ def detach(config_path: Path, yes: bool) -> None:
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
     from nodeagent.cni.fence import remove_fence  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
+    from nodeagent.wireguard.service import remove_tunnels  # noqa: PLC0415
 
     config = read_config(config_path)
     if not yes:
@@ -273,6 +275,7 @@ def detach(config_path: Path, yes: bool) -> None:
         # A running agent would attach again what is taken off.
         with only_agent(config.state_dir):
             Datapath.open(datapath_config(config)).remove_all()
+            remove_tunnels()
             remove_fence()
     except StalledError as error:
         fail(f"stop the agent first: {error}")
@@ -282,6 +285,7 @@ def detach(config_path: Path, yes: bool) -> None:
 
 
 main.add_command(bpf)
+main.add_command(encrypt)
 main.add_command(cni)
 main.add_command(trace)
 

@@ -69,8 +69,10 @@ def inputs_of(
     wanted = encrypting(channels, stand, keys, node=node)
     if wanted.mode is EncryptionMode.OFF or view is None:
         return EncryptionInputs(encrypting=wanted)
+    # A pod of this node is here before the feed has heard of it.
+    own = tuple(entry for entry in view.entries if entry.node == node)
     return EncryptionInputs(
         encrypting=wanted,
-        entries=view.entries if feed is None else feed,
+        entries=view.entries if feed is None else (*own, *feed),
         node_addresses=view.node_addresses,
     )

@@ -1,7 +1,7 @@
 """Answer the node's own command line, on a unix socket that only the agent's user may open.
 
 In:   questions (netpolicy/wire/tidegate/v1/agent.proto)
-Out:  what the agent knows and what the kernel holds; nothing is changed from here
+Out:  what the agent knows and what the kernel holds; nothing but a key is changed from here
 Shell over one socket.
 """
 
@@ -19,6 +19,7 @@ from typing import Protocol as Shape
 
 import grpc
 
+from netpolicy.errors import StalledError
 from netpolicy.rules import Direction, Mode, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
@@ -30,6 +31,7 @@ from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
 from nodeagent.local_api_messages import (
     drift_message,
+    encryption_message,
     filter_of,
     flow_table_message,
     flows_message,
@@ -40,6 +42,7 @@ from nodeagent.placement import Placement
 from nodeagent.plan.generation import LocalEndpoint, TableFlag
 from nodeagent.planner import Planner
 from nodeagent.policy_rows import PolicyRow, policy_rows
+from nodeagent.wireguard.status import TunnelStatus
 
 Context = grpc.aio.ServicerContext[Any, Any]
 EVIDENCE_PATIENCE_SECONDS: Final = 1.0
@@ -77,6 +80,16 @@ class Source(Shape):
         """What a person has to see to."""
 
 
+class Tunnels(Shape):
+    """What the agent tells of encryption between nodes, and does about it when asked."""
+
+    def status(self) -> TunnelStatus:
+        """How it stands."""
+
+    async def rotate(self) -> None:
+        """Make a new key. Raises StalledError if that cannot be now."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentParts:
     """What the answers are read from."""
@@ -93,6 +106,7 @@ class AgentParts:
     ring: FlowRing
     channel: Channel
     source: Source
+    tunnels: Tunnels
 
 
 class AgentService(agent_pb2_grpc.AgentServicer):
@@ -183,6 +197,22 @@ class AgentService(agent_pb2_grpc.AgentServicer):
                     ],
                 )
         return pb.AttributionsResponse()
+
+    async def Encryption(
+        self, _request: pb.EncryptionRequest, _context: Context
+    ) -> pb.EncryptionResponse:
+        """The tunnels to other nodes."""
+        return encryption_message(self._parts.tunnels.status())
+
+    async def RotateKey(
+        self, _request: pb.RotateKeyRequest, context: Context
+    ) -> pb.RotateKeyResponse:
+        """Make a new key; both are in use until every peer has changed over."""
+        try:
+            await self._parts.tunnels.rotate()
+        except StalledError as error:
+            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(error))
+        return pb.RotateKeyResponse(public_key=self._parts.tunnels.status().keys[0].public_key)
 
     async def Flows(
         self, request: pb.FlowsRequest, _context: Context

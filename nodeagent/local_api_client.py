@@ -67,6 +67,16 @@ class AgentClient:
         answer = self._ask(self._stub.Attributions, request)
         return cast(pb.AttributionsResponse, answer)
 
+    def encryption(self) -> pb.EncryptionResponse:
+        """The tunnels to other nodes."""
+        answer = self._ask(self._stub.Encryption, pb.EncryptionRequest())
+        return cast(pb.EncryptionResponse, answer)
+
+    def rotate_key(self) -> pb.RotateKeyResponse:
+        """Make a new key."""
+        answer = self._ask(self._stub.RotateKey, pb.RotateKeyRequest())
+        return cast(pb.RotateKeyResponse, answer)
+
     def flows(self, wanted: FlowFilter, *, last: int, follow: bool) -> Iterator[FlowRecord | Lost]:
         """Flows, and where some are missing, how many."""
         for item in self.flow_batches(wanted, last=last, follow=follow):

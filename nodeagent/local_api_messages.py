@@ -8,6 +8,7 @@ Pure. The protobuf types stop here and in the server and client beside it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -21,6 +22,7 @@ from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import Lost, LostAt
+from nodeagent.wireguard.status import TunnelStatus
 
 _ONE_BYTE: Final = frozenset(
     field.name for field in pb.FlowBatch.DESCRIPTOR.fields if field.type == field.TYPE_BYTES
@@ -49,6 +51,19 @@ def flow_table_message(status: CollectionStatus) -> pb.FlowTable:
         orphaned=status.orphaned,
         swept_at=status.swept_at,
         error=status.error,
+    )
+
+
+def encryption_message(status: TunnelStatus) -> pb.EncryptionResponse:
+    """The node's side of encryption."""
+    return pb.EncryptionResponse(
+        mode=status.mode,
+        implementation=status.implementation,
+        port=status.port,
+        keys=[pb.OwnKey(public_key=key.public_key, made_at=key.made_at) for key in status.keys],
+        tunnels=[pb.Tunnel(**asdict(tunnel)) for tunnel in status.tunnels],
+        silent_nodes=status.silent,
+        alarms=status.alarms,
     )
 
 

@@ -26,14 +26,14 @@ class SavedPlaces:
     """The file. One caller at a time."""
 
     def __init__(self, folder: Path) -> None:
-        self._path = folder / FILE
+        self.path = folder / FILE
         self._files = DiskFiles()
         self._kept: Mapping[str, Place] | None = None
 
     def load(self) -> dict[str, Place] | None:
         """The places of a node that was strict; None: it was not. Raises OSError or ValueError."""
         try:
-            found = json.loads(self._files.read(self._path, max_bytes=MAX_BYTES))
+            found = json.loads(self._files.read(self.path, max_bytes=MAX_BYTES))
         except FileNotFoundError:
             return None
         return {cidr: Place(number) for cidr, number in found.items()}
@@ -41,9 +41,9 @@ class SavedPlaces:
     def keep(self, places: Mapping[str, Place] | None) -> None:
         """Have these found by the next start; None: nothing. Raises OSError if they cannot be kept."""
         if places is None:
-            self._path.unlink(missing_ok=True)
+            self.path.unlink(missing_ok=True)
         elif places != self._kept:
-            following = self._path.with_suffix(".new")
+            following = self.path.with_suffix(".new")
             self._files.write(following, json.dumps(places, sort_keys=True).encode())
-            self._files.rename(following, self._path)
+            self._files.rename(following, self.path)
         self._kept = None if places is None else dict(places)

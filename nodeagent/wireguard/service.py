@@ -40,6 +40,7 @@ from nodeagent.wireguard.keys import KeyStore, PrivateKey
 from nodeagent.wireguard.peers import Agreed, Known, agree, canonical
 from nodeagent.wireguard.rotation import Rotation, rotation_step
 from nodeagent.wireguard.saved_places import SavedPlaces
+from nodeagent.wireguard.status import TunnelStatus, tunnels_of
 from nodeagent.wireguard.tunnels import (
     OwnKey,
     TunnelDevice,
@@ -60,6 +61,7 @@ STRICT_RESTORED: Final = "strict_restored"
 FOLDER: Final = "wireguard"
 WATCH_SECONDS: Final = 0.5
 CHECK_SECONDS: Final = 10.0
+FORGOTTEN: Final = "StrictPlacesUnreadable"
 ROTATING: Final = "RotationUnderWay"
 NOT_ENCRYPTING: Final = "NotEncrypting"
 
@@ -86,10 +88,16 @@ class Tunnels:
 
     def restore(self) -> None:
         """Before any pod is under policy: if this node was strict, and the kernel has forgotten, have it
-        refuse what is in the clear until tunnels are there. Raises DatapathError."""
+        refuse what is in the clear until tunnels are there. Raises DatapathError, or StalledError if it
+        cannot be told what was refused."""
         if self._datapath.encryption().is_on:
             return
-        places = self._saved.load()
+        try:
+            places = self._saved.load()
+        except (OSError, ValueError) as error:
+            raise StalledError(
+                f"{self._saved.path} is unreadable: {error}", reason=FORGOTTEN
+            ) from error
         if places is not None:
             routes.set_ways(routes.Ways(marked={}, nodes={}))
             self._datapath.set_places(places)
@@ -127,7 +135,7 @@ class Tunnels:
                 continue
             async with self._lock:
                 now = time.monotonic()
-                is_due = now - checked >= CHECK_SECONDS or len(self._keys) > 1
+                is_due = now - checked >= CHECK_SECONDS or self._overlaps
                 if is_due or await asyncio.to_thread(self._interfaces_changed):
                     checked = now
                     with suppress(StalledError):  # it is logged, and tried again
@@ -149,9 +157,30 @@ class Tunnels:
             error="; ".join(self.alarms),
         )
 
+    def status(self) -> TunnelStatus:
+        """How it stands, for people."""
+        if self._mode is EncryptionMode.OFF or self._inputs is None:
+            return TunnelStatus(alarms=self.alarms)
+        now = time.time()
+        through = senders(self._agreed, self._own, self._handshakes.latest, now=now)
+        return TunnelStatus(
+            mode=self._mode,
+            implementation=self._implementation,
+            port=self._inputs.encrypting.settings.port,
+            keys=self._own,
+            tunnels=tunnels_of(self._agreed, self._handshakes.devices, through),
+            silent=self._handshakes.silent(self._agreed, self._own, now=now),
+            alarms=self.alarms,
+        )
+
     @property
     def _mode(self) -> EncryptionMode:
         return self._inputs.encrypting.mode if self._inputs else EncryptionMode.OFF
+
+    @property
+    def _overlaps(self) -> bool:
+        """True while this node or a peer changes its key: who shakes hands decides what is sent where."""
+        return len(self._keys) > 1 or any(len(peer.keys) > 1 for peer in self._agreed.peers)
 
     @property
     def _own(self) -> tuple[OwnKey, ...]:
@@ -180,6 +209,8 @@ class Tunnels:
         self._error = error
 
     def _switch_off(self, _inputs: EncryptionInputs) -> None:
+        if not self._datapath.encryption().is_on and not tunnel_names():
+            return  # devices go last: what never encrypted has nothing to take back
         self._saved.keep(None)
         self._datapath.set_encryption(WireMode())
         self._datapath.set_places({})
@@ -249,7 +280,7 @@ class Tunnels:
             key = private[device.own_slot]
             observed = wg.observe(device.name)
             for step in steps(observed, device, public_key=key.own.public_key, now=now):
-                wg.perform(step, private_key=key.text)
+                wg.perform(step, private_key=key.text, port_before=observed.port)
             self._handshakes.see(wg.observe(device.name))
             indices[device.name] = index
         return indices
@@ -312,6 +343,7 @@ class Tunnels:
             retired = self._keys[-1]
             self._store.forget(retired.own.slot)
             self._keys, self._rotation = self._keys[:-1], None
+            self._interfaces = {}  # its devices go at the next look
             log.info(KEY_RETIRED, slot=retired.own.slot)
         elif len(self._keys) == 1 and 0 < rotation_seconds <= now - self._keys[0].own.made_at:
             self._add_key()

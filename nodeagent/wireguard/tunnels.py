@@ -85,8 +85,10 @@ def device_name(own_slot: int, peer_slot: int) -> str:
 def tunnel_devices(
     agreed: Agreed, own: tuple[OwnKey, ...], *, port: int, node_traffic: bool
 ) -> tuple[TunnelDevice, ...]:
-    """The devices, by name. The newest own key has one even without peers, so that it can be tried."""
-    pairs = {(key.slot, 0): list[TunnelPeer]() for key in own[:1]}
+    """The devices, by name. Without peers there is one nonetheless, so that what hinders it shows early."""
+    pairs: dict[tuple[int, int], list[TunnelPeer]] = {}
+    if not agreed.peers:
+        pairs = {(key.slot, 0): [] for key in own[:1]}
     for peer in agreed.peers:
         allowed = allowed_addresses(peer, node_traffic=node_traffic)
         overlaps = len(own) * len(peer.keys) > 1

@@ -11,8 +11,10 @@ Holds always:
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Iterable
+from errno import EADDRINUSE
 from typing import Final
 
 from netpolicy.errors import StalledError
@@ -43,10 +45,12 @@ def observe(name: str) -> ObservedDevice:
     return read_dump(name, _wg("show", name, "dump"))
 
 
-def perform(step: Step, *, private_key: str) -> None:
+def perform(step: Step, *, private_key: str, port_before: int) -> None:
     """Carry out one step. Raises StalledError if it is refused; what was set before still is."""
     match step:
         case Configure(device=device):
+            if device.port != port_before:
+                _require_free(device.port)
             text = device_text(private_key, device.port) + peers_text(device.peers)
             _wg("syncconf", device.name, _STDIN, given=text, port=device.port)
         case SetPeers(name=name, peers=peers):
@@ -98,6 +102,21 @@ def _peer(line: list[str]) -> ObservedPeer:
         sent_bytes=int(sent),
         keepalive_seconds=0 if keepalive == "off" else int(keepalive),
     )
+
+
+def _require_free(port: int) -> None:
+    """Else wireguard-go would give up the port it has before it finds that this one is taken."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            with socket.socket(family, socket.SOCK_DGRAM) as tried:
+                if family == socket.AF_INET6:
+                    tried.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                tried.bind(("", port))
+        except OSError as error:
+            if error.errno == EADDRINUSE:
+                raise StalledError(
+                    f"UDP port {port} is taken on this node", reason=PORT_TAKEN
+                ) from error
 
 
 def _wg(*words: str, given: str = "", port: int = 0) -> str:

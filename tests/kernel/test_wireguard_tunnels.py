@@ -1,24 +1,43 @@
-"""Two nodes encrypt what their pods say to each other; a tap on the link between them is the judge."""
+"""Two nodes encrypt what their pods say to each other; a tap on the link between them is the judge.
+
+frontend ── node-a ══════ tap ══════ node-b ── api-gateway
+"""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from demo.outcome import Outcome, Probe
 from demo.workload_commands import probe_command, serve_command, target
-from tests.support.tunnel_world import STRICT, TunnelNodes, tap
+from netpolicy.encryption import PORTS, Encryption
+from netpolicy.rules import Direction
+from nodeagent.datapath import Datapath, DatapathConfig
+from nodeagent.datapath.abi import Reason
+from tests.support.kernel_pods import within
+from tests.support.steady_datagrams import steady_datagrams
+from tests.support.tunnel_world import NORMAL, STRICT, TunnelNodes, tap
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
-pytestmark = pytest.mark.kernel
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 CLIENT = ECOMMERCE.pod("frontend")
 SERVER = ECOMMERCE.pod("api-gateway")
+NODES = ("node-a", "node-b")
+LARGE_BYTES = 4 << 20
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def nodes() -> Iterator[TunnelNodes]:
     with World(ECOMMERCE) as world:
         for pod in (CLIENT, SERVER):
@@ -27,28 +46,219 @@ def nodes() -> Iterator[TunnelNodes]:
         yield found
 
 
-def outcomes(nodes: TunnelNodes) -> dict[str, Outcome]:
-    targets = [target(SERVER, address) for address in SERVER.addresses]
-    lines = nodes.world.run(CLIENT.name, probe_command(targets, timeout=2.0)).stdout.splitlines()
-    probes = [Probe.decode(line) for line in lines]
-    return {probe.target: probe.outcome for probe in probes}
+def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STRICT) -> None:
+    """From whatever the test before left: both nodes run, and know each other's keys."""
+    nodes.tell_all(mode=mode, settings=settings)
+    for node in NODES:
+        nodes.start(node)
+    nodes.exchange_keys(settings=settings, mode=mode)
+    nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
 
 
 def all_are(nodes: TunnelNodes, outcome: Outcome) -> bool:
-    return set(outcomes(nodes).values()) == {outcome}
+    targets = [target(SERVER, address) for address in SERVER.addresses]
+    lines = nodes.world.run(CLIENT.name, probe_command(targets, timeout=1.0)).stdout.splitlines()
+    return {Probe.decode(line).outcome for line in lines} == {outcome}
 
 
-def encrypt(nodes: TunnelNodes, mode: str, settings=STRICT) -> None:
-    nodes.tell_all(mode=mode, settings=settings)
-    for node in ("node-a", "node-b"):
+def refused(nodes: TunnelNodes, node: str, direction: Direction) -> int:
+    """Packets dropped there as unencrypted."""
+    config = DatapathConfig(
+        bpffs=nodes.world.bpffs / node, object_path=Path("build/bpf/tidegate.bpf.o")
+    )
+    datapath = Datapath.open(config)
+    try:
+        return datapath.counters().drops.get((Reason.UNENCRYPTED, direction), 0)
+    finally:
+        datapath.close()
+
+
+def transfer(nodes: TunnelNodes, address: str) -> int:
+    """Send much through one connection; return how much of it arrived."""
+    listener = within(
+        nodes.world.namespace(SERVER.name),
+        lambda: socket.create_server(
+            (address, 7777), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        ),
+    )
+    arrived = bytearray()
+
+    def receive() -> None:
+        with listener, listener.accept()[0] as connection:
+            while part := connection.recv(1 << 16):
+                arrived.extend(part)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    sender = within(
+        nodes.world.namespace(CLIENT.name),
+        lambda: socket.create_connection((address, 7777), timeout=20),
+    )
+    with sender:
+        sender.sendall(bytes(LARGE_BYTES))
+    thread.join(20)
+    return len(arrived)
+
+
+def wireguard_go(nodes: TunnelNodes, node: str) -> list[int]:
+    """The processes of a node."""
+    shown = subprocess.run(
+        ["ip", "netns", "pids", nodes.world.namespace(node)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pids = map(int, shown.stdout.split())
+    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().startswith("wireguard-go")]
+
+
+def test_without_strict_mode_a_node_without_key_is_sent_to_in_the_clear(nodes: TunnelNodes) -> None:
+    nodes.tell_all(mode="on", settings=NORMAL, node_keys=[])
+    for node in NODES:
         nodes.start(node)
-    nodes.exchange_keys(settings=settings, mode=mode)
-
-
-def test_pods_of_two_nodes_talk_and_none_of_it_is_in_the_clear(nodes: TunnelNodes) -> None:
-    encrypt(nodes, "strict")
     with tap(nodes.world, "node-a") as seen:
-        nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
+        nodes.world.wait_for("pods talk", lambda: all_are(nodes, Outcome.ANSWERED))
+    assert seen.in_the_clear
+    nodes.exchange_keys(settings=NORMAL, mode="on")
+    with tap(nodes.world, "node-a") as seen:
+        assert all_are(nodes, Outcome.ANSWERED)
     assert seen.in_the_clear == []
-    assert seen.tunnelled > 10
-    assert nodes.report("node-a")["implementation"] == "userspace"
+
+
+def test_pods_talk_through_the_tunnel_and_nothing_of_it_is_in_the_clear(nodes: TunnelNodes) -> None:
+    with tap(nodes.world, "node-a") as seen:
+        encrypt(nodes)
+        for address in SERVER.addresses:
+            assert transfer(nodes, address) == LARGE_BYTES
+    assert seen.in_the_clear == []
+    assert seen.tunnelled * 1500 > LARGE_BYTES
+    report = nodes.report("node-a")
+    assert (report["implementation"], report["mode"], report["error"]) == (
+        "userspace",
+        "strict",
+        "",
+    )
+
+
+def test_a_rotation_loses_no_datagram_and_shows_none(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    before = nodes.report("node-a")["keys"][0]["public_key"]
+    ends = nodes.world.namespace(CLIENT.name), nodes.world.namespace(SERVER.name)
+    with tap(nodes.world, "node-a") as seen, steady_datagrams(*ends, SERVER.v4) as datagrams:
+        nodes.rotate("node-a")
+        nodes.wait("node-a", "it has two keys", lambda report: len(report["keys"]) == 2)
+        nodes.exchange_keys(settings=STRICT, mode="strict")
+        nodes.wait("node-a", "the old key is gone", lambda report: len(report["keys"]) == 1)
+        nodes.exchange_keys(settings=STRICT, mode="strict")
+        nodes.world.wait_for(
+            "both use the new pair",
+            lambda: (
+                (nodes.devices("node-a"), nodes.devices("node-b"))
+                == (["tidegate_wg2"], ["tidegate_wg1"])
+            ),
+        )
+    assert nodes.report("node-a")["keys"][0]["public_key"] != before
+    assert datagrams.sent > 1000
+    assert datagrams.lost == []
+    assert seen.in_the_clear == []
+
+
+def test_a_killed_wireguard_go_is_started_again_and_meanwhile_nothing_is_in_the_clear(
+    nodes: TunnelNodes,
+) -> None:
+    encrypt(nodes)
+    with tap(nodes.world, "node-a") as seen:
+        for node in NODES:
+            (killed,) = wireguard_go(nodes, node)
+            os.kill(killed, signal.SIGKILL)
+            nodes.world.wait_for(
+                "another runs",
+                lambda node=node, killed=killed: wireguard_go(nodes, node) not in ([], [killed]),
+                timeout=4.0,
+            )
+        nodes.world.wait_for("pods talk again", lambda: all_are(nodes, Outcome.ANSWERED))
+    assert seen.in_the_clear == []
+
+
+def test_a_dead_agent_leaves_the_tunnel_and_strict_mode_and_the_next_one_takes_them_over(
+    nodes: TunnelNodes,
+) -> None:
+    encrypt(nodes)
+    running = wireguard_go(nodes, "node-a")
+    with tap(nodes.world, "node-a") as seen:
+        nodes.world.kill("node-a")
+        assert all_are(nodes, Outcome.ANSWERED)
+        os.kill(running[0], signal.SIGKILL)
+        nodes.world.wait_for(
+            "without the tunnel nothing passes", lambda: not all_are(nodes, Outcome.ANSWERED)
+        )
+        nodes.start("node-a")
+        nodes.world.wait_for("pods talk again", lambda: all_are(nodes, Outcome.ANSWERED))
+    assert seen.in_the_clear == []
+
+
+def test_an_address_that_nobody_knows_is_not_taken_for_the_worlds(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    nodes.world.run("node-a", ["ip", "route", "add", "10.2.9.9", "via", "192.168.77.2"])
+    before = refused(nodes, "node-a", Direction.EGRESS)
+    with tap(nodes.world, "node-a") as seen:
+        sender = within(
+            nodes.world.namespace(CLIENT.name), lambda: socket.socket(type=socket.SOCK_DGRAM)
+        )
+        with sender:
+            for _ in range(5):
+                sender.sendto(b"anybody there?", ("10.2.9.9", 9))
+    assert seen.in_the_clear == []
+    assert refused(nodes, "node-a", Direction.EGRESS) > before
+
+
+def test_what_wrong_routes_lead_to_an_uplink_ends_there(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    before = refused(nodes, "node-a", Direction.EGRESS)
+    with tap(nodes.world, "node-a") as seen:
+        nodes.world.run("node-a", ["ip", "rule", "del", "priority", "511"])
+        nodes.world.run("node-a", ["ip", "-6", "rule", "del", "priority", "511"])
+        assert not all_are(nodes, Outcome.ANSWERED)
+    assert seen.in_the_clear == []
+    assert refused(nodes, "node-a", Direction.EGRESS) > before
+    nodes.world.wait_for("the rules are back", lambda: all_are(nodes, Outcome.ANSWERED))
+
+
+def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    nodes.tell("node-b", mode="off", settings=STRICT)
+    nodes.world.wait_for("it has no tunnel", lambda: nodes.devices("node-b") == [])
+    ends = nodes.world.namespace(SERVER.name), nodes.world.namespace(CLIENT.name)
+    with steady_datagrams(*ends, CLIENT.v4) as datagrams:
+        nodes.world.wait_for(
+            "some are refused", lambda: refused(nodes, "node-a", Direction.INGRESS) > 10
+        )
+    assert datagrams.came == set()
+
+
+def test_a_taken_port_is_said_and_what_was_there_stays(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    name = nodes.world.namespace("node-a")
+    with ExitStack() as held:
+        for port in range(52000, 52000 + PORTS):
+            taken = within(name, lambda: socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+            held.enter_context(taken).bind(("::", port))
+        nodes.tell("node-a", mode="strict", settings=replace(STRICT, port=52000))
+        nodes.wait("node-a", "it says so", lambda report: "is taken" in report["error"])
+        assert all_are(nodes, Outcome.ANSWERED)
+    nodes.tell("node-a", mode="strict", settings=STRICT)
+
+
+def test_switched_off_it_leaves_nothing_and_pods_talk_as_before(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    nodes.tell_all(mode="off", settings=STRICT)
+    for node in NODES:
+        nodes.world.wait_for("no tunnel", lambda node=node: nodes.devices(node) == [])
+    nodes.world.wait_for("pods talk", lambda: all_are(nodes, Outcome.ANSWERED))
+    shown = nodes.world.run("node-a", ["ip", "rule"]).stdout
+    shown += nodes.world.run(
+        "node-a", ["ip", "route", "show", "table", "51871"], check=False
+    ).stdout
+    assert "51871" not in shown
+    assert "unreachable" not in shown
+    assert wireguard_go(nodes, "node-a") == []

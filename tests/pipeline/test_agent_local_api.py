@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from netpolicy.errors import StalledError
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.cli import main
@@ -30,6 +31,7 @@ from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.pod_source import FilePods
 from nodeagent.rollout.channels import Channels
+from nodeagent.wireguard.status import TunnelStatus
 from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.flow_samples import sample_batch
@@ -37,6 +39,14 @@ from tests.support.plan_strategies import policy, web_from_anyone
 
 WAIT_SECONDS = 10
 ENFORCED = make_channels(1, web_from_anyone())
+
+
+class _Unencrypted:
+    def status(self) -> TunnelStatus:
+        return TunnelStatus()
+
+    async def rotate(self) -> None:
+        raise StalledError("this node does not encrypt", reason="NotEncrypting")
 
 
 class _Offline:
@@ -108,6 +118,7 @@ def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]
             ring=ring,
             channel=_Offline(),
             source=FilePods(directory / "inventory.yaml"),
+            tunnels=_Unencrypted(),
         )
         server = await serve(parts, directory / "run" / "agent.sock")
         loop = asyncio.get_running_loop()

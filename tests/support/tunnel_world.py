@@ -41,6 +41,7 @@ class TunnelNodes:
 
     def __init__(self, world: World) -> None:
         self.world = world
+        self._running: set[str] = set()
         self._told: dict[str, dict[str, Any]] = {}
         for node in world.topology.nodes:
             self._told[node.name] = self._first(node)
@@ -58,7 +59,10 @@ class TunnelNodes:
             self.tell(node, mode=mode, settings=settings, **changes)
 
     def start(self, node: str) -> None:
-        """Start a node's program, and wait for its first report."""
+        """Have a node's program running, and wait for its first report."""
+        if node in self._running and self.world.process(node).poll() is None:
+            return
+        self._running.add(node)
         self._file(node).with_suffix(".report").unlink(missing_ok=True)
         command = [
             "unshare", "-m", "sh", "-c", OWN_MOUNTS, "sh",

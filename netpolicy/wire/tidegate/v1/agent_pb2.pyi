@@ -408,3 +408,65 @@ class FlowsResponse(_message.Message):
     flows: FlowBatch
     lost: LostFlows
     def __init__(self, flows: _Optional[_Union[FlowBatch, _Mapping]] = ..., lost: _Optional[_Union[LostFlows, _Mapping]] = ...) -> None: ...
+
+class EncryptionRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class EncryptionResponse(_message.Message):
+    __slots__ = ("mode", "implementation", "port", "keys", "tunnels", "silent_nodes", "alarms")
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
+    PORT_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    TUNNELS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_NODES_FIELD_NUMBER: _ClassVar[int]
+    ALARMS_FIELD_NUMBER: _ClassVar[int]
+    mode: str
+    implementation: str
+    port: int
+    keys: _containers.RepeatedCompositeFieldContainer[OwnKey]
+    tunnels: _containers.RepeatedCompositeFieldContainer[Tunnel]
+    silent_nodes: _containers.RepeatedScalarFieldContainer[str]
+    alarms: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mode: _Optional[str] = ..., implementation: _Optional[str] = ..., port: _Optional[int] = ..., keys: _Optional[_Iterable[_Union[OwnKey, _Mapping]]] = ..., tunnels: _Optional[_Iterable[_Union[Tunnel, _Mapping]]] = ..., silent_nodes: _Optional[_Iterable[str]] = ..., alarms: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class OwnKey(_message.Message):
+    __slots__ = ("public_key", "made_at")
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    MADE_AT_FIELD_NUMBER: _ClassVar[int]
+    public_key: str
+    made_at: float
+    def __init__(self, public_key: _Optional[str] = ..., made_at: _Optional[float] = ...) -> None: ...
+
+class Tunnel(_message.Message):
+    __slots__ = ("node", "device", "public_key", "endpoint", "addresses", "handshake_at", "received_bytes", "sent_bytes", "is_sending")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    ENDPOINT_FIELD_NUMBER: _ClassVar[int]
+    ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    HANDSHAKE_AT_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_SENDING_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    device: str
+    public_key: str
+    endpoint: str
+    addresses: int
+    handshake_at: float
+    received_bytes: int
+    sent_bytes: int
+    is_sending: bool
+    def __init__(self, node: _Optional[str] = ..., device: _Optional[str] = ..., public_key: _Optional[str] = ..., endpoint: _Optional[str] = ..., addresses: _Optional[int] = ..., handshake_at: _Optional[float] = ..., received_bytes: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., is_sending: _Optional[bool] = ...) -> None: ...
+
+class RotateKeyRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RotateKeyResponse(_message.Message):
+    __slots__ = ("public_key",)
+    PUBLIC_KEY_FIELD_NUMBER: _ClassVar[int]
+    public_key: str
+    def __init__(self, public_key: _Optional[str] = ...) -> None: ...

@@ -64,6 +64,16 @@ class AgentStub:
                 request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsRequest.SerializeToString,
                 response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsResponse.FromString,
                 _registered_method=True)
+        self.Encryption = channel.unary_unary(
+                '/tidegate.v1.Agent/Encryption',
+                request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionRequest.SerializeToString,
+                response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionResponse.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/tidegate.v1.Agent/RotateKey',
+                request_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyResponse.FromString,
+                _registered_method=True)
 
 
 class AgentServicer:
@@ -108,6 +118,20 @@ class AgentServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Encryption(self, request, context):
+        """The tunnels to other nodes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Make a new key, and change over to it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -140,6 +164,16 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Flows,
                     request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsRequest.FromString,
                     response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsResponse.SerializeToString,
+            ),
+            'Encryption': grpc.unary_unary_rpc_method_handler(
+                    servicer.Encryption,
+                    request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionRequest.FromString,
+                    response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionResponse.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyRequest.FromString,
+                    response_serializer=netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -304,6 +338,60 @@ class Agent:
             '/tidegate.v1.Agent/Flows',
             netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsRequest.SerializeToString,
             netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.FlowsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Encryption(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidegate.v1.Agent/Encryption',
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionRequest.SerializeToString,
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.EncryptionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tidegate.v1.Agent/RotateKey',
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyRequest.SerializeToString,
+            netpolicy_dot_wire_dot_tidegate_dot_v1_dot_agent__pb2.RotateKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,
