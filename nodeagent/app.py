@@ -169,6 +169,7 @@ class Agent:
             channel=self._channel,
             source=self._source,
             tunnels=self._tunnels,
+            fence=self._fence,
         )
 
     async def run(self) -> None:

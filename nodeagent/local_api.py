@@ -74,7 +74,7 @@ class Drifts(Shape):
 
 
 class Source(Shape):
-    """What the agent tells of where it learns of its pods."""
+    """What the agent tells of where it learns of its pods, or of its fence."""
 
     def alarms(self) -> tuple[str, ...]:
         """What a person has to see to."""
@@ -107,6 +107,7 @@ class AgentParts:
     channel: Channel
     source: Source
     tunnels: Tunnels
+    fence: Source
 
 
 class AgentService(agent_pb2_grpc.AgentServicer):
@@ -314,7 +315,7 @@ def quick_status(parts: AgentParts) -> pb.StatusResponse:
         inventory_synced=planner.knows_peers,
         plan_error_reason=plan_status.reason,
         awaited_interfaces=plan_status.awaited_interfaces,
-        alarms=(*plan_status.alarms, *parts.source.alarms()),
+        alarms=(*plan_status.alarms, *parts.source.alarms(), *parts.fence.alarms()),
         strangers=planner.strangers,
         drift=drift_message(parts.drift.status),
         flow_table=flow_table_message(parts.collection.status),

@@ -91,9 +91,11 @@ class Fence:
     def __init__(self, patterns: Iterable[str]) -> None:
         wanted = tuple(patterns)
         self._patterns = usable_patterns(wanted)
-        if len(self._patterns) < len(wanted):
-            log.warning(FENCE_HAS_GAPS, patterns=sorted({*wanted} - {*self._patterns}))
+        self._without = tuple(sorted({*wanted} - {*self._patterns}))
+        if self._without:
+            log.warning(FENCE_HAS_GAPS, patterns=self._without)
         self._open: frozenset[int] = frozenset()
+        self._trouble = ""
         self._changing = asyncio.Lock()
 
     async def build(self, links: Iterable[Link], attached: Set[int]) -> None:
@@ -124,8 +126,18 @@ class Fence:
                 await asyncio.to_thread(_nft, "\n".join(changes) + "\n")
             except OSError as error:
                 log.error(FENCE_FAILED, error=str(error))
+                self._trouble = str(error)
                 return
-            self._open = wanted
+            self._open, self._trouble = wanted, ""
+
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to."""
+        found = []
+        if self._without:
+            found.append(f"new interfaces named {', '.join(self._without)} have no fence")
+        if self._trouble:
+            found.append(f"the fence cannot be opened for new pods: {self._trouble}")
+        return tuple(found)
 
     async def run(self) -> None:
         """Put it up again if somebody took it down, as a flush of all rules does."""

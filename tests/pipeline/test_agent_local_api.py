@@ -22,6 +22,7 @@ from netpolicy.errors import StalledError
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.cli import main
+from nodeagent.cni.fence import Fence
 from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer
 from nodeagent.flow_collection import CollectionStatus
@@ -119,6 +120,7 @@ def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]
             channel=_Offline(),
             source=FilePods(directory / "inventory.yaml"),
             tunnels=_Unencrypted(),
+            fence=Fence(()),
         )
         server = await serve(parts, directory / "run" / "agent.sock")
         loop = asyncio.get_running_loop()

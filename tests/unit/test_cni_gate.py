@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from netpolicy.inventory import Pod
-from nodeagent.cni.fence import open_links, ruleset, usable_patterns
+from nodeagent.cni.fence import Fence, open_links, ruleset, usable_patterns
 from nodeagent.cni.gate import Gate
 from nodeagent.cni.messages import (
     SIZE,
@@ -278,6 +278,12 @@ def test_the_fence_takes_patterns_that_nftables_knows():
         "tg-*",
         "lxc1",
     )
+
+
+def test_what_has_no_fence_is_an_alarm():
+    (alarm,) = Fence(["veth*", "*"]).alarms()
+    assert "*" in alarm
+    assert Fence(["veth*"]).alarms() == ()
 
 
 def test_the_fence_replaces_whatever_stood_there():
