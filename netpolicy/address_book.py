@@ -11,6 +11,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from netpolicy.inventory import AddressEntry, Inventory, Pod, address_entries
 
@@ -34,7 +35,7 @@ class AddressBook:
         self._known = {}
         found = list(
             address_entries(
-                Inventory(cluster=inventory.cluster, nodes=inventory.nodes),
+                replace(inventory, pods=()),
             )
         )
         for pod in inventory.pods:

@@ -7,7 +7,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from netpolicy.ends import NamedPort
@@ -45,12 +45,14 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
-    """The whole cluster at one moment. `namespaces` maps each name to its labels."""
+    """The whole cluster at one moment. `namespaces` maps each name to its labels; `api_server` has the
+    addresses that the Kubernetes API server answers on."""
 
     cluster: str = "default"
     nodes: tuple[Node, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
+    api_server: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,12 +80,7 @@ def labels_of(inventory: Inventory, pod: Pod) -> Labels:
 
 def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
     """Every address of the cluster, sorted; nodes as `remote-node` (each agent knows its own)."""
-    entries = [
-        AddressEntry(address=address, labels=labels, name=node.name, node=node.name)
-        for node in inventory.nodes
-        for labels in [node_labels(ReservedIdentity.REMOTE_NODE, node.labels)]
-        for address in node.addresses
-    ]
+    entries = [*_node_entries(inventory), *_api_server_entries(inventory)]
     for pod in inventory.pods:
         labels = labels_of(inventory, pod)
         entries += [
@@ -97,3 +94,25 @@ def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
             for address in pod.addresses
         ]
     return tuple(sorted(entries, key=lambda entry: (entry.address, entry.namespace, entry.name)))
+
+
+def _node_entries(inventory: Inventory) -> Iterator[AddressEntry]:
+    """The nodes; one that the API server answers on is that as well."""
+    for node in inventory.nodes:
+        for address in node.addresses:
+            reserved = (
+                ReservedIdentity.KUBE_APISERVER
+                if address in inventory.api_server
+                else ReservedIdentity.REMOTE_NODE
+            )
+            labels = node_labels(reserved, node.labels)
+            yield AddressEntry(address=address, labels=labels, name=node.name, node=node.name)
+
+
+def _api_server_entries(inventory: Inventory) -> Iterator[AddressEntry]:
+    """Addresses of the API server that are no node's."""
+    of_nodes = {address for node in inventory.nodes for address in node.addresses}
+    labels = node_labels(ReservedIdentity.KUBE_APISERVER, {})
+    for address in inventory.api_server:
+        if address not in of_nodes:
+            yield AddressEntry(address=address, labels=labels, name="kube-apiserver")

@@ -7,7 +7,7 @@ Pure. Equal inputs, equal inventory, in whatever order they came.
 Holds always:
 1. An address is one pod's. Of several that claim it, the one that is not leaving has it, then the
    one made last: an address is given away again while the API still shows its last owner.
-2. A pod's address is never a node's: what a pod claims of a node it does not get.
+2. A pod's address is never a node's or the API server's: what a pod claims of theirs it does not get.
 """
 
 from __future__ import annotations
@@ -25,22 +25,26 @@ def inventory_of(
     pods: Iterable[KubePod],
     nodes: Iterable[Node],
     namespaces: Mapping[str, Mapping[str, str]],
+    api_server: Iterable[str] = (),
 ) -> Inventory:
     """Everything, sorted by name."""
     sorted_nodes = tuple(sorted(nodes, key=lambda node: node.name))
-    of_nodes = {address for node in sorted_nodes for address in node.addresses}
+    of_api_server = tuple(sorted(set(api_server)))
+    not_of_pods = {address for node in sorted_nodes for address in node.addresses}
+    not_of_pods.update(of_api_server)
     return Inventory(
         cluster=cluster,
         nodes=sorted_nodes,
         namespaces=dict(sorted(namespaces.items())),
-        pods=_with_own_addresses(pods, of_nodes),
+        pods=_with_own_addresses(pods, not_of_pods),
+        api_server=of_api_server,
     )
 
 
-def _with_own_addresses(pods: Iterable[KubePod], of_nodes: set[str]) -> tuple[Pod, ...]:
+def _with_own_addresses(pods: Iterable[KubePod], not_of_pods: set[str]) -> tuple[Pod, ...]:
     """The pods, each with the addresses that are its own."""
     claims = sorted(pods, key=_claim, reverse=True)
-    taken = set(of_nodes)
+    taken = set(not_of_pods)
     found = []
     for each in claims:
         own = tuple(address for address in each.pod.addresses if address not in taken)

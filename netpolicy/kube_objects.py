@@ -25,6 +25,10 @@ from netpolicy.rules import LAST_PORT, WITH_PORTS
 PODS: Final = "/api/v1/pods"
 NODES: Final = "/api/v1/nodes"
 NAMESPACES: Final = "/api/v1/namespaces"
+API_SERVER_ENDPOINTS: Final = "/api/v1/namespaces/default/endpoints"
+API_SERVER_SERVICE: Final = "/api/v1/namespaces/default/services"
+OF_API_SERVER: Final = {"fieldSelector": "metadata.name=kubernetes"}
+"""The one object of either path that tells where the API server answers."""
 
 MAX_ADDRESSES: Final = 16
 MAX_PORTS: Final = 256
@@ -109,6 +113,27 @@ class NamespaceObject(KubeObject):
     """A namespace as it is decoded."""
 
 
+class _Subset(msgspec.Struct):
+    addresses: list[_Address] | None = None
+
+
+class EndpointsObject(KubeObject):
+    """Endpoints as they are decoded."""
+
+    subsets: list[_Subset] | None = None
+
+
+class _ServiceSpec(msgspec.Struct):
+    clusterIP: str = ""
+    clusterIPs: list[str] | None = None
+
+
+class ServiceObject(KubeObject):
+    """A service as it is decoded."""
+
+    spec: _ServiceSpec = msgspec.field(default_factory=_ServiceSpec)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KubePod:
     """A pod with a network of its own, on a node. `created` orders pods that claim one address."""
@@ -153,6 +178,16 @@ def node_view(one: NodeObject) -> Node:
 def namespace_view(one: NamespaceObject) -> Mapping[str, str]:
     """What is kept of a namespace: its labels."""
     return one.metadata.labels or {}
+
+
+def endpoints_view(one: EndpointsObject) -> tuple[str, ...]:
+    """What is kept of endpoints: the addresses behind them."""
+    return _addresses([each.ip for part in one.subsets or () for each in part.addresses or ()])
+
+
+def service_view(one: ServiceObject) -> tuple[str, ...]:
+    """What is kept of a service: its own addresses."""
+    return _addresses(one.spec.clusterIPs or [one.spec.clusterIP])
 
 
 def _addresses(texts: list[str]) -> tuple[str, ...]:

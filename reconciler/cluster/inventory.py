@@ -2,7 +2,7 @@
 
 In:   a KubeApi
 Out:  an Inventory once all kinds are known, and another after each change
-Shell: three watches. What objects mean is `netpolicy.kube_inventory`'s part.
+Shell: five watches. What objects mean is `netpolicy.kube_inventory`'s part.
 
 Holds always:
 1. There is no inventory before every kind was listed whole: half of one would cut pods off.
@@ -19,15 +19,22 @@ from netpolicy.inventory import Inventory
 from netpolicy.kube_api import KubeApi
 from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import (
+    API_SERVER_ENDPOINTS,
+    API_SERVER_SERVICE,
     NAMESPACES,
     NODES,
+    OF_API_SERVER,
     PODS,
+    EndpointsObject,
     NamespaceObject,
     NodeObject,
     PodObject,
+    ServiceObject,
+    endpoints_view,
     namespace_view,
     node_view,
     pod_view,
+    service_view,
 )
 from netpolicy.kube_watch import KubeWatch
 
@@ -48,10 +55,33 @@ class ClusterInventory:
             api, NAMESPACES, NamespaceObject, namespace_view, changed=woken
         )
 
+        self._endpoints = KubeWatch(
+            api,
+            API_SERVER_ENDPOINTS,
+            EndpointsObject,
+            endpoints_view,
+            changed=woken,
+            selector=OF_API_SERVER,
+        )
+        self._service = KubeWatch(
+            api,
+            API_SERVER_SERVICE,
+            ServiceObject,
+            service_view,
+            changed=woken,
+            selector=OF_API_SERVER,
+        )
+
     async def run(self) -> None:
         """Follow the server until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for watch in (self._pods, self._nodes, self._namespaces):
+            for watch in (
+                self._pods,
+                self._nodes,
+                self._namespaces,
+                self._endpoints,
+                self._service,
+            ):
                 tasks.create_task(watch.run())
 
     async def inventories(self) -> AsyncIterator[Inventory]:
@@ -67,7 +97,13 @@ class ClusterInventory:
                 yield inventory
 
     def _inventory(self) -> Inventory | None:
-        caches = (self._pods.cache, self._nodes.cache, self._namespaces.cache)
+        caches = (
+            self._pods.cache,
+            self._nodes.cache,
+            self._namespaces.cache,
+            self._endpoints.cache,
+            self._service.cache,
+        )
         if not all(cache.is_synced for cache in caches):
             return None
         return inventory_of(
@@ -75,4 +111,10 @@ class ClusterInventory:
             pods=self._pods.cache.items.values(),
             nodes=self._nodes.cache.items.values(),
             namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
+            api_server=[
+                address
+                for watch in (self._endpoints, self._service)
+                for found in watch.cache.items.values()
+                for address in found
+            ],
         )

@@ -44,6 +44,17 @@ def make_pod(
         core(server).patch_namespaced_pod_status(name, namespace, status)
 
 
+def tell_api_server(server: KubeServer, address: str) -> None:
+    """What the API server's own controller would write; it is off here."""
+    endpoints = {
+        "apiVersion": "v1",
+        "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "namespace": "default"},
+        "subsets": [{"addresses": [{"ip": address}], "ports": [{"port": 6443}]}],
+    }
+    apply(server, endpoints)
+
+
 def delete_pod(server: KubeServer, namespace: str, name: str) -> None:
     core(server).delete_namespaced_pod(name, namespace, grace_period_seconds=0)
 
@@ -230,6 +241,8 @@ def test_the_inventory_of_a_cluster_has_its_nodes_namespaces_and_pods(server: Ku
                 assert dict(seen[0].namespaces[namespace]).items() >= {("team", "shop")}
                 (found,) = [one for one in seen[0].nodes if one.name == "node-inventory"]
                 assert (found.addresses, dict(found.labels)) == (("10.0.0.1",), {"zone": "a"})
+                await asyncio.to_thread(tell_api_server, server, "192.0.2.9")
+                await until(lambda: "192.0.2.9" in seen[-1].api_server)
                 await asyncio.to_thread(make_pod, server, namespace, "db", "10.1.0.11")
                 await until(lambda: latest().get("db") == ("10.1.0.11",))
                 await asyncio.to_thread(delete_pod, server, namespace, "web")

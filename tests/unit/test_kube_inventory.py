@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from netpolicy.address_book import AddressBook
 from netpolicy.ends import NamedPort
-from netpolicy.inventory import Node
+from netpolicy.inventory import Node, address_entries
 from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import (
     KubePod,
@@ -17,6 +18,7 @@ from netpolicy.kube_objects import (
     node_view,
     pod_view,
 )
+from netpolicy.labels import Label
 from netpolicy.rules import Protocol
 
 
@@ -134,3 +136,23 @@ def test_the_order_of_what_comes_does_not_show() -> None:
     )
     assert first == again
     assert list(first.namespaces) == list(again.namespaces)
+
+
+def test_the_api_servers_addresses_are_known_as_such_on_a_node_and_off_it() -> None:
+    node = Node(name="node-a", addresses=("10.0.0.1", "10.0.0.2"), labels={"zone": "a"})
+    inventory = inventory_of(
+        cluster="c",
+        pods=[pod("web", "10.96.0.1", "10.1.0.1")],
+        nodes=[node],
+        namespaces={},
+        api_server=["10.96.0.1", "10.0.0.1"],
+    )
+    entries = {entry.address: entry for entry in address_entries(inventory)}
+    api_server = Label("reserved", "kube-apiserver")
+    assert {at for at, entry in entries.items() if api_server in entry.labels.items} == {
+        "10.0.0.1",
+        "10.96.0.1",
+    }
+    assert entries["10.0.0.1"].node == "node-a"
+    assert inventory.pods[0].addresses == ("10.1.0.1",), "no pod gets it"
+    assert AddressBook().entries(inventory) == address_entries(inventory)
