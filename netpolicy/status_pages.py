@@ -12,6 +12,8 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
@@ -27,6 +29,7 @@ from netpolicy.errors import StalledError
 PATIENCE_SECONDS: Final = 5.0
 MAX_REQUEST_BYTES: Final = 8192
 MAX_CLIENTS: Final = 16
+ANY_ADDRESS: Final = "::"
 PLAIN_TEXT: Final = "text/plain; charset=utf-8"
 Answer = tuple[HTTPStatus, str, bytes]
 
@@ -51,8 +54,9 @@ class StatusPages:
     async def start(self) -> int:
         """Listen; returns the port. Raises StalledError if that is refused."""
         try:
+            listening = listening_socket(self._host, self._port)
             self._server = await asyncio.start_server(
-                self._serve, self._host, self._port, limit=MAX_REQUEST_BYTES
+                self._serve, sock=listening, limit=MAX_REQUEST_BYTES
             )
         except OSError as error:
             where = f"{self._host}:{self._port}"
@@ -119,6 +123,20 @@ def parse_listen(listen: str) -> tuple[str, int]:
     if not (colon and host and port.isascii() and port.isdigit() and int(port) < 2**16):
         raise StalledError(f'"{listen}": write an address and a port, such as 127.0.0.1:9090')
     return host, int(port)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens; `::` means IPv4 too, and IPv4 alone where there is no IPv6, as gRPC has it."""
+    if host == ANY_ADDRESS:
+        try:
+            family = socket.AF_INET6
+            return socket.create_server((host, port), family=family, dualstack_ipv6=True)
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+            host = "0.0.0.0"  # noqa: S104  the same, in the family that there is
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family)
 
 
 def _response(answer: Answer) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -114,3 +115,10 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
             await second.start()
 
     serve(script)
+
+
+def test_any_address_means_ipv4_too() -> None:
+    with status_pages.listening_socket("::", 0) as listening:
+        port = listening.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            pass

@@ -12,10 +12,23 @@ metrics: {{ printf "[::]:%v" .Values.metrics.reconcilerPort | quote }}
 state_dir: /var/lib/tidegate
 bpffs: /sys/fs/bpf/tidegate
 socket: /run/tidegate/agent.sock
+kubernetes:
+  cluster: {{ .Values.clusterName | quote }}
+  {{- with .Values.agent.criSocket }}
+  runtime: {{ . | quote }}
+  {{- end }}
 reconciler:
   address: {{ printf "%s:7443" .Values.reconciler.serverName | quote }}
+  bootstrap: {{ printf "%s:7444" .Values.reconciler.serverName | quote }}
+tls:
+  ca: /etc/tidegate/trust/ca.pem
+  token: /run/secrets/tidegate/token
 trust:
   root: /etc/tidegate/trust/root.json
+{{- if .Values.agent.cni.enabled }}
+cni:
+  socket: /run/tidegate/cni.sock
+{{- end }}
 admit_local_host: {{ .Values.agent.admitLocalHost }}
 pod_interfaces: {{ toJson .Values.agent.podInterfaces }}
 {{- if .Values.agent.cni.enabled }}

@@ -1,0 +1,1 @@
+"""Build the container images from Debian's packages and locked wheels, without any image registry."""

@@ -1,0 +1,227 @@
+"""The container images: what is in them, that they come out the same twice, and that they work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+import yaml
+
+from images.build import DPKG_STATUS, SBOM_IN_IMAGE, build, source_epoch
+from images.layer import from_folder
+from images.recipe import RECIPES
+from netpolicy.version import VERSION
+from tests.support.git_server_repository import PolicyRepository
+from tests.support.image_roots import Image, image
+from tests.support.kube_server import KubeServer
+from tests.support.push_fleet import make_keys
+from tests.support.reconciler_scene import INVENTORY, a_free_port, deny
+
+pytestmark = [pytest.mark.cluster, pytest.mark.kernel]
+
+NOBODY = 65532
+PROGRAMS = {"reconciler": "tidegate", "nodeagent": "nodeagent"}
+AGENT = """\
+node: node-a
+inventory: inventory.yaml
+metrics: "127.0.0.1:9465"
+"""
+RECONCILER = """\
+keys: keys
+state_dir: /var/lib/tidegate/state
+inventory: inventory.yaml
+listen: "127.0.0.1:{push}"
+metrics: "127.0.0.1:{metrics}"
+repository: {{url: "file:///etc/tidegate/policies.git", interval: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
+    folder = tmp_path_factory.mktemp("images")
+    return {name: image(name, folder) for name in RECIPES}
+
+
+def blob(built: Image, described: dict[str, Any]) -> bytes:
+    """A blob that is what the layout says it is."""
+    kind, name = described["digest"].split(":")
+    data = (built.built.layout / "blobs" / kind / name).read_bytes()
+    assert hashlib.sha256(data).hexdigest() == name
+    assert len(data) == described["size"]
+    return data
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_layout_is_whole(images: dict[str, Image], name: str) -> None:
+    made = images[name]
+    index = json.loads((made.built.layout / "index.json").read_bytes())
+    (described,) = index["manifests"]
+    assert described["digest"] == made.built.digest
+    manifest = json.loads(blob(made, described))
+    config = json.loads(blob(made, manifest["config"]))
+    assert len([blob(made, layer) for layer in manifest["layers"]]) == 2
+    unpacked = [hashlib.sha256(layer.read_bytes()).hexdigest() for layer in made.built.layers]
+    assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}" for digest in unpacked]
+    assert config["config"]["User"] == ("65532:65532" if name == "reconciler" else "0:0")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_bill_of_materials_names_all_that_is_in_it(images: dict[str, Image], name: str) -> None:
+    made = images[name]
+    bill = json.loads((made.root / SBOM_IN_IMAGE).read_bytes())
+    listed = {each["purl"].split("?")[0] for each in bill["components"]}
+    with tarfile.open(made.base) as debian:
+        status = debian.extractfile(DPKG_STATUS)
+        assert status is not None
+        lines = status.read().decode().splitlines()
+    debian_names = {line.removeprefix("Package: ") for line in lines if line.startswith("Package:")}
+    python = {path.name.rsplit("-", 1)[0] for path in made.root.rglob("*.dist-info")}
+    assert {purl.split("/")[-1].split("@")[0] for purl in listed if "/debian/" in purl} == {
+        each.replace("+", "%2B") for each in debian_names
+    }
+    wanted = {folder.lower().replace("_", "-").replace(".", "-") for folder in python}
+    found = {purl.split("/")[-1].split("@")[0] for purl in listed if ":pypi/" in purl}
+    assert {each.replace(".", "-") for each in found} == wanted
+    assert f"pkg:pypi/tidegate@{VERSION}" in listed
+    assert json.loads(made.built.sbom.read_bytes()) == bill
+
+
+def test_a_second_build_has_the_same_digest(images: dict[str, Image], tmp_path: Path) -> None:
+    """From the same packages; `python -m images --twice` fetches and installs those anew too."""
+    first = images["reconciler"]
+    recipe = RECIPES["reconciler"]
+    again = build(recipe, tmp_path, epoch=source_epoch(), base=first.base)
+    assert again.digest == first.built.digest
+
+
+def test_a_layer_does_not_tell_when_or_by_whom_it_was_made(tmp_path: Path) -> None:
+    written = []
+    for number, stamp in enumerate((1, 2_000_000_000)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for name in ("b", "a") if number else ("a", "b"):
+            (folder / name).write_text(name)
+            os.utime(folder / name, (stamp, stamp))
+        os.chown(folder / "a", number, number)
+        from_folder(folder, tmp_path / f"{number}.tar", epoch=1)
+        written.append((tmp_path / f"{number}.tar").read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_program_says_its_version_as_nobody(images: dict[str, Image], name: str) -> None:
+    command = images[name].started(PROGRAMS[name], "--version", user=NOBODY)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert VERSION in done.stdout, done.stderr
+
+
+def test_neither_image_holds_the_other_program(images: dict[str, Image]) -> None:
+    for name, other in (("reconciler", "nodeagent"), ("nodeagent", "reconciler")):
+        assert not list(images[name].root.rglob(f"dist-packages/{other}"))
+
+
+def test_the_reconciler_publishes_from_its_image_without_rights(
+    images: dict[str, Image], tmp_path: Path
+) -> None:
+    made = images["reconciler"]
+    place = made.root / "etc/tidegate"
+    repository = PolicyRepository(place / "policies.git")
+    repository.commit({"policies/shop/a.yaml": deny("a")})
+    make_keys(place / "keys", nodes=("node-a",))
+    (place / "inventory.yaml").write_text(INVENTORY)
+    push, metrics = a_free_port(), a_free_port()
+    (place / "reconciler.yaml").write_text(RECONCILER.format(push=push, metrics=metrics))
+    for path in (place, *place.rglob("*")):
+        os.chown(path, NOBODY, NOBODY)
+    words = ("tidegate", "run", "--config", "/etc/tidegate/reconciler.yaml")
+    command = made.started(*words, user=NOBODY, own_network=False)
+    with running(command, tmp_path / "log") as process:
+        url = f"http://127.0.0.1:{metrics}"
+        wait_until(lambda: answers(f"{url}/readyz"), process, tmp_path / "log")
+        wait_until(lambda: published(f"{url}/metrics"), process, tmp_path / "log")
+
+
+def test_the_agent_enforces_from_its_image_with_the_charts_capabilities(
+    images: dict[str, Image], server: KubeServer, tmp_path: Path
+) -> None:
+    made = images["nodeagent"]
+    place = made.root / "etc/tidegate"
+    (place / "inventory.yaml").write_text(INVENTORY)
+    (place / "agent.yaml").write_text(AGENT)
+    command = made.started("nodeagent", "run", capabilities=chart_capabilities(server))
+    log = tmp_path / "log"
+    with running(command, log) as process:
+        wait_until(lambda: b"nodeagent ready" in log.read_bytes(), process, log)
+        inside = ["nsenter", f"--target={process.pid}", "--net", "--mount"]
+        asked = [*inside, "curl", "-sf", "http://127.0.0.1:9465/readyz"]
+        assert subprocess.run(asked, capture_output=True, check=True).stdout == b"ok\n"
+        shown = [*inside, "chroot", str(made.root), "nodeagent", "status"]
+        assert b"node-a" in subprocess.run(shown, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("missing", ["BPF", "NET_ADMIN", "PERFMON"])
+def test_the_agent_needs_each_of_them(
+    images: dict[str, Image], server: KubeServer, tmp_path: Path, missing: str
+) -> None:
+    made = images["nodeagent"]
+    place = made.root / "etc/tidegate"
+    (place / "inventory.yaml").write_text(INVENTORY)
+    (place / "agent.yaml").write_text(AGENT)
+    kept = [name for name in chart_capabilities(server) if name != missing]
+    done = subprocess.run(
+        made.started("nodeagent", "run", capabilities=kept),
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "nodeagent ready" not in done.stdout
+
+
+def chart_capabilities(server: KubeServer) -> list[str]:
+    """What the chart's container adds."""
+    text = server.helm("template", "t", "charts/tidegate", "--namespace", "tidegate-system")
+    (workload,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "DaemonSet")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return list(container["securityContext"]["capabilities"]["add"])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urlopen(url, timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def published(url: str) -> bool:
+    with urlopen(url, timeout=5) as answer:
+        lines = answer.read().decode().splitlines()
+    (line,) = (each for each in lines if each.startswith("tidegate_publication_sequence "))
+    return float(line.split()[1]) > 0
+
+
+def wait_until(claim: Callable[[], bool], process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not claim():
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+@contextmanager
+def running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as out, subprocess.Popen(command, stdout=out, stderr=out) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()

@@ -1,0 +1,95 @@
+"""Images as the tests use them: built once a run, their root file systems unpacked and entered.
+
+In:   a recipe's name, a folder
+Out:  Image: its layout, its root file system, commands that start something in it
+Shell over mmdebstrap, pip, mounts of a namespace of its own. Debian's part is kept outside the tree, under
+a name that its packages decide: it takes a minute or two to make.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from images.build import Built, build, make_base, source_epoch
+from images.recipe import RECIPES, SUITE, Recipe
+
+ENTER: Final = """\
+set -eu
+root=$1; shift
+mount --make-rprivate /
+mount --bind "$root" "$root"
+for place in run tmp var/lib/tidegate; do mount -t tmpfs tmpfs "$root/$place"; done
+mount -t proc proc "$root/proc"
+mount -t sysfs sysfs "$root/sys"
+mount -t bpf bpf "$root/sys/fs/bpf"
+mount -o remount,ro,bind "$root"
+exec chroot "$root" "$@"
+"""
+"""A container's mounts, as far as ours are concerned; they go with the namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """One image, and its root file system as a folder."""
+
+    built: Built
+    base: Path
+    root: Path
+
+    def started(
+        self, *words: str, user: int = 0, capabilities: Sequence[str] = (), own_network: bool = True
+    ) -> list[str]:
+        """The command that runs these words in it: no other capability, and no way to get one."""
+        kept = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
+        spaces = ["--mount", *(["--net"] if own_network else [])]
+        return [
+            "unshare",
+            *spaces,
+            "sh",
+            "-c",
+            ENTER,
+            "enter",
+            str(self.root),
+            "setpriv",
+            f"--reuid={user}",
+            f"--regid={user}",
+            "--clear-groups",
+            "--no-new-privs",
+            f"--bounding-set={kept}",
+            f"--inh-caps={kept}",
+            *words,
+        ]
+
+
+def image(name: str, folder: Path) -> Image:
+    """Build one and unpack it."""
+    recipe = RECIPES[name]
+    epoch, base = source_epoch(), _base(recipe)
+    built = build(recipe, folder, epoch=epoch, base=base)
+    root = folder / f"{name}-root"
+    for layer in built.layers:
+        with tarfile.open(layer) as archive:
+            archive.extractall(root, numeric_owner=True)
+    for place in ("run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
+        (root / place).mkdir(parents=True, exist_ok=True)
+    return Image(built=built, base=base, root=root)
+
+
+def _base(recipe: Recipe) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
+    cache.mkdir(parents=True, exist_ok=True)
+    named = sha256(repr((SUITE, recipe.packages)).encode()).hexdigest()[:12]
+    target = cache / f"debian-{recipe.name}-{named}.tar"
+    with (cache / "debian.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.exists():
+            fresh = cache / f"fresh-{target.name}"
+            make_base(recipe, fresh, epoch=source_epoch()).rename(target)
+    return target
