@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,6 +17,12 @@ from nodeagent.metrics import agent_metrics
 from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state.fleet import AgentRecord
+
+FULL_STATUS = pb.StatusResponse(
+    metadata_expires="2030-01-01T00:00:00+00:00",
+    drops=[pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)],
+    drift=pb.DriftStatus(counts=[pb.DriftCount(kind="filter", found=2, repaired=1)]),
+)
 
 
 def samples(metrics: Sequence[Metric]) -> dict[tuple[str, ...], float]:
@@ -84,14 +92,34 @@ def standing(
     agents: Sequence[AgentRecord] = (),
     rollout: Rollout | None = None,
     conditions: Sequence[Condition] = (),
+    expires_at: float | None = None,
 ) -> Standing:
     return Standing(
         sequence=5,
         commit="1" * 40,
         digest="2" * 64,
-        expires_at=None,
+        expires_at=expires_at,
         rollout=rollout,
         conditions=conditions,
         agents=agents,
         nodes=len(agents),
     )
+
+
+def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
+    told = {name for name, *_ in samples(agent_metrics(FULL_STATUS))}
+    told |= {name for name, *_ in samples(reconciler_metrics(standing(expires_at=1.0)))}
+    files = Path("charts/tidegate/files")
+    for name in ("rules.yaml", "dashboard.json"):
+        asked = set(re.findall(r"tidegate_[a-z_]+", (files / name).read_text()))
+        assert asked
+        assert asked <= told, name
+
+
+def test_every_metric_is_explained() -> None:
+    told = {name for name, *_ in samples(agent_metrics(FULL_STATUS))}
+    rollout = Rollout(revision="1" * 40, phase=Phase.CANARY, since=12.0)
+    full = standing(expires_at=1.0, rollout=rollout)
+    told |= {name for name, *_ in samples(reconciler_metrics(full))}
+    page = Path("docs/operating/metrics.md").read_text()
+    assert told == set(re.findall(r"`(tidegate_[a-z_]+)`", page))
