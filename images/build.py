@@ -1,4 +1,4 @@
-"""Build one image: Debian's packages, the locked wheels and our own code, two layers.
+"""Build one image of three layers: Debian's packages, the locked wheels, our own code.
 
 In:   a Recipe; SOURCE_DATE_EPOCH or the last commit's time
 Out:  an OCI image layout, its digest, an SBOM beside it
@@ -20,6 +20,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -29,7 +30,12 @@ from images.oci import ImageConfig, write_layout
 from images.recipe import PYTHON_FOLDER, PYTHON_LOCK, SUITE, Recipe
 from netpolicy.version import VERSION
 
-DPKG_STATUS: Final = "./var/lib/dpkg/status"
+DPKG_STATUS: Final = "*/var/lib/dpkg/status"
+LICENCE: Final = "Apache-2.0"
+WHEELS_EPOCH: Final = 0
+"""Not the commit's time: a new commit is no new layer of wheels, and nodes need not fetch it again."""
+
+PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
 SBOM_IN_IMAGE: Final = Path("usr/share/tidegate/sbom.cdx.json")
 MERGED_USR: Final = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
 _NO_DOCUMENTATION: Final = (
@@ -43,29 +49,40 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What takes long to make, and changes seldom: Debian's archive, the layer of wheels."""
+
+    debian: Path
+    wheels: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
     """Where an image is, and what names it."""
 
     layout: Path
     sbom: Path
-    layers: tuple[Path, Path]
+    layers: tuple[Path, ...]
     digest: str
 
 
-def build(recipe: Recipe, output: Path, *, epoch: int, base: Path | None = None) -> Built:
-    """Build into `output`. `base`: Debian's part, made before, to save the time."""
+def build(recipe: Recipe, output: Path, *, epoch: int, parts: Parts | None = None) -> Built:
+    """Build into `output`; `parts` that were made before save the time."""
     work = output / recipe.name
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    archive = base or make_base(recipe, work / "debian.tar", epoch=epoch)
-    layers = (work / "debian-layer.tar", work / "tidegate-layer.tar")
-    layer.from_archive(archive, layers[0], epoch=epoch)
+    parts = parts or Parts(
+        debian=make_debian(recipe, work / "debian.tar", epoch=epoch),
+        wheels=make_wheels(work / "wheels-layer.tar"),
+    )
+    layers = (work / "debian-layer.tar", parts.wheels, work / "tidegate-layer.tar")
+    layer.from_archive(parts.debian, layers[0], epoch=epoch)
+    bill = _bill(recipe, parts, epoch=epoch)
     with TemporaryDirectory(dir=work) as name:
         stage = Path(name) / "root"
         _stage(recipe, stage, epoch=epoch)
-        bill = _bill(recipe, archive, stage, epoch=epoch)
         _write(stage / SBOM_IN_IMAGE, bill)
-        layer.from_folder(stage, layers[1], epoch=epoch)
+        layer.from_folder(stage, layers[2], epoch=epoch)
     listed = work / "sbom.cdx.json"
     listed.write_bytes(bill)
     digest = write_layout(work / "layout", layers, _config(recipe), epoch=epoch)
@@ -81,7 +98,7 @@ def source_epoch() -> int:
     return int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
 
 
-def make_base(recipe: Recipe, target: Path, *, epoch: int) -> Path:
+def make_debian(recipe: Recipe, target: Path, *, epoch: int) -> Path:
     """Have mmdebstrap make Debian's part. Raises CalledProcessError."""
     _run(
         [
@@ -100,25 +117,36 @@ def make_base(recipe: Recipe, target: Path, *, epoch: int) -> Path:
     return target
 
 
+def make_wheels(target: Path) -> Path:
+    """Make the layer of all wheels: the same for both images, until the lock changes."""
+    with TemporaryDirectory(dir=target.parent) as name:
+        stage = Path(name) / "root"
+        locked = ("--require-hashes", "--only-binary=:all:", "-r", str(PYTHON_LOCK))
+        _install(stage, locked, epoch=WHEELS_EPOCH)
+        layer.from_folder(stage, target, epoch=WHEELS_EPOCH)
+    return target
+
+
 def _stage(recipe: Recipe, stage: Path, *, epoch: int) -> None:
-    """Lay out what is not Debian's: wheels, our packages, the command, built files."""
+    """Lay out what is ours: packages, the command, built files."""
+    with _own_wheel(epoch=epoch) as wheel:
+        _install(stage, (str(wheel),), epoch=epoch, left_out=recipe.left_out)
+    _write(stage / "usr/local/bin" / recipe.command, _command(recipe), executable=True)
+    for source, place in recipe.files:
+        _write(stage / place, source.read_bytes(), executable=os.access(source, os.X_OK))
+
+
+def _install(stage: Path, what: Sequence[str], *, epoch: int, left_out: Sequence[str] = ()) -> None:
     python = stage / PYTHON_FOLDER
     python.mkdir(parents=True)
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
     onto = ("--quiet", "--no-compile", "--no-deps", "--target", str(python))
-    locked = ("--require-hashes", "--only-binary=:all:", "-r", str(PYTHON_LOCK))
-    _run([*pip, "install", *onto, *locked], epoch=epoch)
-    with _own_wheel(pip, epoch=epoch) as wheel:
-        _run([*pip, "install", *onto, "--upgrade", str(wheel)], epoch=epoch)
+    _run([*PIP, "install", *onto, *what], epoch=epoch)
     shutil.rmtree(python / "bin", ignore_errors=True)  # scripts of the machine's own Python
-    for name in recipe.left_out:
+    for name in left_out:
         shutil.rmtree(python / name)
     for path in python.rglob("direct_url.json"):
         path.unlink()  # says where on this machine the wheel was
     _compile(python, stage, epoch=epoch)
-    _write(stage / "usr/local/bin" / recipe.command, _command(recipe), executable=True)
-    for source, place in recipe.files:
-        _write(stage / place, source.read_bytes(), executable=os.access(source, os.X_OK))
 
 
 def _compile(python: Path, stage: Path, *, epoch: int) -> None:
@@ -128,10 +156,10 @@ def _compile(python: Path, stage: Path, *, epoch: int) -> None:
 
 
 @contextmanager
-def _own_wheel(pip: Sequence[str], *, epoch: int) -> Iterator[Path]:
+def _own_wheel(*, epoch: int) -> Iterator[Path]:
     with TemporaryDirectory() as name:
         made = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", name, ".")
-        _run([*pip, *made], epoch=epoch)
+        _run([*PIP, *made], epoch=epoch)
         (wheel,) = Path(name).glob("*.whl")
         yield wheel
 
@@ -140,14 +168,26 @@ def _command(recipe: Recipe) -> bytes:
     return f"#!/usr/bin/python3\nfrom {recipe.module} import main\n\nmain()\n".encode()
 
 
-def _bill(recipe: Recipe, archive: Path, stage: Path, *, epoch: int) -> bytes:
-    with tarfile.open(archive) as debian:
-        status = debian.extractfile(DPKG_STATUS)
-        assert status is not None
-        components = list(sbom.debian_components(status.read().decode()))
-    for path in sorted((stage / PYTHON_FOLDER).glob("*.dist-info/METADATA")):
-        components.append(sbom.python_component(path.read_text()))
+def _bill(recipe: Recipe, parts: Parts, *, epoch: int) -> bytes:
+    (status,) = _texts(parts.debian, DPKG_STATUS)
+    components = [
+        *sbom.debian_components(status),
+        *map(sbom.python_component, _texts(parts.wheels, "*.dist-info/METADATA")),
+        sbom.python_component(
+            f"Name: tidegate\nVersion: {VERSION}\nLicense-Expression: {LICENCE}\n"
+        ),
+    ]
     return sbom.document(f"tidegate/{recipe.name}", VERSION, components, epoch=epoch)
+
+
+def _texts(archive: Path, pattern: str) -> list[str]:
+    """The files of an archive whose path matches."""
+    found = []
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if fnmatch(member.name, pattern) and (data := opened.extractfile(member)):
+                found.append(data.read().decode())
+    return found
 
 
 def _config(recipe: Recipe) -> ImageConfig:
@@ -163,7 +203,7 @@ def _config(recipe: Recipe) -> ImageConfig:
         labels={
             "org.opencontainers.image.title": recipe.title,
             "org.opencontainers.image.version": VERSION,
-            "org.opencontainers.image.licenses": "Apache-2.0",
+            "org.opencontainers.image.licenses": LICENCE,
         },
         architecture=_ARCHITECTURES[platform.machine()],
         reference=VERSION,

@@ -84,7 +84,7 @@ def _configuration(config: ImageConfig, layers: Sequence[Path], *, epoch: int) -
             "Labels": dict(config.labels),
         },
         "rootfs": {"type": "layers", "diff_ids": [_digest_of(layer) for layer in layers]},
-        "history": [{"created": created, "created_by": layer.name} for layer in layers],
+        "history": [{"created": created, "created_by": "python -m images"} for _ in layers],
     }
 
 

@@ -2,8 +2,8 @@
 
 In:   a recipe's name, a folder
 Out:  Image: its layout, its root file system, commands that start something in it
-Shell over mmdebstrap, pip, mounts of a namespace of its own. Debian's part is kept outside the tree, under
-a name that its packages decide: it takes a minute or two to make.
+Shell over mmdebstrap, pip, mounts of a namespace of its own. What takes minutes to make (Debian's part, the
+wheels) is kept outside the tree, under names that their lists decide.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import fcntl
 import os
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from images.build import Built, build, make_base, source_epoch
-from images.recipe import RECIPES, SUITE, Recipe
+from images.build import Built, Parts, build, make_debian, make_wheels, source_epoch
+from images.recipe import PYTHON_LOCK, RECIPES, SUITE, Recipe
 
 ENTER: Final = """\
 set -eu
@@ -40,7 +40,7 @@ class Image:
     """One image, and its root file system as a folder."""
 
     built: Built
-    base: Path
+    parts: Parts
     root: Path
 
     def started(
@@ -71,25 +71,38 @@ class Image:
 def image(name: str, folder: Path) -> Image:
     """Build one and unpack it."""
     recipe = RECIPES[name]
-    epoch, base = source_epoch(), _base(recipe)
-    built = build(recipe, folder, epoch=epoch, base=base)
+    parts = _parts(recipe)
+    built = build(recipe, folder, epoch=source_epoch(), parts=parts)
     root = folder / f"{name}-root"
     for layer in built.layers:
         with tarfile.open(layer) as archive:
             archive.extractall(root, numeric_owner=True)
     for place in ("run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
         (root / place).mkdir(parents=True, exist_ok=True)
-    return Image(built=built, base=base, root=root)
+    return Image(built=built, parts=parts, root=root)
 
 
-def _base(recipe: Recipe) -> Path:
+def _parts(recipe: Recipe) -> Parts:
+    debian = sha256(repr((SUITE, recipe.packages)).encode()).hexdigest()[:12]
+    wheels = sha256(PYTHON_LOCK.read_bytes()).hexdigest()[:12]
+
+    def make(target: Path) -> None:
+        make_debian(recipe, target, epoch=source_epoch())
+
+    return Parts(
+        debian=_kept(f"debian-{recipe.name}-{debian}.tar", make),
+        wheels=_kept(f"wheels-{wheels}.tar", make_wheels),
+    )
+
+
+def _kept(name: str, make: Callable[[Path], object]) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
     cache.mkdir(parents=True, exist_ok=True)
-    named = sha256(repr((SUITE, recipe.packages)).encode()).hexdigest()[:12]
-    target = cache / f"debian-{recipe.name}-{named}.tar"
-    with (cache / "debian.lock").open("w") as lock:
+    target = cache / name
+    with (cache / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.exists():
-            fresh = cache / f"fresh-{target.name}"
-            make_base(recipe, fresh, epoch=source_epoch()).rename(target)
+            fresh = cache / f"fresh-{name}"
+            make(fresh)
+            fresh.rename(target)
     return target
