@@ -14,8 +14,8 @@ PYTHON_LOCK: Final = Path("images/python.lock")
 PYTHON_FOLDER: Final = Path("usr/local/lib/python3.11/dist-packages")
 """On Debian's own search path, so that child processes find the packages as their parents did."""
 
-_EVERYWHERE: Final = ("python3", "usr-is-merged")
-"""`usr-is-merged` stands for a package that would bring all of Perl."""
+_EVERYWHERE: Final = ("python3", "libstdc++6", "usr-is-merged")
+"""`usr-is-merged` stands for a package that would bring all of Perl; wheels are linked against libstdc++."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -266,6 +266,7 @@ def detach(config_path: Path, yes: bool) -> None:
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415
     from nodeagent.cni.fence import remove_fence  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
+    from nodeagent.datapath.pins import current_version  # noqa: PLC0415
     from nodeagent.wireguard.service import remove_tunnels  # noqa: PLC0415
 
     config = read_config(config_path)
@@ -274,7 +275,8 @@ def detach(config_path: Path, yes: bool) -> None:
     try:
         # A running agent would attach again what is taken off.
         with only_agent(config.state_dir):
-            Datapath.open(datapath_config(config)).remove_all()
+            if current_version(config.bpffs) is not None:
+                Datapath.open(datapath_config(config)).remove_all()
             remove_tunnels()
             remove_fence()
     except StalledError as error:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from netpolicy.document import read_documents
+from nodeagent.config import decode_config
 from reconciler.validate.lifelines import RECONCILER
 from tests.support.kube_server import KubeServer
 
@@ -153,13 +153,15 @@ def test_a_changed_configuration_changes_the_pods(server: KubeServer) -> None:
     assert before[key]["spec"]["template"] != after[key]["spec"]["template"]
 
 
-def test_both_configurations_are_well_formed(server: KubeServer) -> None:
-    objects = rendered(server)
-    for name, file in (("reconciler", "reconciler.yaml"), ("nodeagent", "agent.yaml")):
-        text = objects["ConfigMap", f"tidegate-{name}"]["data"][file]
-        documents, faults = read_documents(file, text.encode())
-        assert not faults
-        assert len(documents) == 1
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES.keys())
+def test_the_agent_takes_its_configuration(server: KubeServer, values: tuple[str, ...]) -> None:
+    text = rendered(server, *values)["ConfigMap", "tidegate-nodeagent"]["data"]["agent.yaml"]
+    path = Path("/etc/tidegate/agent.yaml")
+    config, faults = decode_config(path, text.encode(), node="node-a")
+    assert not faults
+    assert config is not None
+    assert config.kubernetes is not None
+    assert config.reconciler.bootstrap == "tidegate-reconciler.tidegate-system.svc:7444"
 
 
 def test_prometheus_takes_the_rules_and_they_fire_when_they_should(

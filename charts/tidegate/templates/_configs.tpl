@@ -31,9 +31,6 @@ cni:
 {{- end }}
 admit_local_host: {{ .Values.agent.admitLocalHost }}
 pod_interfaces: {{ toJson .Values.agent.podInterfaces }}
-{{- if .Values.agent.cni.enabled }}
-cni: {socket: /run/tidegate/cni.sock}
-{{- end }}
 {{- if .Values.agent.datapath }}
 datapath: {{ toJson .Values.agent.datapath }}
 {{- end }}
