@@ -6,7 +6,7 @@ Shell over mmdebstrap, pip and one folder; needs root, as it makes a root file s
 
 Holds always:
 1. Every wheel is one that `python.lock` names by its hash; every Debian package is one that apt verified.
-2. The same packages and the same commit give the same digest.
+2. No layer holds anything of the clock, the user or the machine; `--twice` compares two builds.
 """
 
 from __future__ import annotations
