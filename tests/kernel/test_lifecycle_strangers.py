@@ -5,6 +5,7 @@ stranger ── node-a          an agent in node-a, whose inventory does not kno
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,14 @@ from tests.support.world_topology import ECOMMERCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
+CONNECT = """
+import socket, sys
+try:
+    socket.create_connection(("10.9.9.1", 9), timeout=1)
+except TimeoutError:
+    sys.exit(3)
+"""
+UNHEARD = 3
 POD = ECOMMERCE.pod("frontend")
 NODE = POD.node.name
 
@@ -41,7 +50,8 @@ def test_an_interface_that_appears_before_its_pod_is_listed_is_shut(agents: Agen
     _make(agents.world, "new1")
     _wait_until_shut(agents.world, "new1")
     assert agents.ask_json(NODE, "status")["strangers"] == ["new1"]
-    assert agents.world.run(POD.name, ["ping", "-c1", "-W1", "10.9.9.1"], check=False).returncode
+    asked = agents.world.run(POD.name, [sys.executable, "-c", CONNECT], check=False)
+    assert asked.returncode == UNHEARD, "the node would refuse a connection that it hears of"
     drops = agents.ask_json(NODE, "status")["drops"]
     assert any(drop["reason"] == 203 for drop in drops), "no endpoint is behind it"
 
