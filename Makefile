@@ -69,7 +69,7 @@ check: setup ## Format, lint, types, imports and fast tests; no root, under a mi
 	@$(MAKE) --no-print-directory test-fast
 
 test-fast: setup ## The tests that need no root and no patience
-	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow and not cluster'
+	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow and not cluster and not images'
 
 test-kernel: setup ## The tests that need root and eBPF
 	@$(BIN)/python -m pytest -q -m kernel
@@ -86,7 +86,7 @@ $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.loc
 	@touch $@
 
 test: check $(CLUSTER_STAMP) ## All tests: check, then the slow ones, those on the kernel, and those on an API server
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster'
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster and not images'
 	@$(BIN)/python -m pytest -q -m kernel
 	@$(BIN)/python -m pytest -q -m cluster tests/cluster
 

@@ -21,7 +21,7 @@ from tests.support.image_roots import Image, image
 from tests.support.kube_server import KubeServer
 from tests.support.reconciler_scene import INVENTORY
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 NOBODY = 65532
 PROGRAMS = {"reconciler": "tidegate", "nodeagent": "nodeagent"}
