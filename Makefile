@@ -55,8 +55,8 @@ proto: $(VENV_STAMP) ## Regenerate the gRPC code under netpolicy/wire
 	@$(BIN)/python -m netpolicy.wire.generate
 
 lock: ## Pin the dependencies again (needs uv)
-	uv pip compile pyproject.toml --group dev --extra kubernetes --generate-hashes --python-version 3.11 --python-platform linux --no-header --no-annotate -q -o requirements/dev.lock
-	uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --python-platform linux --no-header --no-annotate -q -o requirements/runtime.lock
+	uv pip compile pyproject.toml --group dev --extra kubernetes --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-header --no-annotate -q -o requirements/dev.lock
+	uv pip compile pyproject.toml --generate-hashes --python-version 3.11 --python-platform x86_64-manylinux_2_36 --no-header --no-annotate -q -o requirements/runtime.lock
 
 format: $(VENV_STAMP) ## Format the code
 	@$(BIN)/ruff format -q . && $(BIN)/ruff check -q --fix .

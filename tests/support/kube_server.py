@@ -27,7 +27,7 @@ from kubernetes import client, config
 from tests.support.kube_certificates import Authority
 from tests.support.kube_tools import KubeTools, kube_tools
 
-READY_SECONDS: Final = 60.0
+READY_SECONDS: Final = 180.0  # on a machine that has to read it from a cold disk first
 SERVICE_RANGE: Final = "10.96.0.0/16"
 AUDIT_LOG: Final = "audit.log"
 AUDIT_POLICY: Final = """\
