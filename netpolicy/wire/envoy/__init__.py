@@ -1,0 +1,1 @@
+"""Protobuf package `envoy`: Envoy's, not ours."""

@@ -1,0 +1,1 @@
+"""Protobuf package `envoy.service.accesslog.v3`: what is read of Envoy's access log."""

@@ -1,0 +1,141 @@
+"""How Envoy is asked to tell each request and how it was judged.
+
+In:   where the agent listens; a direction, a rule set's digest, a rule's place in its set
+Out:  parts of Envoy's configuration, and the words by which an entry names what judged it
+Pure.
+
+Holds always:
+1. The words that are written into the configuration are read back here and nowhere else.
+2. The log's part of a listener depends on nothing but its direction: a change of rules, or of a
+   candidate, changes no listener.
+
+An entry says which direction judged it by the log's name, which rule set by the route's name, and which
+rule by the name of the RBAC policy. Envoy writes the latter, and whether it refused, into the request's
+metadata of its own accord.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from netpolicy.rules import Direction
+
+CLUSTER: Final = "tidegate_access_log"
+RBAC_FILTER: Final = "envoy.filters.http.rbac"
+HEADERS_FILTER: Final = "envoy.filters.http.header_to_metadata"
+HEADERS_NAMESPACE: Final = "tidegate.headers"
+GRPC_STATUS: Final = "grpc-status"
+METHOD: Final = ":method"
+
+_FLUSH_SECONDS: Final = 0.25
+_BUFFER_BYTES: Final = 64 * 1024
+_TYPE: Final = "type.googleapis.com/"
+_RULE_PREFIX: Final = "rule-"
+
+
+def access_log_cluster(socket: Path) -> dict[str, Any]:
+    """The cluster (a static one) that leads to the agent. While nobody listens there requests still pass."""
+    address = {"pipe": {"path": str(socket)}}
+    http2: dict[str, Any] = {"explicit_http_config": {"http2_protocol_options": {}}}
+    return {
+        "name": CLUSTER,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "typed_extension_protocol_options": {
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+                **http2,
+            }
+        },
+        "load_assignment": {
+            "cluster_name": CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    }
+
+
+def http_access_log(direction: Direction) -> dict[str, Any]:
+    """One entry of `access_log` of an HTTP connection manager: each request, when it is over."""
+    return {
+        "name": "envoy.access_loggers.http_grpc",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
+            "common_config": _to_agent(direction),
+            # Envoy's own field knows the usual methods only.
+            "additional_request_headers_to_log": [METHOD],
+            "additional_response_headers_to_log": [GRPC_STATUS],
+            "additional_response_trailers_to_log": [GRPC_STATUS],
+        },
+    }
+
+
+def tcp_access_log(direction: Direction) -> dict[str, Any]:
+    """One entry of `access_log` of a TCP proxy, or of a listener: each connection, when it is over."""
+    return {
+        "name": "envoy.access_loggers.tcp_grpc",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+            "common_config": _to_agent(direction),
+        },
+    }
+
+
+def headers_filter() -> dict[str, Any]:
+    """An HTTP filter that keeps nothing until a route asks for headers; before the RBAC filter."""
+    return {"name": HEADERS_FILTER, "typed_config": _headers_config(())}
+
+
+def headers_of_route(names: Iterable[str]) -> dict[str, Any]:
+    """An entry of a route's `typed_per_filter_config`: the request headers that the log must tell.
+
+    A candidate's rules may ask for them: it is evaluated on what the log tells.
+    """
+    return {HEADERS_FILTER: _headers_config(sorted({name.lower() for name in names}))}
+
+
+def rule_set_name(digest: str) -> str:
+    """The `name` of every route of a rule set."""
+    return digest
+
+
+def rule_name(place: int) -> str:
+    """The name of the RBAC policy (or the first part of it, before a dot) for the rule at this place."""
+    return f"{_RULE_PREFIX}{place}"
+
+
+def rule_place(name: str) -> int | None:
+    """The place of the rule in its set; None for a name that is no rule's."""
+    number = name.removeprefix(_RULE_PREFIX).partition(".")[0]
+    if not name.startswith(_RULE_PREFIX) or not (number.isascii() and number.isdigit()):
+        return None
+    return int(number)
+
+
+def log_name(direction: Direction) -> str:
+    """The log of this direction's listeners."""
+    return direction.word
+
+
+def _to_agent(direction: Direction) -> dict[str, Any]:
+    return {
+        "log_name": log_name(direction),
+        "transport_api_version": "V3",
+        "grpc_service": {"envoy_grpc": {"cluster_name": CLUSTER}},
+        "buffer_flush_interval": f"{_FLUSH_SECONDS}s",
+        "buffer_size_bytes": _BUFFER_BYTES,
+    }
+
+
+def _headers_config(names: Iterable[str]) -> dict[str, Any]:
+    rules = [
+        {
+            "header": name,
+            "on_header_present": {"metadata_namespace": HEADERS_NAMESPACE, "key": name},
+            "remove": False,
+        }
+        for name in names
+    ]
+    config = f"{_TYPE}envoy.extensions.filters.http.header_to_metadata.v3.Config"
+    return {"@type": config, **({"request_rules": rules} if rules else {})}
