@@ -1,6 +1,6 @@
 """Everything the reconciler can say of itself at one moment, as a value.
 
-In:   the state database, who is in the cluster
+In:   the state database, the agents' last words, who is in the cluster
 Out:  Account
 Shell: reads the state database, which a running reconciler may be writing.
 """
@@ -47,7 +47,12 @@ class RolloutAccount:
 
 
 def account_of(
-    database: Database, publication: Publication | None, *, policies: int, nodes: frozenset[str]
+    database: Database,
+    publication: Publication | None,
+    *,
+    policies: int,
+    agents: tuple[AgentRecord, ...],
+    nodes: frozenset[str],
 ) -> Account:
     """How things stand now."""
     return Account(
@@ -56,7 +61,7 @@ def account_of(
         judgement=judgements.last_judgement(database),
         current=RolloutStore(database).current(),
         conditions=fleet.conditions(database),
-        agents=fleet.agents(database),
+        agents=agents,
         nodes=nodes,
     )
 

@@ -31,6 +31,7 @@ from reconciler.account import Account, account_of
 from reconciler.config import ReconcilerConfig
 from reconciler.encryption.admission import places_of
 from reconciler.encryption.watch import EncryptionWatch
+from reconciler.fleet_records import FleetRecords
 from reconciler.fleet_watch import FleetWatch
 from reconciler.followed import Followed
 from reconciler.intents.read import FOLDER
@@ -85,8 +86,9 @@ class Reconciler:
         self._remembered = remembered
         self._followed = Followed(config.state_dir / "source", config.following)
         self._encryption = EncryptionWatch(self._database, publish=self._feed_node_keys)
+        self._records = FleetRecords(self._database)
         self._fleet = FleetWatch(
-            self._database,
+            self._records,
             encryption=self._encryption,
             changed=self._check_fleet,
         )
@@ -135,6 +137,7 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._follow_inventory())
                 tasks.create_task(self._keep_fresh())
+                tasks.create_task(self._records.run())
                 tasks.create_task(self._rollout_task.run())
                 tasks.create_task(self._poll())
         finally:
@@ -165,6 +168,7 @@ class Reconciler:
             self._database,
             self._publisher.publication,
             policies=self._publisher.policy_count,
+            agents=self._records.all(),
             nodes=self._nodes(),
         )
 
@@ -200,7 +204,7 @@ class Reconciler:
             expires_at=expiry_of(publication).timestamp() if publication else None,
             rollout=self._rollouts.rollout,
             conditions=fleet.conditions(self._database),
-            agents=fleet.agents(self._database),
+            agents=self._records.all(),
             nodes=len(self._inventory.nodes),
         )
 

@@ -2,7 +2,7 @@
 
 In:   the push server's observations
 Out:  records in the state database; the evidence on the candidate; a call when either changes
-Shell. A record that cannot be saved is logged and kept in memory: acks never fail an agent.
+Shell. What it decides by is in memory; `records` is saved beside it.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from typing import Final
 import structlog
 
 from netpolicy.capabilities import BASELINE
-from netpolicy.errors import TransientError
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.node_encryption import NodeEncryption
 from reconciler.encryption.watch import EncryptionWatch
+from reconciler.fleet_records import FleetRecords
 from reconciler.push import Ack, Hello
 from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.rollout.reversals import Reversal
-from reconciler.state import fleet
-from reconciler.state.database import Database
+from reconciler.state.fleet import AgentRecord
 
 log = structlog.get_logger()
 
@@ -51,32 +50,29 @@ class FleetWatch:
 
     def __init__(
         self,
-        database: Database,
+        records: FleetRecords,
         *,
         encryption: EncryptionWatch,
         changed: Callable[[], None],
     ) -> None:
         self._encryption = encryption
-        self._database = database
+        self._records = records
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
         self._evidence = Evidence()
         self._fresh: dict[tuple[str, Role], NodeEvidence] = {}
         """What came since the evidence was asked for: a node's last word in each role, in order."""
         self._refusals: dict[str, _Refusal] = {}
-        fleet.disconnect_agents(database)
-        self._agents = {record.node: record for record in fleet.agents(database)}
         self._taken = {
-            node: (record.sequence, record.changed_at) for node, record in self._agents.items()
+            record.node: (record.sequence, record.changed_at) for record in records.all()
         }
         """The newest publication that a node ever said it enforces, and when it first said so."""
 
     def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
         """True if each of these nodes enforces this publication or a newer one."""
-        records = [self._agents.get(node) for node in nodes]
-        return bool(records) and all(
-            record is not None and record.sequence >= sequence and not record.error
-            for record in records
+        said = [self._last(node) for node in nodes]
+        return bool(said) and all(
+            record.sequence >= max(sequence, 1) and not record.error for record in said
         )
 
     def taken_at(self, sequence: int) -> tuple[float, ...]:
@@ -110,7 +106,7 @@ class FleetWatch:
 
     def unwell(self) -> dict[str, str]:
         """Node → what keeps it from encrypting as it should."""
-        connected = {node for node, record in self._agents.items() if record.connected}
+        connected = {record.node for record in self._records.all() if record.connected}
         return self._encryption.unwell(connected)
 
     def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
@@ -199,16 +195,11 @@ class FleetWatch:
         taken, at = self._taken.get(node, (0, 0.0))
         return at if taken == refusal.sequence else 0.0
 
-    def _last(self, node: str) -> fleet.AgentRecord:
-        return self._agents.get(node, fleet.AgentRecord(node=node))
+    def _last(self, node: str) -> AgentRecord:
+        return self._records.last(node)
 
-    def _remember(self, record: fleet.AgentRecord) -> None:
-        dated = replace(record, changed_at=time.time())
+    def _remember(self, record: AgentRecord) -> None:
+        dated = self._records.put(record)
         if record.sequence > self._taken.get(record.node, (0, 0.0))[0]:
             self._taken[record.node] = (record.sequence, dated.changed_at)
-        self._agents[record.node] = dated
-        try:
-            fleet.save_agent(self._database, dated)
-        except TransientError as error:
-            log.error("agent_not_saved", node=record.node, error=str(error))
         self._changed()

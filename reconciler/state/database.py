@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import structlog
 
@@ -104,7 +104,7 @@ class Database:
         self._db = connection
 
     @classmethod
-    def open(cls, directory: Path) -> Database:
+    def open(cls, directory: Path) -> Self:
         """Open or create the database in a directory.
 
         Raises StalledError (StorageOperationFailed) if it is damaged, of an unknown version, or

@@ -29,10 +29,13 @@ class AgentRecord:
     capabilities: str = ""
 
 
-def save_agent(database: Database, record: AgentRecord) -> None:
-    """Store the last word of an agent."""
+def save_agents(database: Database, records: Sequence[AgentRecord]) -> None:
+    """Store the last words of some agents, all or nothing of them."""
     with database.transaction() as db:
-        db.execute("INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(record))
+        db.executemany(
+            "INSERT OR REPLACE INTO agent VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [astuple(record) for record in records],
+        )
 
 
 def disconnect_agents(database: Database) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from netpolicy.evidence import NodeEvidence, Role
 from reconciler.encryption.watch import EncryptionWatch
+from reconciler.fleet_records import FleetRecords
 from reconciler.fleet_watch import NOT_FETCHED, FleetWatch
 from reconciler.push import Ack
 from reconciler.state.database import Database
@@ -24,7 +25,7 @@ REPORT = NodeEvidence(
 def fleet(tmp_path: Path) -> FleetWatch:
     database = Database.open(tmp_path)
     return FleetWatch(
-        database,
+        FleetRecords(database),
         encryption=EncryptionWatch(database, publish=lambda keys: None),
         changed=lambda: None,
     )

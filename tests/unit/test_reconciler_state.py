@@ -83,7 +83,7 @@ def test_a_judgement_keeps_its_diagnostics(tmp_path: Path) -> None:
 
 def test_agents_are_not_connected_until_they_say_so(tmp_path: Path) -> None:
     database = Database.open(tmp_path)
-    fleet.save_agent(database, fleet.AgentRecord(node="a", connected=True, sequence=3))
+    fleet.save_agents(database, [fleet.AgentRecord(node="a", connected=True, sequence=3)])
     fleet.disconnect_agents(database)
     assert fleet.agents(database) == (fleet.AgentRecord(node="a", sequence=3),)
 
