@@ -58,6 +58,7 @@ from reconciler.surroundings import (
     Standalone,
     Surroundings,
 )
+from reconciler.webhook import WebhookServer
 
 log = structlog.get_logger()
 
@@ -128,10 +129,10 @@ class Reconciler:
     async def run(self) -> None:
         """Serve and reconcile until cancelled."""
         port = await self._push.start()
-        pages = self._pages()
+        beside = [server for server in (self._pages(), self._webhook()) if server is not None]
         try:
-            if pages is not None:
-                await pages.start()
+            for server in beside:
+                await server.start()
             self._publisher.resume()
             log.info("reconciler_ready", port=port, cluster=self._config.cluster)
             async with asyncio.TaskGroup() as tasks:
@@ -141,8 +142,8 @@ class Reconciler:
                 tasks.create_task(self._rollout_task.run())
                 tasks.create_task(self._poll())
         finally:
-            if pages is not None:
-                await pages.stop()
+            for server in beside:
+                await server.stop()
             await self._push.stop()
             self._followed.close()
             self._database.close()
@@ -194,6 +195,11 @@ class Reconciler:
             metrics=self.metrics,
             is_ready=lambda: True,
         )
+
+    def _webhook(self) -> WebhookServer | None:
+        if self._config.webhook is None:
+            return None
+        return WebhookServer(self._config.webhook, fetch=self.poke)
 
     def _standing(self) -> Standing:
         publication = self._publisher.publication

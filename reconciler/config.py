@@ -19,10 +19,12 @@ from netpolicy.status import Reason
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
 from reconciler.surroundings import Following
+from reconciler.webhook import WebhookConfig
 
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_LISTEN: Final = "[::]:7443"
 DEFAULT_BOOTSTRAP: Final = "[::]:7444"
+DEFAULT_WEBHOOK: Final = "[::]:9443"
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 LEAST_INTERVAL_SECONDS: Final = 0.1
 DEFAULT_TIMESTAMP_INTERVAL_SECONDS: Final = 3600.0
@@ -46,6 +48,8 @@ class ReconcilerConfig:
     """Where agents of a cluster get their certificates; empty: nowhere, as in standalone mode."""
     metrics: str = ""
     """Where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere."""
+    webhook: WebhookConfig | None = None
+    """Where Git hosts tell of a push; None: nowhere."""
 
 
 def load_config(path: Path, *, in_cluster: bool = False) -> ReconcilerConfig:
@@ -81,6 +85,7 @@ def _config(
         ),
         sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
         metrics=fields.listen("metrics"),
+        webhook=_webhook(fields.record("webhook"), base),
     )
     if in_cluster:
         bootstrap = fields.listen("bootstrap") or DEFAULT_BOOTSTRAP
@@ -122,6 +127,20 @@ def _source(repository: Fields, base: Path) -> SourceConfig | None:
         if not has_errors(repository.faults):
             repository.fault((), BAD_VALUE, str(error))
         return None
+
+
+def _webhook(webhook: Fields, base: Path) -> WebhookConfig | None:
+    listen = webhook.listen("listen")
+    secret = webhook.text("secret", required=webhook.given)
+    certificate, key = _path(webhook, "certificate", base), _path(webhook, "key", base)
+    if (certificate is None) is not (key is None):
+        webhook.fault((), BAD_VALUE, "a certificate needs its key, and a key its certificate")
+    webhook.finish()
+    if not webhook.given:
+        return None
+    return WebhookConfig(
+        listen=listen or DEFAULT_WEBHOOK, secret=base / secret, certificate=certificate, key=key
+    )
 
 
 def _path(fields: Fields, key: str, base: Path) -> Path | None:

@@ -159,14 +159,22 @@ class Replica:
 
     async def _take_turns(self) -> None:
         while True:
-            forwarder = Forwarder(self._config.push.listen, lambda: self._keeper.leader_address)
-            await forwarder.start()
-            try:
+            async with AsyncExitStack() as forwarding:
+                for forwarder in self._forwarders():
+                    await forwarder.start()
+                    forwarding.push_async_callback(forwarder.stop)
                 await self._until_synced()
                 term = await self._keeper.until_leading()
-            finally:
-                await forwarder.stop()
             await self._lead(term)
+
+    def _forwarders(self) -> tuple[Forwarder, ...]:
+        """While another leads: agents are passed on to it, and what Git hosts tell."""
+        push = Forwarder(self._config.push.listen, lambda: self._keeper.leader_address)
+        webhook = self._config.webhook
+        if webhook is None:
+            return (push,)
+        port = webhook.listen.rpartition(":")[2]
+        return push, Forwarder(webhook.listen, lambda: _at_port(self._keeper.leader_address, port))
 
     async def _until_synced(self) -> None:
         while not (self._repositories.cache.is_synced and self._rollouts.cache.is_synced):
@@ -285,6 +293,12 @@ class Replica:
             metrics=lambda: self._reconciler.metrics() if self._reconciler is not None else (),
             is_ready=lambda: self._reconciler is not None or bool(self._keeper.leader_address),
         )
+
+
+def _at_port(address: str, port: str) -> str:
+    """The same host at another port; nowhere stays nowhere."""
+    host = address.rpartition(":")[0]
+    return f"{host}:{port}" if host else ""
 
 
 def _trust_state(folder: Path, term: Term) -> None:

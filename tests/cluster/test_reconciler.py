@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from netpolicy.kube_api import KubeApi
+from reconciler.webhook import WebhookConfig
+from tests.support.git_host import SECRET, deliver
 from tests.support.kube_replicas import Cluster
 from tests.support.kube_server import KubeServer
 from tests.support.push_fleet import until as until_true
-from tests.support.reconciler_scene import deny, names_of
+from tests.support.reconciler_scene import a_free_port, deny, names_of
 
 pytestmark = pytest.mark.cluster
 
@@ -194,5 +196,30 @@ def test_a_suspended_repository_is_not_fetched_and_a_request_fetches_at_once(
             assert names_of(node) == ["a", "b"]
             cluster.follow(interval="1s", suspend=False)
             await until_true(lambda: names_of(node) == ["b", "later"])
+
+    asyncio.run(script())
+
+
+def test_a_replica_that_does_not_lead_passes_on_what_a_git_host_tells(
+    server: KubeServer, tmp_path: Path
+) -> None:
+    async def script() -> None:
+        cluster = Cluster.make(server, "told", tmp_path)
+        first = cluster.scene.repository.commit({A: deny("a")})
+        cluster.follow(interval="1h")
+        secret, port = tmp_path / "hmac", a_free_port()
+        secret.write_bytes(SECRET)
+
+        def hook(host: str) -> WebhookConfig:
+            return WebhookConfig(listen=f"{host}:{port}", secret=secret)
+
+        leading = cluster.replica(port=cluster.scene.port, webhook=hook("127.0.0.1"))
+        async with leading, cluster.scene.agent() as node:
+            await until(lambda: cluster.phase(first) == "Promoted")
+            async with cluster.replica("b", host="127.0.0.2", webhook=hook("127.0.0.2")) as other:
+                await until_true(lambda: bool(other.replica._keeper.leader_address))
+                cluster.scene.repository.commit({B: deny("b")})
+                await until(lambda: deliver("127.0.0.2", port) == 202)
+                await until_true(lambda: names_of(node) == ["a", "b"])
 
     asyncio.run(script())

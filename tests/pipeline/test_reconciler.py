@@ -20,6 +20,8 @@ from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of
+from reconciler.webhook import WebhookConfig
+from tests.support.git_host import SECRET, deliver
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, a_free_port, deny, names_of
 
@@ -282,5 +284,23 @@ def test_a_scraper_reads_what_is_published_and_who_enforces_it(tmp_path: Path) -
                 while 'tidegate_agents{state="enforcing"} 1.0' not in (text := await told()):
                     await asyncio.sleep(0.05)
             assert "tidegate_metadata_expiry_timestamp_seconds" in text
+
+    play(script, tmp_path)
+
+
+def test_a_git_host_that_tells_of_a_push_is_quicker_than_the_interval(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        secret, port = tmp_path / "hmac", a_free_port()
+        secret.write_bytes(SECRET)
+        scene.interval_seconds = 3600
+        scene.webhook = WebhookConfig(listen=f"127.0.0.1:{port}", secret=secret)
+        first = scene.repository.commit({A: deny("a")})
+        async with scene.reconciling() as reconciler, scene.agent() as node:
+            await until(lambda: reconciler.judged == first)
+            scene.repository.commit({B: deny("b")})
+            forged = await asyncio.to_thread(deliver, "127.0.0.1", port, secret=b"another")
+            assert forged == 401
+            assert await asyncio.to_thread(deliver, "127.0.0.1", port) == 202
+            await until(lambda: names_of(node) == ["a", "b"])
 
     play(script, tmp_path)

@@ -14,6 +14,7 @@ from kubernetes import client
 from netpolicy.kube_api import KubeApi
 from reconciler.in_cluster.run import ClusterOptions, Replica
 from reconciler.push import PushConfig
+from reconciler.webhook import WebhookConfig
 from tests.support.kube_scene import apply, install_crds, make_namespace, repository
 from tests.support.kube_server import KubeServer
 from tests.support.reconciler_scene import Scene, a_free_port
@@ -108,7 +109,13 @@ class Cluster:
 
     @asynccontextmanager
     async def replica(
-        self, identity: str = "replica-a", *, port: int = 0, state: Path | None = None
+        self,
+        identity: str = "replica-a",
+        *,
+        port: int = 0,
+        state: Path | None = None,
+        host: str = "127.0.0.1",
+        webhook: WebhookConfig | None = None,
     ) -> AsyncIterator[Member]:
         """Run a replica until the end of the block."""
         port = port or a_free_port()
@@ -117,11 +124,12 @@ class Cluster:
             state_dir=state or self.scene.root / f"state-{identity}",
             inventory=None,
             following=None,
-            push=PushConfig.of_keys(self.scene.keys, listen=f"127.0.0.1:{port}"),
+            push=PushConfig.of_keys(self.scene.keys, listen=f"{host}:{port}"),
+            webhook=webhook,
         )
         api = await KubeApi.connect(self.server.kubeconfig)
         options = ClusterOptions(
-            namespace=self.namespace, identity=identity, address=f"127.0.0.1:{port}"
+            namespace=self.namespace, identity=identity, address=f"{host}:{port}"
         )
         replica = Replica(api, config, options)
         task = asyncio.create_task(replica.run())

@@ -19,6 +19,7 @@ from reconciler.source import SourceConfig
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 from reconciler.surroundings import Following
+from reconciler.webhook import WebhookConfig
 from tests.support.git_server_repository import PolicyRepository
 from tests.support.push_fleet import Node, config_of, make_keys, running, until
 
@@ -69,6 +70,8 @@ class Scene:
     port: int = field(default_factory=a_free_port)
     nodes: tuple[str, ...] = ("node-a",)
     metrics_port: int = 0
+    webhook: WebhookConfig | None = None
+    interval_seconds: float = 0.1
 
     def __post_init__(self) -> None:
         self.repository = PolicyRepository(self.root / "policies.git")
@@ -85,16 +88,19 @@ class Scene:
 
     @property
     def config(self) -> ReconcilerConfig:
-        """Polls ten times a second."""
+        """As the fields say; it polls ten times a second."""
         return ReconcilerConfig(
             cluster="default",
             state_dir=self.state,
             keys=self.keys,
             inventory=self.inventory,
-            following=Following(repository=SourceConfig(url=self.url), interval_seconds=0.1),
+            following=Following(
+                repository=SourceConfig(url=self.url), interval_seconds=self.interval_seconds
+            ),
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
             timestamp_interval_seconds=3600,
             metrics=f"127.0.0.1:{self.metrics_port}" if self.metrics_port else "",
+            webhook=self.webhook,
         )
 
     @asynccontextmanager

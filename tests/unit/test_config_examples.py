@@ -88,7 +88,7 @@ def test_the_reconcilers_example_shows_what_counts_otherwise(tmp_path: Path) -> 
     least["repository"] = {"url": given["repository"]["url"]}
     shown = _reconciler(RECONCILER.read_text(), tmp_path)
     otherwise = _reconciler(yaml.safe_dump(least), tmp_path)
-    assert _differing(shown, otherwise) == {"following"}
+    assert _differing(shown, otherwise) == {"following", "webhook"}
     assert isinstance(shown, ReconcilerConfig)
     assert isinstance(otherwise, ReconcilerConfig)
     assert _differing(shown.following, otherwise.following) == {"repository"}

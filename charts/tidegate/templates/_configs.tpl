@@ -6,6 +6,15 @@ listen: "[::]:7443"
 {{- if .Values.metrics.enabled }}
 metrics: {{ printf "[::]:%v" .Values.metrics.reconcilerPort | quote }}
 {{- end }}
+{{- if .Values.reconciler.webhook.enabled }}
+webhook:
+  listen: "[::]:9443"
+  secret: /etc/tidegate/webhook/hmac
+  {{- if .Values.reconciler.webhook.tls }}
+  certificate: /etc/tidegate/webhook/tls.crt
+  key: /etc/tidegate/webhook/tls.key
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{- define "tidegate.agentConfig" -}}
