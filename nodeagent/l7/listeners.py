@@ -1,0 +1,225 @@
+"""Which port of the proxy serves which rule set.
+
+In:   the listeners that stand, the rule sets that are wanted and where each judges
+Out:  Listeners: every wanted set on a port
+Pure. Equal inputs give equal ports.
+
+A connection stays on the port it was accepted on, and the kernel cuts it when its flow is sent to another.
+So a port is kept for as long as there is something it judged, whatever becomes of the rules.
+
+Holds always:
+1. Where a rule set judged before, it keeps its port; new places of it share the lowest port it has.
+2. A set gets the port of another only if it replaces that one wherever it judged: no flow that goes on
+   elsewhere is judged by the new rules meanwhile.
+3. A port that was left is given again only when no other is free, the one left longest ago first.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, TypeAlias
+
+from netpolicy.errors import StalledError
+from netpolicy.rules import Direction
+from nodeagent.l7.rule_sets import RuleSet
+
+NO_PORT: Final = "NoProxyPort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortRange:
+    """The ports that are the proxy's own, both ends included."""
+
+    first: int = 20_000
+    last: int = 20_999
+
+    def contains(self, port: int) -> bool:
+        """True if the port is one of them."""
+        return self.first <= port <= self.last
+
+
+DEFAULT_PORTS: Final = PortRange()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Flows that a rule set judges: of one local endpoint and one remote identity, to one port.
+
+    Identity 0: of everyone whom no other place names. A range of ports is told by its first.
+    """
+
+    endpoint_id: int
+    direction: Direction
+    protocol: int
+    port: int
+    identity: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """One port of the proxy. `direction` is that of the flows, seen from the local endpoint.
+
+    `candidate` and `preview` are the sets that judge beside (`netpolicy.evidence.Shadow`): what would be in
+    force on this port; None where it would be the same, or nothing.
+    """
+
+    port: int
+    direction: Direction
+    rule_set: RuleSet
+    candidate: RuleSet | None = None
+    preview: RuleSet | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seat:
+    """What is to be known of a port for the next assignment: which set it served, and where."""
+
+    port: int
+    direction: Direction
+    digest: str
+    places: frozenset[Place]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listeners:
+    """What the proxy serves, in the order of ports; their seats; and ports that were left, in that order.
+
+    Of the process before this one there are seats only.
+    """
+
+    listeners: tuple[Listener, ...] = ()
+    seats: tuple[Seat, ...] = ()
+    left: tuple[int, ...] = ()
+
+    @property
+    def ports(self) -> frozenset[int]:
+        """The ports that are in use."""
+        return frozenset(seat.port for seat in self.seats)
+
+    def port_by_place(self) -> dict[Place, int]:
+        """The port that judges each place."""
+        return {place: seat.port for seat in self.seats for place in seat.places}
+
+
+NO_LISTENERS: Final = Listeners()
+
+_SetKey: TypeAlias = tuple[Direction, str]
+"""Direction and digest: both directions may have equal rules, but never share a listener."""
+
+
+def assign(
+    standing: Listeners,
+    wanted: Mapping[Place, RuleSet],
+    *,
+    ports: PortRange = DEFAULT_PORTS,
+    held: Iterable[int] = (),
+) -> Listeners:
+    """The listeners that serve what is wanted. `held` ports serve others and are not newly given.
+
+    Raises StalledError if there are more rule sets than ports.
+    """
+    places = _places_by_set(wanted)
+    seats: list[Seat] = []
+    unseated: list[_SetKey] = []
+    for key in sorted(places):
+        kept = _kept(standing, key, places, ports)
+        seats += _shared_out(key, kept, places[key])
+        if not kept:
+            unseated.append(key)
+    taken = {*held, *(seat.port for seat in seats)}
+    for key in unseated:
+        port = _free_port(standing, taken, ports)
+        taken.add(port)
+        seats.append(Seat(port=port, direction=key[0], digest=key[1], places=places[key]))
+    seats.sort(key=lambda seat: seat.port)
+    in_use = {seat.port for seat in seats}
+    return Listeners(
+        listeners=tuple(
+            Listener(
+                port=seat.port, direction=seat.direction, rule_set=wanted[next(iter(seat.places))]
+            )
+            for seat in seats
+        ),
+        seats=tuple(seats),
+        left=tuple(
+            p for p in dict.fromkeys((*standing.left, *sorted(standing.ports))) if p not in in_use
+        ),
+    )
+
+
+def shadowed(enforced: Listeners, candidate: Listeners, preview: Listeners) -> Listeners:
+    """The listeners in force, each with what other generations would have on its port."""
+    candidates, previews = (
+        {one.port: one.rule_set for one in some.listeners} for some in (candidate, preview)
+    )
+    return replace(
+        enforced,
+        listeners=tuple(
+            replace(
+                one,
+                candidate=_if_other(candidates.get(one.port), one.rule_set),
+                preview=_if_other(previews.get(one.port), one.rule_set),
+            )
+            for one in enforced.listeners
+        ),
+    )
+
+
+def _if_other(other: RuleSet | None, own: RuleSet) -> RuleSet | None:
+    return None if other is None or other.digest == own.digest else other
+
+
+def _places_by_set(wanted: Mapping[Place, RuleSet]) -> dict[_SetKey, frozenset[Place]]:
+    places: defaultdict[_SetKey, set[Place]] = defaultdict(set)
+    for place, rule_set in wanted.items():
+        places[place.direction, rule_set.digest].add(place)
+    return {key: frozenset(found) for key, found in places.items()}
+
+
+def _kept(
+    standing: Listeners,
+    key: _SetKey,
+    places: Mapping[_SetKey, frozenset[Place]],
+    ports: PortRange,
+) -> list[Seat]:
+    """The seats that a set keeps, and those it takes over from sets that nobody wants any more."""
+    return [
+        seat
+        for seat in standing.seats
+        if ports.contains(seat.port)
+        and (
+            (seat.direction, seat.digest) == key
+            or ((seat.direction, seat.digest) not in places and seat.places <= places[key])
+        )
+    ]
+
+
+def _shared_out(key: _SetKey, kept: list[Seat], places: frozenset[Place]) -> list[Seat]:
+    """The places of a set among its seats: where it was, else at the first."""
+    if not kept:
+        return []
+    homes = [seat.places & places for seat in kept]
+    homes[0] |= places - frozenset().union(*homes)
+    return [
+        Seat(port=seat.port, direction=key[0], digest=key[1], places=home)
+        for seat, home in zip(kept, homes, strict=True)
+        if home
+    ]
+
+
+def _free_port(standing: Listeners, taken: set[int], ports: PortRange) -> int:
+    """The lowest port that was never used, else the one that was left longest ago."""
+    used = {*taken, *standing.ports, *standing.left}
+    fresh = (port for port in range(ports.first, ports.last + 1) if port not in used)
+    leaving = (*standing.left, *sorted(standing.ports))
+    again = (port for port in leaving if ports.contains(port) and port not in taken)
+    port = next(fresh, None) or next(again, None)
+    if port is None:
+        raise StalledError(
+            f"the policies need more listeners than the proxy has ports ({ports.first} to "
+            f"{ports.last}): raise envoy.last_port",
+            reason=NO_PORT,
+        )
+    return port
