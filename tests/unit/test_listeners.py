@@ -45,7 +45,7 @@ def test_equal_sets_share_a_listener_and_others_do_not() -> None:
 def test_the_two_directions_never_share_a_listener() -> None:
     outwards = Place(1, Direction.EGRESS, 6, 80)
     given = assign(NO_LISTENERS, {WEB: _set("/a"), outwards: _set("/a")})
-    assert [one.direction for one in given.listeners] == [Direction.EGRESS, Direction.INGRESS]
+    assert [one.direction for one in given.listeners] == [Direction.INGRESS, Direction.EGRESS]
 
 
 def test_rules_that_change_everywhere_they_judge_keep_their_port() -> None:
@@ -101,13 +101,15 @@ def test_ports_held_by_others_are_not_given() -> None:
 
 def test_more_sets_than_ports_are_refused() -> None:
     ports = PortRange(first=20_000, last=20_000)
-    with pytest.raises(StalledError, match="envoy.last_port"):
+    with pytest.raises(StalledError, match=r"envoy\.last_port"):
         assign(NO_LISTENERS, {WEB: _set("/a"), API: _set("/b")}, ports=ports)
 
 
 def test_a_narrower_range_moves_what_stands_outside_of_it() -> None:
     before = assign(NO_LISTENERS, {WEB: _set("/a")})
-    assert assign(before, {WEB: _set("/a")}, ports=PortRange(first=30_000)).ports == {30_000}
+    assert assign(before, {WEB: _set("/a")}, ports=PortRange(first=30_000, last=30_009)).ports == {
+        30_000
+    }
 
 
 def test_after_a_restart_the_same_wishes_give_the_same_ports() -> None:
