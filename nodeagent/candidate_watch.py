@@ -19,11 +19,11 @@ from typing import Final
 import structlog
 from google.protobuf.message import DecodeError
 
+from netpolicy.durable_files import DiskFiles
 from netpolicy.evidence import NodeEvidence, Role, Shadow
 from netpolicy.wire.evidence import MAX_EVIDENCE_BYTES, decode_evidence, encode_evidence
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.datapath import Datapath
-from nodeagent.receive.storage import DiskFiles
 from nodeagent.rollout.tally import Names, Tally, report, tally, tally_of, total
 
 log = structlog.get_logger()

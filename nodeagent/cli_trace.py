@@ -136,7 +136,7 @@ def _explain(
 ) -> tuple[Explanation, Legend]:
     from nodeagent.explain.lookups import explain_flow  # noqa: PLC0415
     from nodeagent.explain.names import read_names  # noqa: PLC0415
-    from nodeagent.planner import FEED_FILE  # noqa: PLC0415
+    from nodeagent.known_inputs import FEED_FILE  # noqa: PLC0415
 
     config = read_config(config_path, exit_code=CANNOT_TELL)
     names = read_names(config.inventory, config.state_dir / FEED_FILE)

@@ -16,7 +16,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Set
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
@@ -30,20 +30,20 @@ from netpolicy.errors import RejectedBundle, StalledError
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from nodeagent.candidate_watch import Followed
-from nodeagent.datapath import DatapathError, GenerationLabel
+from nodeagent.datapath import DatapathError
 from nodeagent.encryption_following import EncryptionFollowing, inputs_of
 from nodeagent.encrypts import Encrypts, EncryptsNothing
 from nodeagent.endpoints.local_pods import LocalView
 from nodeagent.enforcer import Enforcer, PolicyOrigin
+from nodeagent.known_inputs import KeptInputs, Known, unless_older, unless_taken_back
 from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
 from nodeagent.plan.room import AddressRoom, without_room
+from nodeagent.plan_status import PlanStatus
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
 from nodeagent.rollout.desired import to_remember, with_policies
 from nodeagent.rollout.tally import names_of
-from nodeagent.saved_feed import load_feed, save_feed
-from nodeagent.saved_keys import load_node_keys, save_node_keys
 from nodeagent.turns import Turns
 
 log = structlog.get_logger()
@@ -52,50 +52,9 @@ PLAN_APPLIED: Final = "plan_applied"
 ADDRESSES_REFUSED: Final = "addresses_refused"
 PLAN_FAILED: Final = "plan_failed"
 CANDIDATE_NOT_LOADED: Final = "candidate_not_loaded"
-BUNDLE_BEHIND_KERNEL: Final = "bundle_behind_kernel"
-FEED_NOT_SAVED: Final = "feed_not_saved"
-FEED_FILE: Final = "inventory-feed.json"
-KEYS_NOT_SAVED: Final = "node_keys_not_saved"
-KEYS_FILE: Final = "node-keys"
 VIEW_PATIENCE_SECONDS: Final = 20.0
 KEPT_PLANS: Final = 2
 RETRY_SECONDS: Final = (1.0, 2.0, 5.0, 10.0, 30.0)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """What the plan is made from, as far as it is known. None: not (yet)."""
-
-    channels: Channels | None = None
-    view: LocalView | None = None
-    feed: tuple[AddressEntry, ...] | None = None
-    node_keys: tuple[NodeKey, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanStatus:
-    """How the last attempt went. Empty `error`: what is desired is enforced."""
-
-    applied_at: float = 0.0
-    error: str = ""
-    reason: str = ""
-    awaited_interfaces: tuple[str, ...] = ()
-    refused_addresses: int = 0
-    refused_interfaces: tuple[str, ...] = ()
-
-    @property
-    def alarms(self) -> tuple[str, ...]:
-        """What a person has to see to: enforcement is safe, but somebody is cut off."""
-        found = []
-        if self.refused_addresses:
-            found.append(
-                f"{self.refused_addresses} addresses are refused, as the address map is full: "
-                "raise datapath.max_addresses"
-            )
-        if self.refused_interfaces:
-            names = ", ".join(self.refused_interfaces)
-            found.append(f"pods behind {names} are refused everything, see endpoint_failed")
-        return tuple(found)
 
 
 class Planner:
@@ -122,19 +81,14 @@ class Planner:
         self._node = node
         self._admit_local_host = admit_local_host
         self._room = room
-        self._feed_path = state_dir / FEED_FILE
-        self._keys_path = state_dir / KEYS_FILE
+        self._kept = KeptInputs(state_dir)
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._view_known = asyncio.Event()
         self._interfaces: Mapping[str, int] = {}
         self._pod_like: Mapping[str, int] = {}
-        self._found = _unless_taken_back(enforcer.active_label, taken_back)
-        self._known = Known(
-            channels=_unless_older(channels, self._found),
-            feed=load_feed(self._feed_path),
-            node_keys=load_node_keys(self._keys_path),
-        )
+        self._found = unless_taken_back(enforcer.active_label, taken_back)
+        self._known = self._kept.known_at_start(unless_older(channels, self._found))
         self._enforced: Bundle | None = None
         self._loaded: Mapping[str, Bundle] = {}
         self._plans: tuple[NodePlan, ...] = ()
@@ -251,10 +205,7 @@ class Planner:
             return
         self._known = replace(self._known, feed=entries)
         self._changed.set()
-        try:
-            await asyncio.to_thread(save_feed, self._feed_path, entries)
-        except OSError as error:
-            log.error(FEED_NOT_SAVED, path=str(self._feed_path), error=error.strerror)
+        await self._kept.keep_feed(entries)
 
     async def take_node_keys(self, keys: tuple[NodeKey, ...]) -> None:
         """Use, and keep for the next start, the public keys of all nodes."""
@@ -262,10 +213,7 @@ class Planner:
             return
         self._known = replace(self._known, node_keys=keys)
         self._changed.set()
-        try:
-            await asyncio.to_thread(save_node_keys, self._keys_path, keys)
-        except OSError as error:
-            log.error(KEYS_NOT_SAVED, path=str(self._keys_path), error=error.strerror)
+        await self._kept.keep_node_keys(keys)
 
     def take_view(self, view: LocalView) -> None:
         """Use what the inventory says of this node."""
@@ -479,19 +427,6 @@ class Planner:
         self.status = replace(self.status, error=str(error), reason=reason)
         self.placements.announce()
         log.error(PLAN_FAILED, reason=reason, error=str(error))
-
-
-def _unless_older(channels: Channels | None, found: GenerationLabel | None) -> Channels | None:
-    """A store older than the kernel (restored from a backup, say) must not undo a revision."""
-    if channels is not None and found is not None and channels.sequence < found.sequence:
-        log.error(BUNDLE_BEHIND_KERNEL, stored=channels.sequence, enforced=found.sequence)
-        return None
-    return channels
-
-
-def _unless_taken_back(found: GenerationLabel | None, taken_back: int) -> GenerationLabel | None:
-    """What the kernel was found with, but for a publication that is to be taken back."""
-    return found if found is not None and found.sequence > taken_back else None
 
 
 def _followed(channels: Channels | None, stand: Standing | None, plan: NodePlan) -> Followed | None:

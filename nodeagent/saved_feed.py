@@ -11,13 +11,13 @@ Holds always:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
 import msgspec
 import structlog
 
+from netpolicy import durable_files
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels, parse_labels
 
@@ -59,22 +59,15 @@ def save_feed(path: Path, entries: tuple[AddressEntry, ...]) -> None:
     ]
     label_sets = [[str(label) for label in labels] for labels in indices]
     data = msgspec.json.encode(_Snapshot(FEED_FORMAT, label_sets, rows))
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _flush_folder(path.parent)
+    durable_files.make_folder(path.parent)
+    durable_files.replace(path, data)
 
 
 def load_feed(path: Path) -> tuple[AddressEntry, ...] | None:
     """The last snapshot, or None if there is none that can be read."""
     try:
-        if path.stat().st_size > MAX_FEED_BYTES:
-            raise ValueError("too large")
-        snapshot = msgspec.json.decode(path.read_bytes(), type=_Snapshot)
+        data = durable_files.read_bounded(path, max_bytes=MAX_FEED_BYTES)
+        snapshot = msgspec.json.decode(data, type=_Snapshot)
         if snapshot.format != FEED_FORMAT:
             raise ValueError(f"format {snapshot.format} is unknown")
         label_sets = [parse_labels(texts) for texts in snapshot.label_sets]
@@ -93,11 +86,3 @@ def load_feed(path: Path) -> tuple[AddressEntry, ...] | None:
     except (OSError, ValueError, IndexError, msgspec.DecodeError) as error:
         log.error(FEED_UNREADABLE, path=str(path), error=str(error))
         return None
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,10 +18,10 @@ from typing import Final
 import structlog
 from google.protobuf.message import DecodeError
 
+from netpolicy.durable_files import DiskFiles
 from netpolicy.encryption import NodeKey
 from netpolicy.wire.node_encryption import decode_node_keys, encode_node_keys
 from netpolicy.wire.tidegate.v1 import push_pb2
-from nodeagent.receive.storage import DiskFiles
 
 log = structlog.get_logger()
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import grpc
 
+from netpolicy.durable_files import read_bounded
 from netpolicy.errors import TransientError
 from netpolicy.wire.tidegate.v1 import bootstrap_pb2, bootstrap_pb2_grpc
 
@@ -43,7 +44,12 @@ class BootstrapConfig:
 
 async def ask(config: BootstrapConfig, request: bytes) -> bytes:
     """The certificate (DER) that is given for a request."""
-    token = _read(config.token, MAX_TOKEN_BYTES).decode(errors="replace").strip()
+    try:
+        token = (
+            read_bounded(config.token, max_bytes=MAX_TOKEN_BYTES).decode(errors="replace").strip()
+        )
+    except OSError as error:
+        raise TransientError(f"the service account's token cannot be read: {error}") from error
     options = [*OPTIONS]
     if config.server_name:
         options.append(("grpc.ssl_target_name_override", config.server_name))
@@ -57,11 +63,3 @@ async def ask(config: BootstrapConfig, request: bytes) -> bytes:
             raise TransientError(f"{error.code().name}: {error.details()}") from error
     certificate: bytes = answer.certificate
     return certificate
-
-
-def _read(path: Path, most: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(most + 1)
-    if len(data) > most:
-        raise TransientError(f"{path} is larger than {most} bytes")
-    return data

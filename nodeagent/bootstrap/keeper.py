@@ -21,11 +21,11 @@ from typing import Final
 
 import structlog
 
+from netpolicy.durable_files import DiskFiles, Files
 from netpolicy.errors import TransientError
 from nodeagent.bootstrap.client import BootstrapConfig, ask
 from nodeagent.bootstrap.credential import Credential, decode, new_key, request_for, take
 from nodeagent.receive.backoff import Backoff
-from nodeagent.receive.storage import DiskFiles, Files
 
 log = structlog.get_logger()
 

@@ -12,11 +12,11 @@ Holds always:
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from stat import S_IMODE
 from typing import Final
 
+from netpolicy.durable_files import read_bounded, replace
 from nodeagent.cni.conflist import (
     PLUGIN,
     BrokenConflist,
@@ -27,8 +27,7 @@ from nodeagent.cni.conflist import (
 )
 
 BACKUP_SUFFIX: Final = ".before-tidegate"
-NEW_SUFFIX: Final = ".tidegate-new"
-"""Neither ends as a runtime wants its configurations to end."""
+"""It does not end as a runtime wants its configurations to end."""
 MAX_CONFLIST_BYTES: Final = 1 << 20
 MAX_PLUGIN_BYTES: Final = 32 << 20
 _READ_BY_RUNTIMES: Final = frozenset({".conf", ".conflist", ".json"})
@@ -42,20 +41,20 @@ def install(plugin: Path, *, bin_dir: Path, conf_dir: Path, options: PluginOptio
     """Install, or bring up to date; return what was changed. Raises InstallError."""
     try:
         conflist = _conflist(conf_dir)
-        before = _read(conflist, MAX_CONFLIST_BYTES)
+        before = read_bounded(conflist, max_bytes=MAX_CONFLIST_BYTES)
         after = _joined(conflist, before, options)
         changed = []
         target = bin_dir / PLUGIN
-        binary = _read(plugin, MAX_PLUGIN_BYTES)
-        if not target.exists() or _read(target, MAX_PLUGIN_BYTES) != binary:
+        binary = read_bounded(plugin, max_bytes=MAX_PLUGIN_BYTES)
+        if not target.exists() or read_bounded(target, max_bytes=MAX_PLUGIN_BYTES) != binary:
             bin_dir.mkdir(parents=True, exist_ok=True)
-            _write(target, binary, mode=0o755)
+            replace(target, binary, mode=0o755)
             changed.append(f"wrote {target}")
         if after != before:
             mode = S_IMODE(conflist.stat().st_mode)
             if without_plugin(before) == before:
-                _write(_backup(conflist), before, mode=mode)
-            _write(conflist, after, mode=mode)
+                replace(_backup(conflist), before, mode=mode)
+            replace(conflist, after, mode=mode)
             changed.append(f"put {PLUGIN} into {conflist}")
     except OSError as error:
         raise InstallError(f"{error.filename}: {error.strerror}") from error
@@ -109,46 +108,22 @@ def _joined(conflist: Path, before: bytes, options: PluginOptions) -> bytes:
 
 def _restore(conflist: Path) -> bool:
     """Take our plugin out; byte for byte as it was if nobody changed anything else since."""
-    before = _read(conflist, MAX_CONFLIST_BYTES)
+    before = read_bounded(conflist, max_bytes=MAX_CONFLIST_BYTES)
     try:
         after = without_plugin(before)
         if after == before:
             return False
         backup = _backup(conflist)
         if backup.exists():
-            kept = _read(backup, MAX_CONFLIST_BYTES)
+            kept = read_bounded(backup, max_bytes=MAX_CONFLIST_BYTES)
             after = kept if same_chain(kept, after) else after
     except BrokenConflist as error:
         if PLUGIN.encode() not in before:
             return False
         raise InstallError(f"{conflist} is left as it is: {error}") from error
-    _write(conflist, after, mode=S_IMODE(conflist.stat().st_mode))
+    replace(conflist, after, mode=S_IMODE(conflist.stat().st_mode))
     return True
 
 
 def _backup(conflist: Path) -> Path:
     return conflist.with_name(conflist.name + BACKUP_SUFFIX)
-
-
-def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise InstallError(f"{path} is larger than {limit} bytes")
-    return data
-
-
-def _write(path: Path, data: bytes, *, mode: int) -> None:
-    new = path.with_name(path.name + NEW_SUFFIX)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

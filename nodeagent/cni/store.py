@@ -20,8 +20,8 @@ from typing import Final
 import msgspec
 import structlog
 
+from netpolicy.durable_files import DiskFiles, Files
 from nodeagent.cni.sandboxes import Sandbox
-from nodeagent.receive.storage import DiskFiles, Files
 
 log = structlog.get_logger()
 

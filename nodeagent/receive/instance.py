@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from nodeagent.receive.storage import DiskFiles
+from netpolicy.durable_files import DiskFiles
 
 log = structlog.get_logger()
 

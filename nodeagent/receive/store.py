@@ -24,8 +24,8 @@ from typing import Final
 import msgspec
 import structlog
 
+from netpolicy.durable_files import DiskFiles, Files
 from netpolicy.errors import RejectedBundle
-from nodeagent.receive.storage import DiskFiles, Files
 from nodeagent.receive.verify import SignedSet, read_channels, verify_set
 from nodeagent.rollout.channels import Channels
 

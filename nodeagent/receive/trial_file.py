@@ -19,9 +19,9 @@ from typing import Final
 
 import structlog
 
+from netpolicy.durable_files import DiskFiles, Files
 from netpolicy.terms import MAX_CONFIRM_SECONDS
 from netpolicy.trust import MAX_SEQUENCE, is_digest
-from nodeagent.receive.storage import DiskFiles, Files
 from nodeagent.rollout.confirm import Stage, Trial
 
 log = structlog.get_logger()

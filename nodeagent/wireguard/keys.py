@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from nodeagent.receive.storage import DiskFiles
+from netpolicy.durable_files import DiskFiles
 from nodeagent.wireguard.peers import SLOTS
 from nodeagent.wireguard.tunnels import OwnKey
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from netpolicy.durable_files import DiskFiles
 from nodeagent.plan.places import Place
-from nodeagent.receive.storage import DiskFiles
 
 FILE: Final = "strict-places.json"
 MAX_BYTES: Final = 256 * 1024 * 1024

@@ -37,9 +37,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from netpolicy import durable_files
+from netpolicy.durable_files import PUBLIC_MODE
 from netpolicy.errors import StalledError
 from netpolicy.trust import node_uri
-from reconciler.sign import files
 
 CA_LIFETIME: Final = timedelta(days=3650)
 LEAF_LIFETIME: Final = timedelta(days=365)
@@ -66,7 +67,7 @@ class _Issued:
 def init_certificates(directory: Path, *, server_names: Sequence[str], now: datetime) -> None:
     """Make the authority and the server's certificate; raises FileExistsError if there is one."""
     names = _server_names(server_names)
-    files.make_directory(directory / "tls")
+    durable_files.make_folder(directory / "tls")
     ca = _self_signed(now)
     _write(directory / "tls", "ca", ca)
     server = _issue(ca, "tidegate-reconciler", names, server=True, now=now)
@@ -94,10 +95,10 @@ def add_node(
         raise FileExistsError(f"{place} exists: this node has a certificate")
     names = [x509.UniformResourceIdentifier(node_uri(node))]
     issued = _issue(ca, node, names, server=False, now=now, lifetime=lifetime)
-    files.make_directory(place)
+    durable_files.make_folder(place)
     _write(place, "node", issued)
-    files.write_new(place / "ca.pem", ca.pem, secret=False)
-    files.write_new(place / "root.json", root, secret=False)
+    durable_files.write_new(place / "ca.pem", ca.pem, mode=PUBLIC_MODE)
+    durable_files.write_new(place / "root.json", root, mode=PUBLIC_MODE)
     return place
 
 
@@ -131,8 +132,8 @@ def _renew(ca: _Issued, place: Path, name: str, *, server: bool, now: datetime) 
     names = old.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     common_name = old.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     issued = _issue(ca, str(common_name), list(names), server=server, now=now)
-    files.replace(place / f"{name}.key", issued.key_pem, secret=True)
-    files.replace(place / f"{name}.pem", issued.pem, secret=False)
+    durable_files.replace(place / f"{name}.key", issued.key_pem)
+    durable_files.replace(place / f"{name}.pem", issued.pem, mode=PUBLIC_MODE)
 
 
 def _self_signed(now: datetime) -> _Issued:
@@ -237,8 +238,8 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _write(directory: Path, name: str, issued: _Issued) -> None:
-    files.write_new(directory / f"{name}.key", issued.key_pem, secret=True)
-    files.write_new(directory / f"{name}.pem", issued.pem, secret=False)
+    durable_files.write_new(directory / f"{name}.key", issued.key_pem)
+    durable_files.write_new(directory / f"{name}.pem", issued.pem, mode=PUBLIC_MODE)
 
 
 def _load_authority(directory: Path) -> _Issued:

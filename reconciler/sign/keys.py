@@ -27,10 +27,11 @@ from securesystemslib.signer import CryptoSigner
 from tuf.api.exceptions import RepositoryError
 from tuf.api.metadata import Metadata, Role, Root
 
+from netpolicy import durable_files
+from netpolicy.durable_files import PUBLIC_MODE
 from netpolicy.errors import StalledError
 from netpolicy.trust import BINS_ROLE, ONLINE_ROLES, ROOT_ROLE
 from netpolicy.version import VERSION
-from reconciler.sign import files
 
 ROOT_LIFETIME: Final = timedelta(days=365)
 SIGNED_BY_ROOT: Final = ("timestamp", "snapshot", "targets")
@@ -73,7 +74,7 @@ def init_keys(
     if _root_path(directory, 1).exists():
         raise FileExistsError(f"{_root_path(directory, 1)} exists: these keys are in use")
     for part in ("root", "online", "metadata"):
-        files.make_directory(directory / part)
+        durable_files.make_folder(directory / part)
     root = Root(expires=now + ROOT_LIFETIME, consistent_snapshot=True)
     signers = [_new_key(directory, ROOT_ROLE) for _ in range(root_keys)]
     for signer in signers:
@@ -129,7 +130,7 @@ def roots_in(directory: Path) -> tuple[Root, ...]:
 def _new_key(directory: Path, role: str) -> CryptoSigner:
     signer = CryptoSigner.generate_ed25519()
     path = _key_path(directory, role, signer.public_key.keyid)
-    files.write_new(path, signer.private_bytes, secret=True)
+    durable_files.write_new(path, signer.private_bytes)
     return signer
 
 
@@ -223,4 +224,6 @@ def _write_root(directory: Path, root: Root, signers: list[CryptoSigner]) -> Non
     metadata = Metadata(root)
     for signer in signers:
         metadata.sign(signer, append=True)
-    files.replace(_root_path(directory, root.version), metadata.to_bytes(), secret=False)
+    durable_files.replace(
+        _root_path(directory, root.version), metadata.to_bytes(), mode=PUBLIC_MODE
+    )

@@ -12,7 +12,6 @@ Holds always:
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Final
 import pygit2
 from pygit2.enums import ObjectType, RepositoryOpenFlag
 
+from netpolicy.durable_files import sync_folder
 from netpolicy.errors import StalledError, TransientError
 
 FETCHED: Final = "refs/remotes/origin/"
@@ -94,7 +94,7 @@ class CloneStore:
                 self.clone.rename(discarded)
             self.next.rename(self.clone)
             self._marker.unlink(missing_ok=True)
-            _sync_directory(self.directory)
+            sync_folder(self.directory)
         shutil.rmtree(discarded, ignore_errors=True)
 
     def compact(self, repository: pygit2.Repository) -> None:
@@ -166,11 +166,3 @@ def _sweep(repository: Path) -> None:
     # A killed fetch leaves half a pack, or the lock of a reference that would block all later ones.
     for leftover in (*repository.glob("objects/pack/pack_git2_*"), *repository.rglob("*.lock")):
         leftover.unlink(missing_ok=True)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from netpolicy.bundle import Bundle, PackedUnit, pack_unit
+from netpolicy.durable_files import DiskFiles, Files
 from netpolicy.encryption import NodeKey
 from netpolicy.evidence import NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
@@ -23,7 +24,6 @@ from netpolicy.node_encryption import NodeEncryption
 from netpolicy.rules import Policy, PolicyId, PolicyKind, Unit
 from netpolicy.terms import LabelPairs
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
-from nodeagent.receive.storage import DiskFiles, Files
 from nodeagent.rollout.channels import Channels, InForce
 from reconciler.publication import Publication
 from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf

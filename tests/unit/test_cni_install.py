@@ -168,7 +168,7 @@ def test_dying_at_any_write_leaves_what_can_be_finished(
     host: Host, death: int, monkeypatch: pytest.MonkeyPatch
 ):
     """Writes: the plugin, the copy, the chain. Whoever dies at one is started again."""
-    real, writes = installing._write, 0
+    real, writes = installing.replace, 0
 
     def dying(path: Path, data: bytes, *, mode: int) -> None:
         nonlocal writes
@@ -177,7 +177,7 @@ def test_dying_at_any_write_leaves_what_can_be_finished(
             raise KeyboardInterrupt
         real(path, data, mode=mode)
 
-    monkeypatch.setattr(installing, "_write", dying)
+    monkeypatch.setattr(installing, "replace", dying)
     options = PluginOptions(socket="/run/tidegate/cni.sock")
     with pytest.raises(KeyboardInterrupt):
         installing.install(
