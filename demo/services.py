@@ -36,6 +36,7 @@ from reconciler.publication import Publication
 from reconciler.state.database import Database
 from reconciler.state.publications import last_publication
 from tests.support.git_server_tls import TlsFiles, make_tls_files
+from tests.support.own_sockets import with_own_sockets
 from tests.support.tampering import Attack, save_publications
 from tests.support.world import World, WorldError
 from tests.support.world_topology import CONTROL
@@ -154,7 +155,7 @@ class Services:
             "--config",
             str(self.layout.config_file(node)),
         ]
-        self._world.start(node, node, command)
+        self._world.start(node, node, with_own_sockets(self._world, node, command))
 
     def wait_for_agent(self, node: str, *, times: int = 1) -> None:
         """Wait until it has said for the nth time that it is ready."""
@@ -243,11 +244,15 @@ class Services:
         """What a `nodeagent` command prints on each node; all are asked at the same time."""
 
         def ask(node: str) -> str:
-            config = ("--config", str(self.layout.config_file(node)))
-            return self._world.run(node, [str(PROGRAMS / "nodeagent"), *arguments, *config]).stdout
+            return self.ask_agent(node, *arguments)
 
         with ThreadPoolExecutor() as pool:
             return dict(zip(self.nodes, pool.map(ask, self.nodes), strict=True))
+
+    def ask_agent(self, node: str, *arguments: str) -> str:
+        """What a `nodeagent` command prints on one node."""
+        config = ("--config", str(self.layout.config_file(node)))
+        return self._world.run(node, [str(PROGRAMS / "nodeagent"), *arguments, *config]).stdout
 
     def events(self, program: str) -> list[Event]:
         """What a program has logged."""

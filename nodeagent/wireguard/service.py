@@ -78,6 +78,7 @@ class Tunnels:
         self._lock = asyncio.Lock()
         self._keys: tuple[PrivateKey, ...] = self._store.load()
         self._inputs: EncryptionInputs | None = None
+        self._applied = EncryptionMode.OFF
         self._agreed = Agreed()
         self._devices: tuple[TunnelDevice, ...] = ()
         self._implementation = Implementation.NONE
@@ -217,7 +218,8 @@ class Tunnels:
         routes.remove_ways()
         for name in tunnel_names():
             self._links.remove(name)
-        self._agreed, self._devices = Agreed(), ()
+        log.info(ENCRYPTION_APPLIED, mode=EncryptionMode.OFF, peers=0, devices=0)
+        self._applied, self._agreed, self._devices = EncryptionMode.OFF, Agreed(), ()
         self._implementation = Implementation.NONE
 
     def _bring_about(self, inputs: EncryptionInputs) -> None:
@@ -236,11 +238,10 @@ class Tunnels:
         self._enforce(inputs, agreed, host)
         for name in set(tunnel_names()) - indices.keys():
             self._links.remove(name)
-        if (agreed, devices) != (self._agreed, self._devices):
-            log.info(
-                ENCRYPTION_APPLIED, mode=self._mode, peers=len(agreed.peers), devices=len(devices)
-            )
-        self._agreed, self._devices = agreed, devices
+        mode = inputs.encrypting.mode
+        if (mode, agreed, devices) != (self._applied, self._agreed, self._devices):
+            log.info(ENCRYPTION_APPLIED, mode=mode, peers=len(agreed.peers), devices=len(devices))
+        self._applied, self._agreed, self._devices = mode, agreed, devices
         self._handshakes.forget(frozenset(indices))
         self._handshakes.know(agreed, now=now)
         self._interfaces = host.interfaces | indices

@@ -25,7 +25,8 @@ from nodeagent.datapath import Datapath, DatapathConfig
 from nodeagent.datapath.abi import Reason
 from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import steady_datagrams
-from tests.support.tunnel_world import NORMAL, STRICT, TunnelNodes, tap
+from tests.support.tap import tap
+from tests.support.tunnel_world import NORMAL, STRICT, TunnelNodes
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 

@@ -1,39 +1,30 @@
-"""Two nodes of a world that encrypt what their pods say to each other, and a tap between them.
+"""Two nodes of a world that encrypt what their pods say to each other.
 
 In:   a World
-Out:  TunnelNodes: told what to do, asked how they are; Tap: which packets of pods crossed the link
+Out:  TunnelNodes: told what to do, asked how they are
 Shell.
-
-Each node has the mounts of its own, as sockets of wireguard-go are files of one folder.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import struct
 import sys
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from netpolicy.encryption import Encryption
 from tests.support.kernel_pods import within
+from tests.support.own_sockets import with_own_sockets
+from tests.support.tap import POD_BLOCKS
 from tests.support.world import PROJECT, World
-from tests.support.world_topology import NODE_LINK, WorldNode
+from tests.support.world_topology import WorldNode
 
-BLOCKS: Final = ("10.0.0.0/8", "fd00:10::/32")
-STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=BLOCKS)
+STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=POD_BLOCKS)
 NORMAL: Final = Encryption(enabled=True)
-OWN_MOUNTS: Final = (
-    "mkdir -p /var/run/wireguard && mount -t tmpfs none /var/run/wireguard && exec \"$@\""
-)  # fmt: skip
 READY_SECONDS: Final = 40.0
-_ALL_FRAMES: Final = 0x0003
 
 
 class TunnelNodes:
@@ -64,11 +55,8 @@ class TunnelNodes:
             return
         self._running.add(node)
         self._file(node).with_suffix(".report").unlink(missing_ok=True)
-        command = [
-            "unshare", "-m", "sh", "-c", OWN_MOUNTS, "sh",
-            sys.executable, "-m", "tests.support.tunnel_node", str(self._file(node)),
-        ]  # fmt: skip
-        self.world.start(node, node, command)
+        command = [sys.executable, "-m", "tests.support.tunnel_node", str(self._file(node))]
+        self.world.start(node, node, with_own_sockets(self.world, node, command))
         self.wait(node, "it reports", lambda report: True)
 
     def report(self, node: str) -> dict[str, Any]:
@@ -124,60 +112,3 @@ class TunnelNodes:
             "node_keys": [],
             "entries": entries,
         }
-
-
-class Tap:
-    """What crosses the link between the nodes, seen from one of its ends."""
-
-    def __init__(self) -> None:
-        self.in_the_clear: list[tuple[str, str]] = []
-        self.tunnelled = 0
-        self._blocks = [ip_network(block) for block in BLOCKS]
-
-    def see(self, frame: bytes) -> None:
-        kind = struct.unpack("!H", frame[12:14])[0]
-        if kind == 0x0800:
-            source, destination, protocol = frame[26:30], frame[30:34], frame[23]
-        elif kind == 0x86DD:
-            source, destination, protocol = frame[22:38], frame[38:54], frame[20]
-        else:
-            return
-        ends = (ip_address(source), ip_address(destination))
-        if any(
-            end in block for end in ends for block in self._blocks if end.version == block.version
-        ):
-            self.in_the_clear.append((str(ends[0]), str(ends[1])))
-        elif protocol == socket.IPPROTO_UDP:
-            self.tunnelled += 1
-
-
-@contextmanager
-def tap(world: World, node: str) -> Iterator[Tap]:
-    """Watch both directions at a node's end of the link."""
-
-    def listen() -> socket.socket:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES))
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 24)
-        made.bind((NODE_LINK, 0))
-        made.settimeout(0.1)
-        return made
-
-    seen, over = Tap(), threading.Event()
-    sniffer = within(world.namespace(node), listen)
-
-    def follow() -> None:
-        while True:
-            try:
-                seen.see(sniffer.recv(65_536))
-            except TimeoutError:
-                if over.is_set():
-                    return
-
-    thread = threading.Thread(target=follow)
-    thread.start()
-    try:
-        yield seen
-    finally:
-        over.set()
-        thread.join()
-        sniffer.close()
