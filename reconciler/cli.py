@@ -38,6 +38,7 @@ from reconciler.state import fleet, judgements, publications
 from reconciler.state.database import Database
 from reconciler.state.rollouts import rollout_of
 from reconciler.terminal import print_parts
+from reconciler.workspace_options import repository_option
 
 OK: Final = 0
 NO: Final = 1
@@ -48,10 +49,6 @@ DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 output_option = click.option(
     "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text",
     show_default=True, help="For people, or for machines.",
-)  # fmt: skip
-repository_option = click.option(
-    "--repository", type=click.Path(path_type=Path), default=Path(), show_default=True,
-    help="Where revisions are looked up.",
 )  # fmt: skip
 state_option = click.option(
     "--state-dir", type=click.Path(path_type=Path), default=Path(DEFAULT_STATE_DIR),

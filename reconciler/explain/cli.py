@@ -29,6 +29,7 @@ from reconciler.judge import JudgeCache, judge
 from reconciler.objects import read_policies
 from reconciler.objects.origin import origin_path
 from reconciler.objects.policy import PolicyObject
+from reconciler.workspace_options import inventory_option, repository_option
 
 ALLOWED: Final = 0
 DENIED: Final = 1
@@ -45,14 +46,8 @@ CANNOT_TELL: Final = 2
 @click.option("--dns", help="The name that a DNS question asks for.")
 @click.option("--kafka", help='What a Kafka request asks: "produce TOPIC".')
 @click.option("--sni", help="The server name that a TLS connection asks for.")
-@click.option(
-    "--inventory", "inventory_path", type=click.Path(path_type=Path),
-    help="Who is in the cluster: pods are then known by name and address.",
-)  # fmt: skip
-@click.option(
-    "--repository", type=click.Path(path_type=Path), default=Path(), show_default=True,
-    help="Where revisions are looked up.",
-)  # fmt: skip
+@inventory_option
+@repository_option
 @click.option("--whole", is_flag=True, help="Also show rules that are far from matching.")
 @click.option(
     "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text",

@@ -18,6 +18,7 @@ from reconciler.explain.cli import read_inventory
 from reconciler.intents.check import Result, check_intents, results_junit, results_text
 from reconciler.intents.read import read_intents
 from reconciler.judge import judge
+from reconciler.workspace_options import inventory_option, repository_option
 
 ALL_HOLD: Final = 0
 SOME_FAIL: Final = 1
@@ -26,14 +27,8 @@ CANNOT_TELL: Final = 2
 
 @click.command("test")
 @click.argument("where", default=".")
-@click.option(
-    "--inventory", "inventory_path", type=click.Path(path_type=Path),
-    help="Who is in the cluster: pods are then known by name and address.",
-)  # fmt: skip
-@click.option(
-    "--repository", type=click.Path(path_type=Path), default=Path(), show_default=True,
-    help="Where revisions are looked up.",
-)  # fmt: skip
+@inventory_option
+@repository_option
 @click.option(
     "-o", "--output", "form", type=click.Choice(["text", "json", "junit"]), default="text",
     show_default=True, help="For people, for machines, or for a code host's test report.",
