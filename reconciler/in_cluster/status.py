@@ -23,7 +23,7 @@ from reconciler.cluster.kinds import API_VERSION, ROLLOUT, RepositoryObject, Rol
 from reconciler.rollout.gates import protocol_word, side_text
 from reconciler.rollout.machine import HALTED, OVER, STAGES, TAKEN_BACK, Phase, Rollout
 from reconciler.staging.driver import where
-from reconciler.staging.text import SHORT_HASH
+from reconciler.staging.text import SHORT_HASH, WOULD_BE
 from reconciler.state.fleet import AgentRecord
 from reconciler.state.rollouts import Entry, Sighting
 
@@ -132,6 +132,7 @@ def rollout_status(
         "sequence": rollout.sequence,
         "replaces": rollout.stable,
         "stages": [stage.name for stage in rollout.plan.stages],
+        "promotion": str(rollout.plan.promotion),
         "nodes": _nodes(rollout, about.sighting, account),
         "history": _history(about, before),
         "lastHandled": {
@@ -144,6 +145,9 @@ def rollout_status(
         },
         "conditions": _rollout_conditions(rollout),
     }
+    if rollout.phase in STAGES | HALTED:
+        status["stage"] = rollout.stage
+        status["soakSeconds"] = rollout.plan.stages[rollout.stage].soak_seconds
     if about.sighting is not None:
         status["evidence"] = _evidence(about.sighting)
     elif "evidence" in before:
@@ -233,7 +237,9 @@ def _evidence(sighting: Sighting) -> dict[str, Any]:
         "pods": sighting.pods,
         "unexpectedFlows": sum(one.count for one in sighting.unexpected),
         "nodes": dict(sorted(Counter(sighting.nodes.values()).items())),
+        "omitted": sighting.omitted,
         "worst": [_difference(one) for one in sighting.unexpected[:MAX_WORST]],
+        "others": [_difference(one) for one in sighting.others[:MAX_WORST]],
     }
 
 
@@ -243,6 +249,7 @@ def _difference(one: Difference) -> dict[str, Any]:
         "from": _text(side_text(one.source))[:512],
         "to": _text(side_text(one.destination))[:512],
         "port": f"{protocol_word(one.protocol)}/{one.port}",
+        "wouldBe": WOULD_BE[one.cause],
         "by": _text(", ".join(map(str, one.rules)) or "no rule: default deny"),
     }
 

@@ -1,6 +1,6 @@
 """`tidegate rollout`: see a rollout, and act on it.
 
-Shell over the state database (read only) and the rollout file, which the running reconciler watches.
+Shell. Where rollouts are kept, a state directory or a cluster, is behind RolloutAccess.
 Exit codes: 0 done, 1 refused (or, for status, taken back), 2 it could not be told.
 """
 
@@ -11,43 +11,29 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, NoReturn
 
 import click
 
 from netpolicy.errors import StalledError, TransientError
-from reconciler.rollout.machine import TAKEN_BACK
+from reconciler.in_cluster.access import ClusterAccess
+from reconciler.staging.access import DONE_ANSWER, Place, RolloutAccess, place_options
+from reconciler.staging.file_access import FileAccess
 from reconciler.staging.interfaces import Action, Request
-from reconciler.staging.request_file import NAME, RolloutFile
-from reconciler.staging.text import (
-    SHORT_HASH,
-    history_data,
-    history_text,
-    phase_text,
-    status_data,
-    status_parts,
-)
-from reconciler.state import publications
-from reconciler.state.database import Database
-from reconciler.state.rollouts import RolloutStore
+from reconciler.staging.text import SHORT_HASH, history_data, history_text, status_parts
 from reconciler.terminal import print_parts
 
 DONE: Final = 0
 REFUSED: Final = 1
 CANNOT_TELL: Final = 2
 
-DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_WAIT_SECONDS: Final = 30.0
-LOOK_SECONDS: Final = 0.1
 SHORTEST_PREFIX: Final = 7
 DEFAULT_ENTRIES: Final = 30
+NOTHING_YET: Final = "nothing was rolled out yet"
 
-state_option = click.option(
-    "--state-dir", type=click.Path(path_type=Path), default=Path(DEFAULT_STATE_DIR),
-    show_default=True, help="The reconciler's state directory.",
-)  # fmt: skip
 output_option = click.option(
     "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text",
     show_default=True, help="For people, or for machines.",
@@ -71,31 +57,32 @@ def rollout() -> None:
       tidegate rollout undo                back to what was enforced before
       tidegate rollout history             who did what, when and why
     \b
+    In a cluster, beside or instead of kubectl:
+      tidegate rollout status --kubernetes --namespace tidegate-system
+    \b
     Exits 0 if done, 1 if refused (status: if taken back), 2 if it cannot be told.
     """
 
 
 @rollout.command()
-@state_option
+@place_options
 @output_option
-def status(state_dir: Path, form: str) -> None:
+def status(place: Place, form: str) -> None:
     """Where the current revision is, and what the fleet saw of it.
 
     Works beside a running reconciler and after it died. Exits 1 if the revision was taken back.
     """
-    database = _open(state_dir)
-    store = RolloutStore(database)
-    current = store.current()
-    if current is None:
-        _fail("nothing was rolled out yet")
-    data = status_data(
-        current, store.sighting(current.revision), stable=_stable(database), now=time.time()
-    )
+    with _told():
+        access = _open(place)
+        now = access.whereabouts()
+        data = access.status()
+    if not now.current:
+        _fail(NOTHING_YET)
     if form == "json":
         click.echo(json.dumps(data, indent=2))
     else:
         print_parts(status_parts(data))
-    sys.exit(REFUSED if current.phase in TAKEN_BACK else DONE)
+    sys.exit(REFUSED if now.is_taken_back else DONE)
 
 
 @rollout.command()
@@ -103,11 +90,12 @@ def status(state_dir: Path, form: str) -> None:
     "-n", "--number", type=click.IntRange(min=1), default=DEFAULT_ENTRIES, show_default=True,
     help="How many lines.",
 )  # fmt: skip
-@state_option
+@place_options
 @output_option
-def history(number: int, state_dir: Path, form: str) -> None:
+def history(number: int, place: Place, form: str) -> None:
     """What happened to revisions, the newest first: who did what, when and why."""
-    entries = RolloutStore(_open(state_dir)).history(number)
+    with _told():
+        entries = _open(place).history(number)
     if form == "json":
         click.echo(json.dumps(history_data(entries), indent=2))
         return
@@ -120,8 +108,8 @@ def history(number: int, state_dir: Path, form: str) -> None:
 )
 @reason_option
 @wait_option
-@state_option
-def undo(to: str, reason: str, wait_seconds: float, state_dir: Path) -> None:
+@place_options
+def undo(to: str, reason: str, wait_seconds: float, place: Place) -> None:
     """Take back the enforced revision; it needs neither Git nor the network to Git.
 
     The revision is not applied again by itself; the next commit supersedes it.
@@ -131,9 +119,11 @@ def undo(to: str, reason: str, wait_seconds: float, state_dir: Path) -> None:
       tidegate rollout undo --reason "checkout fails"
       tidegate rollout undo --to 1f0c2a6d7b1e
     """
-    database = _open(state_dir)
-    target = _kept(database, to) if to else ""
-    _ask(Action.ROLLBACK, _stable(database), reason, wait_seconds, state_dir, to=target)
+    with _told():
+        access = _open(place)
+        target = _kept(access, to) if to else ""
+        stable = access.whereabouts().stable
+        _ask(access, Action.ROLLBACK, stable, reason, wait_seconds, to=target)
 
 
 def _about_the_current(action: Action, text: str) -> None:
@@ -142,10 +132,11 @@ def _about_the_current(action: Action, text: str) -> None:
     @rollout.command(action, help=text)
     @reason_option
     @wait_option
-    @state_option
-    def command(reason: str, wait_seconds: float, state_dir: Path) -> None:
-        current = RolloutStore(_open(state_dir)).current()
-        _ask(action, current.revision if current else "", reason, wait_seconds, state_dir)
+    @place_options
+    def command(reason: str, wait_seconds: float, place: Place) -> None:
+        with _told():
+            access = _open(place)
+            _ask(access, action, access.whereabouts().current, reason, wait_seconds)
 
 
 _about_the_current(
@@ -159,16 +150,16 @@ _about_the_current(Action.ABORT, "Withdraw it; it is not applied again by itself
 
 
 def _ask(
+    access: RolloutAccess,
     action: Action,
     revision: str,
     reason: str,
     wait_seconds: float,
-    state_dir: Path,
     *,
     to: str = "",
 ) -> None:
     if not revision:
-        _fail("nothing was rolled out yet")
+        _fail(NOTHING_YET)
     request = Request(
         action=action,
         revision=revision,
@@ -177,35 +168,17 @@ def _ask(
         reason=reason,
         to=to,
     )
-    file = RolloutFile(state_dir)
-    try:
-        file.ask(request)
-        answer = _wait(lambda: _answer(file, request), wait_seconds)
-    except (StalledError, TransientError) as error:
-        _fail(str(error))
+    answer = access.ask(request, wait_seconds=wait_seconds)
     if answer is None:
         _fail(
             f"no answer in {wait_seconds:g} seconds: is the reconciler running? The request stands in"
-            f" {state_dir / NAME} and is handled when it runs, if the revision is still the same"
+            f" {access.place} and is handled when it runs, if the revision is still the same"
         )
-    current = RolloutStore(_open(state_dir)).current()
-    if answer != "done":
+    if answer != DONE_ANSWER:
         click.echo(f"{revision[:SHORT_HASH]}: {answer}")
         sys.exit(REFUSED)
-    click.echo(f"done; {phase_text(current) if current else ''}")
-
-
-def _answer(file: RolloutFile, request: Request) -> str | None:
-    held = file.read()
-    is_handled = held.handled.get(request.action) == request.token
-    return held.answers.get(request.action, "") if is_handled else None
-
-
-def _wait(look: Callable[[], str | None], seconds: float) -> str | None:
-    end = time.monotonic() + seconds
-    while (found := look()) is None and time.monotonic() < end:
-        time.sleep(LOOK_SECONDS)
-    return found
+    now = access.whereabouts()
+    click.echo(f"done; {now.current[:SHORT_HASH]} is {now.where}")
 
 
 def _who() -> str:
@@ -213,14 +186,9 @@ def _who() -> str:
     return os.environ.get("SUDO_USER") or getpass.getuser()
 
 
-def _stable(database: Database) -> str:
-    publication = publications.last_publication(database)
-    return publication.revision if publication else ""
-
-
-def _kept(database: Database, prefix: str) -> str:
+def _kept(access: RolloutAccess, prefix: str) -> str:
     """The one kept revision that begins so."""
-    kept = publications.revisions(database)
+    kept = access.revisions()
     found = [revision for revision in kept if revision.startswith(prefix)]
     if len(prefix) < SHORTEST_PREFIX or len(found) != 1:
         known = ", ".join(revision[:SHORTEST_PREFIX] for revision in kept)
@@ -228,10 +196,18 @@ def _kept(database: Database, prefix: str) -> str:
     return found[0]
 
 
-def _open(state_dir: Path) -> Database:
+def _open(place: Place) -> RolloutAccess:
+    if place.in_kubernetes:
+        return ClusterAccess(namespace=place.namespace, kubeconfig=place.kubeconfig)
+    return FileAccess(place.state_dir)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what goes wrong in one line."""
     try:
-        return Database.open_read_only(state_dir)
-    except StalledError as error:
+        yield
+    except (StalledError, TransientError) as error:
         _fail(str(error))
 
 

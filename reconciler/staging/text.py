@@ -19,13 +19,12 @@ from reconciler.rollout.gates import protocol_word, side_text
 from reconciler.rollout.machine import HALTED, STAGES, Rollout
 from reconciler.rollout.plan import Promotion
 from reconciler.rollout.progress import soak_left
-from reconciler.staging.driver import where
 from reconciler.state.rollouts import Entry, Sighting
 
 SHORT_HASH: Final = 12
 MOST_ROWS: Final = 20
 
-_WORDS: Final = {
+WOULD_BE: Final = {
     "would-deny": "denied",
     "would-allow": "allowed",
     "would-redirect": "judged by a proxy",
@@ -72,7 +71,7 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
     if why != data["reason"]:
         parts.append(f"gates     {': '.join(filter(None, (seen['answer'], why)))}")
     parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods")
-    parts += [f"nodes     {line}" for line in _node_lines(seen["nodes"])]
+    parts += [f"nodes     {line}" for line in _node_lines(seen)]
     parts += _difference_part("would be cut, and no intent says so:", seen["unexpected"])
     parts += _difference_part("other differences:", seen["others"])
     if seen["omitted"]:
@@ -117,10 +116,12 @@ def _next_text(data: dict[str, Any], left: float) -> str:
     return f"{target}, {soak}, if the gates pass"
 
 
-def _node_lines(nodes: dict[str, str]) -> list[str]:
-    """`shadow: node-a, node-b`: a line for each thing that nodes do."""
+def _node_lines(seen: dict[str, Any]) -> list[str]:
+    """`shadow: node-a, node-b`, or `shadow: 2`: a line for each thing that nodes do."""
+    if "nodeCounts" in seen:
+        return [f"{doing}: {count}" for doing, count in sorted(seen["nodeCounts"].items())]
     by_doing: dict[str, list[str]] = {}
-    for node, doing in nodes.items():
+    for node, doing in seen["nodes"].items():
         by_doing.setdefault(doing, []).append(node)
     return [f"{doing}: {_some(names)}" for doing, names in sorted(by_doing.items())]
 
@@ -162,7 +163,7 @@ def _difference_data(difference: Difference) -> dict[str, Any]:
         "to": _side(difference.destination),
         "port": f"{protocol_word(difference.protocol)}/{difference.port}",
         "direction": difference.direction.word,
-        "wouldBe": _WORDS[difference.cause],
+        "wouldBe": WOULD_BE[difference.cause],
         "by": _printable(rules or "no rule: default deny"),
     }
 
@@ -180,8 +181,3 @@ def _duration(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     parts = ((hours, "h"), (minutes, "m"), (rest, "s"))
     return "".join(f"{number}{unit}" for number, unit in parts if number) or "0s"
-
-
-def phase_text(rollout: Rollout) -> str:
-    """One line: the revision and where it is."""
-    return f"{rollout.revision[:SHORT_HASH]} is {where(rollout)}"
