@@ -1,0 +1,239 @@
+"""The node's proxy: told which listeners there are to be, it says when Envoy serves them.
+
+In:   Listeners, before the kernel sends flows to them; those that are kept, after it stopped
+Out:  files for Envoy; ProxyError if it does not take them; ProxyStatus
+Shell over Envoy's files and its admin socket. What the files hold is `configuration`'s business.
+
+Holds always:
+1. `prepare` takes nothing away: every listener that served before serves still, but for new rules on its
+   port.
+2. A file is written only if its content changes.
+3. What Envoy refuses is taken back: the files are as before, and so is what they say after a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from netpolicy.durable_files import make_folder, replace
+from netpolicy.errors import StalledError
+from nodeagent.envoy.admin import Admin
+from nodeagent.envoy.configuration import (
+    LISTENERS_VERSION,
+    Configuration,
+    configuration,
+    list_of,
+    read_list,
+)
+from nodeagent.envoy.errors import ProxyError
+from nodeagent.envoy.listener import listener_name
+from nodeagent.envoy.process import bound_log
+from nodeagent.envoy.settings import LISTENERS_FILE, EnvoySettings, routes_file
+from nodeagent.envoy.supervisor import Supervisor
+from nodeagent.l7.listeners import Listener, Listeners
+
+CHANGED: Final = "envoy_configured"
+REFUSED: Final = "envoy_refused_configuration"
+
+SERVE_SECONDS: Final = 10.0
+FIRST_LOOK_SECONDS: Final = 0.002
+LAST_LOOK_SECONDS: Final = 0.05
+ASKED_BY_NAME: Final = 20
+"""From how many changed listeners on Envoy is asked for every listener's version."""
+
+_WARMING: Final = "listener_manager.total_listeners_warming"
+_VERSION_TEXT: Final = "version_text"
+_UPDATE_REJECTED: Final = "update_rejected"
+_SAID: Final = re.compile(rb"update rejected: ([^\n]{1,500})")
+
+log: Final = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyStatus:
+    """`pid` None: Envoy does not run, and redirected flows are dropped."""
+
+    pid: int | None
+    restarts: int
+    listeners: tuple[str, ...]
+
+
+class L7Proxy(Protocol):
+    """What serves listeners."""
+
+    async def prepare(self, wanted: Listeners) -> None:
+        """Return once all of them are served. Raises ProxyError."""
+
+    async def retire(self, kept: Listeners) -> None:
+        """Serve no others any more. Raises ProxyError."""
+
+    def status(self) -> ProxyStatus:
+        """How it is."""
+
+
+class EnvoyProxy:
+    """An Envoy of this node's own. `run` is to be running for anything to be served."""
+
+    def __init__(self, settings: EnvoySettings) -> None:
+        self._settings = settings
+        self._supervisor = Supervisor(settings)
+        self._admin = Admin(settings.admin)
+        self._turn = asyncio.Lock()
+        make_folder(settings.folder / "routes")
+        self._listed = read_list(self._read(LISTENERS_FILE) or b"")
+        if not self._listed:
+            replace(settings.listeners, list_of({})[1])
+
+    async def run(self) -> None:
+        """Keep Envoy running. Never returns; raises StalledError if there is no program."""
+        await self._supervisor.run()
+
+    async def prepare(self, wanted: Listeners) -> None:
+        """Return once all of them are served. Raises ProxyError."""
+        async with self._turn:
+            await asyncio.to_thread(self._prepare, wanted.listeners)
+
+    async def retire(self, kept: Listeners) -> None:
+        """Serve no others any more; connections they have get ten seconds. Raises ProxyError."""
+        async with self._turn:
+            await asyncio.to_thread(self._retire, {listener_name(one) for one in kept.listeners})
+
+    def status(self) -> ProxyStatus:
+        """How it is."""
+        return ProxyStatus(
+            pid=self._supervisor.pid,
+            restarts=self._supervisor.restarts,
+            listeners=tuple(sorted(self._listed)),
+        )
+
+    def _prepare(self, wanted: Iterable[Listener]) -> None:
+        config = configuration(wanted, settings=self._settings, secrets={}, standing=self._listed)
+        self._put(config)
+        self._listed = dict(config.listed)
+
+    def _retire(self, names: set[str]) -> None:
+        left = [name for name in self._listed if name not in names]
+        if not left:
+            return
+        listed = {name: one for name, one in self._listed.items() if name in names}
+        version, data = list_of(listed)
+        self._put(
+            Configuration(
+                files={LISTENERS_FILE: data}, versions={LISTENERS_VERSION: version}, listed=listed
+            )
+        )
+        self._listed = listed
+        for name in left:
+            (self._settings.folder / routes_file(name)).unlink(missing_ok=True)
+
+    def _put(self, config: Configuration) -> None:
+        """Write what changes and see it served; else take it back."""
+        before = {path: self._read(path) for path in config.files}
+        changed = [path for path, data in config.files.items() if before[path] != data]
+        watch = _Watch(self._admin, config.versions)
+        bound_log(self._settings.log)
+        said = self._log_size()
+        try:
+            for path in _rules_first(changed):
+                replace(self._settings.folder / path, config.files[path])
+            watch.until_served()
+        except (ProxyError, OSError) as error:
+            self._take_back(changed, before)
+            why = self._refusal(said) or str(error)
+            log.error(REFUSED, files=len(changed), why=why)
+            raise ProxyError(f"Envoy does not serve the rules: {why}") from error
+        if changed:
+            log.info(CHANGED, files=len(changed), listeners=len(config.listed))
+
+    def _take_back(self, changed: Iterable[str], before: Mapping[str, bytes | None]) -> None:
+        """The list first: what it no longer names needs no rules."""
+        for path in reversed(_rules_first(changed)):
+            old = before[path]
+            if old is None:
+                (self._settings.folder / path).unlink(missing_ok=True)
+            else:
+                replace(self._settings.folder / path, old)
+
+    def _read(self, path: str) -> bytes | None:
+        try:
+            return (self._settings.folder / path).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StalledError(f"{path} of Envoy cannot be read: {error.strerror}") from error
+
+    def _log_size(self) -> int:
+        try:
+            return self._settings.log.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def _refusal(self, offset: int) -> str:
+        """Why Envoy refused a file, in its own words; empty if it said nothing."""
+        try:
+            with self._settings.log.open("rb") as file:
+                file.seek(offset)
+                found = _SAID.findall(file.read(1 << 16))
+        except FileNotFoundError:
+            return ""
+        return found[-1].decode("utf-8", "replace") if found else ""
+
+
+class _Watch:
+    """Waits until Envoy tells the versions that were written."""
+
+    def __init__(self, admin: Admin, versions: Mapping[str, str]) -> None:
+        self._admin = admin
+        self._versions = versions
+        self._pattern = _pattern(versions)
+        self._rejected = self._rejections(self._ask_if_there())
+
+    def until_served(self) -> None:
+        """Raises ProxyError if a file is refused, or time runs out."""
+        deadline = time.monotonic() + SERVE_SECONDS
+        pause = FIRST_LOOK_SECONDS
+        while True:
+            told = self._ask_if_there()
+            if self._is_served(told):
+                return
+            if self._rejections(told) > self._rejected:
+                raise ProxyError("it refused a file")
+            if time.monotonic() > deadline:
+                raise ProxyError("it has not taken them up in time" if told else "it does not run")
+            time.sleep(pause)
+            pause = min(pause * 2, LAST_LOOK_SECONDS)
+
+    def _ask_if_there(self) -> Mapping[str, str | int]:
+        try:
+            return self._admin.statistics(self._pattern)
+        except ProxyError:
+            return {}
+
+    def _is_served(self, told: Mapping[str, str | int]) -> bool:
+        return told.get(_WARMING) == 0 and all(
+            told.get(name) == version for name, version in self._versions.items()
+        )
+
+    def _rejections(self, told: Mapping[str, str | int]) -> int:
+        return sum(int(value) for name, value in told.items() if name.endswith(_UPDATE_REJECTED))
+
+
+def _pattern(versions: Mapping[str, str]) -> str:
+    """The statistics to ask for: versions and refusals of what is awaited."""
+    stems = [re.escape(name.removesuffix(_VERSION_TEXT)) for name in sorted(versions)]
+    if len(stems) > ASKED_BY_NAME:
+        stems = [r"http\..*\.rds\..*\.", r"listener_manager\.lds\."]
+    ends = f"({_VERSION_TEXT}|{_UPDATE_REJECTED})"
+    return f"^(({'|'.join(stems)}){ends}|{re.escape(_WARMING)})$"
+
+
+def _rules_first(paths: Iterable[str]) -> list[str]:
+    """A listener is named in the list only once its rules are there."""
+    return sorted(paths, key=lambda path: (path == LISTENERS_FILE, path))

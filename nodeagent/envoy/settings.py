@@ -1,0 +1,75 @@
+"""What of Envoy's configuration does not come from policy.
+
+In:   the agent's settings
+Out:  EnvoySettings; the paths under its folder
+Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from netpolicy.rules import Direction
+
+LISTENER_MARK: Final = 0x0C00
+UPSTREAM_MARKS: Final = {Direction.EGRESS: 0x0B00, Direction.INGRESS: 0x0A00}
+LOOPBACK: Final = ("127.0.0.1", "::1")
+DEFAULT_WORKERS: Final = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoySettings:
+    """Where Envoy and its files are. `binary` None: it is looked for.
+
+    `upstream` (address, port): where every request goes, in place of where its client sent it; the
+    listeners are then ordinary ones, and no mark is set. For trying rules out without a datapath.
+    `secrets`: the folder that holds `namespace/name/key`.
+    """
+
+    folder: Path
+    access_log: Path
+    binary: Path | None = None
+    secrets: Path | None = None
+    workers: int = DEFAULT_WORKERS
+    addresses: tuple[str, ...] = LOOPBACK
+    upstream: tuple[str, int] | None = None
+
+    @property
+    def bootstrap(self) -> Path:
+        """The part of the configuration that Envoy reads once."""
+        return self.folder / "bootstrap.json"
+
+    @property
+    def admin(self) -> Path:
+        """The socket that Envoy answers its administrator on."""
+        return self.folder / "admin.sock"
+
+    @property
+    def log(self) -> Path:
+        """What Envoy writes of itself."""
+        return self.folder / "envoy.log"
+
+    @property
+    def listeners(self) -> Path:
+        """The list of listeners, watched by Envoy."""
+        return self.folder / LISTENERS_FILE
+
+    @property
+    def clusters(self) -> Path:
+        """The list of upstreams that originate TLS, watched by Envoy."""
+        return self.folder / CLUSTERS_FILE
+
+    def routes(self, listener: str) -> Path:
+        """The rules of a listener, watched by Envoy."""
+        return self.folder / routes_file(listener)
+
+
+LISTENERS_FILE: Final = "listeners.json"
+CLUSTERS_FILE: Final = "clusters.json"
+
+
+def routes_file(listener: str) -> str:
+    """Where the rules of a listener are, under the folder."""
+    return f"routes/{listener}.json"

@@ -1,0 +1,222 @@
+"""A real Envoy under the agent's own supervisor, a server behind it that keeps what reaches it, raw clients.
+
+       client ── bytes ──▶ Envoy, 127.x.y.z:20000… ── bytes ──▶ Backend, 127.x.y.z
+                             ▲ files, admin socket
+                          EnvoyProxy, in a thread with an event loop
+
+The address is drawn anew for each scene, so that scenes run beside each other without namespaces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import socketserver
+import threading
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from netpolicy.rules import Direction, HttpRule, L7Rules, PolicyId, PolicyKind, RuleId
+from nodeagent.envoy.admin import Admin
+from nodeagent.envoy.proxy import EnvoyProxy
+from nodeagent.envoy.settings import EnvoySettings
+from nodeagent.l7.listeners import Listener, Listeners
+from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
+
+PORT = 20_000
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+T = TypeVar("T")
+
+
+def rules(*http: HttpRule, name: str = "api") -> RuleSet:
+    """The set of one policy's rule that lists these forms of request."""
+    policy = PolicyId(kind=PolicyKind.CNP, namespace="shop", name=name)
+    rule = RuleId(policy=policy, origin="ingress[0]")
+    return rule_set([ProxyRule(id=rule, l7=L7Rules(http=http))])
+
+
+def listeners(*sets: RuleSet, direction: Direction = Direction.INGRESS) -> Listeners:
+    """One listener a set, from PORT on."""
+    return Listeners(
+        listeners=tuple(
+            Listener(port=PORT + number, direction=direction, rule_set=one)
+            for number, one in enumerate(sets)
+        )
+    )
+
+
+@dataclass
+class Backend:
+    """Keeps every byte that reaches it, one entry a connection, and answers each request head with 200."""
+
+    address: tuple[str, int]
+    connections: list[bytearray] = field(default_factory=list)
+
+    @property
+    def received(self) -> bytes:
+        """All that arrived."""
+        return b"".join(self.connections)
+
+
+@dataclass
+class EnvoyScene:
+    """What a test works with."""
+
+    address: str
+    settings: EnvoySettings
+    backend: Backend
+    loop: asyncio.AbstractEventLoop
+    proxy: EnvoyProxy
+    running: Future[None]
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do something in the agent's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
+
+    def restart_agent(self) -> None:
+        """End the agent's part and begin it anew; Envoy is not told."""
+        self.running.cancel()
+        with suppress(CancelledError):
+            self.running.result(10)
+        self.proxy = self.call(_made(self.settings))
+        self.running = asyncio.run_coroutine_threadsafe(self.proxy.run(), self.loop)
+
+    def serve(self, *sets: RuleSet) -> None:
+        """Have exactly these sets served."""
+        wanted = listeners(*sets)
+        self.call(self.proxy.prepare(wanted))
+        self.call(self.proxy.retire(wanted))
+
+    def connect(self, port: int = PORT) -> socket.socket:
+        """A connection to a listener."""
+        return socket.create_connection((self.address, port), timeout=5)
+
+    def exchange(self, data: bytes, *, port: int = PORT, seconds: float = 1.0) -> bytes:
+        """What comes back for some bytes, until the other side is silent or gone."""
+        with self.connect(port) as client:
+            client.settimeout(seconds)
+            client.sendall(data)
+            return read_answer(client)
+
+    def status(self, data: bytes, *, port: int = PORT) -> int:
+        """The status that comes back; 0 for none."""
+        return status_of(self.exchange(data, port=port))
+
+
+def request(method: str = "GET", path: str = "/", *headers: str, host: str = "api") -> bytes:
+    """A plain request without a body."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
+    return "\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape")
+
+
+def status_on(client: socket.socket, data: bytes) -> int:
+    """The status that comes back on an open connection; 0 for none."""
+    client.sendall(data)
+    return status_of(read_answer(client))
+
+
+def status_of(answer: bytes) -> int:
+    """The status of the first answer; 0 if there is none."""
+    words = answer.split(b"\r\n", 1)[0].split(b" ")
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def read_answer(client: socket.socket) -> bytes:
+    """One answer, as long as its Content-Length says; else all until silence or the end."""
+    data = b""
+    with suppress(TimeoutError, ConnectionResetError):
+        while not _is_whole(data):
+            part = client.recv(65536)
+            if not part:
+                break
+            data += part
+    return data
+
+
+def _is_whole(data: bytes) -> bool:
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end or head.startswith(b"HTTP/1.1 1"):
+        return False
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return len(body) >= int(line.partition(b":")[2])
+    return False
+
+
+@contextmanager
+def envoy_scene(folder: Path) -> Iterator[EnvoyScene]:
+    """Everything above, with no listener yet; Envoy is ended behind it."""
+    address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
+    with _backend(address) as backend, _loop() as loop:
+        settings = EnvoySettings(
+            folder=folder / "envoy",
+            access_log=folder / "access.sock",
+            workers=1,
+            addresses=(address,),
+            upstream=backend.address,
+        )
+        proxy = asyncio.run_coroutine_threadsafe(_made(settings), loop).result()
+        running = asyncio.run_coroutine_threadsafe(proxy.run(), loop)
+        scene = EnvoyScene(address, settings, backend, loop, proxy, running)
+        try:
+            yield scene
+        finally:
+            scene.running.cancel()
+            end_envoy(scene.settings)
+
+
+def end_envoy(settings: EnvoySettings) -> None:
+    """End the Envoy that has a folder, by its process."""
+    pid = Admin(settings.admin).process()
+    if pid is not None:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def _made(settings: EnvoySettings) -> EnvoyProxy:
+    return EnvoyProxy(settings)
+
+
+@contextmanager
+def _loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(10)
+
+
+@contextmanager
+def _backend(address: str) -> Iterator[Backend]:
+    class Kept(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            kept = bytearray()
+            backend.connections.append(kept)
+            answered = 0
+            with suppress(OSError):
+                while data := self.request.recv(65536):
+                    kept += data
+                    heads = kept.count(b"\r\n\r\n")
+                    self.request.sendall(ANSWER * (heads - answered))
+                    answered = heads
+
+    server = socketserver.ThreadingTCPServer((address, 0), Kept)
+    server.daemon_threads = True
+    backend = Backend(address=server.server_address)  # type: ignore[arg-type]
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+    thread.start()
+    try:
+        yield backend
+    finally:
+        server.shutdown()
+        server.server_close()
