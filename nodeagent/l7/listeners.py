@@ -10,7 +10,8 @@ So a port is kept for as long as there is something it judged, whatever becomes 
 Holds always:
 1. Where a rule set judged before, it keeps its port; new places of it share the lowest port it has.
 2. A set gets the port of another only if it replaces that one wherever it judged: no flow that goes on
-   elsewhere is judged by the new rules meanwhile.
+   elsewhere is judged by the new rules meanwhile. And only if it is of the same form: else connections that
+   are open would go on as the former set took them.
 3. A port that was left is given again only when no other is free, the one left longest ago first.
 """
 
@@ -79,6 +80,7 @@ class Seat:
     port: int
     direction: Direction
     digest: str
+    form: str
     places: frozenset[Place]
 
 
@@ -105,8 +107,8 @@ class Listeners:
 
 NO_LISTENERS: Final = Listeners()
 
-_SetKey: TypeAlias = tuple[Direction, str]
-"""Direction and digest: both directions may have equal rules, but never share a listener."""
+_SetKey: TypeAlias = tuple[Direction, str, str]
+"""Direction, digest, form: both directions may have equal rules, but never share a listener."""
 
 
 def assign(
@@ -132,7 +134,7 @@ def assign(
     for key in unseated:
         port = _free_port(standing, taken, ports)
         taken.add(port)
-        seats.append(Seat(port=port, direction=key[0], digest=key[1], places=places[key]))
+        seats.append(_seat(port, key, places[key]))
     seats.sort(key=lambda seat: seat.port)
     in_use = {seat.port for seat in seats}
     return Listeners(
@@ -174,7 +176,7 @@ def _if_other(other: RuleSet | None, own: RuleSet) -> RuleSet | None:
 def _places_by_set(wanted: Mapping[Place, RuleSet]) -> dict[_SetKey, frozenset[Place]]:
     places: defaultdict[_SetKey, set[Place]] = defaultdict(set)
     for place, rule_set in wanted.items():
-        places[place.direction, rule_set.digest].add(place)
+        places[place.direction, rule_set.digest, rule_set.form].add(place)
     return {key: frozenset(found) for key, found in places.items()}
 
 
@@ -190,8 +192,8 @@ def _kept(
         for seat in standing.seats
         if ports.contains(seat.port)
         and (
-            (seat.direction, seat.digest) == key
-            or ((seat.direction, seat.digest) not in places and seat.places <= places[key])
+            _key(seat) == key
+            or (_key(seat) not in places and seat.form == key[2] and seat.places <= places[key])
         )
     ]
 
@@ -202,11 +204,16 @@ def _shared_out(key: _SetKey, kept: list[Seat], places: frozenset[Place]) -> lis
         return []
     homes = [seat.places & places for seat in kept]
     homes[0] |= places - frozenset().union(*homes)
-    return [
-        Seat(port=seat.port, direction=key[0], digest=key[1], places=home)
-        for seat, home in zip(kept, homes, strict=True)
-        if home
-    ]
+    return [_seat(seat.port, key, home) for seat, home in zip(kept, homes, strict=True) if home]
+
+
+def _key(seat: Seat) -> _SetKey:
+    return seat.direction, seat.digest, seat.form
+
+
+def _seat(port: int, key: _SetKey, places: frozenset[Place]) -> Seat:
+    direction, digest, form = key
+    return Seat(port=port, direction=direction, digest=digest, form=form, places=places)
 
 
 def _free_port(standing: Listeners, taken: set[int], ports: PortRange) -> int:

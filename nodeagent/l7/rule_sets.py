@@ -8,6 +8,7 @@ Holds always:
 1. A set holds every rule that allows its flows, those that ask for no proxy too: such a plain allow beside
    the others lets everything pass (`netpolicy.evaluate`).
 2. Sets that differ in what passes, or in the rules a refusal names, differ in digest.
+3. Where sets of one form follow each other, no open connection goes on under what it was accepted for.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from typing import Final
 import msgspec
 
 from netpolicy.rules import L7Rules, NamePattern, Policy, Rule, RuleId, TlsContext
+
+OPAQUE: Final = "opaque"
+"""The form of sets that let everything pass: bytes that nobody reads."""
 
 _ENCODER: Final = msgspec.json.Encoder(order="deterministic")
 
@@ -61,6 +65,22 @@ class RuleSet:
     def allows_everything(self) -> bool:
         """True if a plain allow is among them: the proxy sees the flow, and refuses nothing."""
         return any(rule.allows_everything for rule in self.rules)
+
+    @cached_property
+    def form(self) -> str:
+        """What a connection keeps for as long as it lives: how its bytes are read, and for which names.
+
+        Sets of one form differ in HTTP rules only, and those are asked anew for each request.
+        """
+        if self.allows_everything:
+            return OPAQUE
+        asked = {_ENCODER.encode(_connection_part(rule)) for rule in self.rules}
+        return sha256(b"\n".join(sorted(asked))).hexdigest()
+
+
+def _connection_part(rule: ProxyRule) -> tuple[object, ...]:
+    is_http = rule.l7 is not None and rule.l7.http is not None
+    return (is_http, rule.server_names, rule.terminating_tls, rule.originating_tls)
 
 
 def rule_set(rules: Iterable[ProxyRule]) -> RuleSet:

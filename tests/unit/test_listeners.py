@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from netpolicy.errors import StalledError
-from netpolicy.rules import Direction, HttpRule, L7Rules, PolicyId, PolicyKind, RuleId
+from netpolicy.rules import Direction, HttpRule, L7Rules, NamePattern, PolicyId, PolicyKind, RuleId
 from nodeagent.l7.listeners import (
     NO_LISTENERS,
     Listeners,
@@ -53,6 +55,23 @@ def test_rules_that_change_everywhere_they_judge_keep_their_port() -> None:
     after = assign(before, {WEB: _set("/c"), API: _set("/c"), DB: _set("/b")})
     assert after.port_by_place() == before.port_by_place()
     assert after.left == ()
+
+
+def test_rules_that_follow_a_plain_allow_get_another_port() -> None:
+    plain = rule_set([_rule("/a"), ProxyRule(id=_rule("/a").id)])
+    before = assign(NO_LISTENERS, {WEB: plain})
+    after = assign(before, {WEB: _set("/a")})
+    assert not after.ports & before.ports
+    assert not assign(after, {WEB: plain}).ports & after.ports
+
+
+def test_other_server_names_get_another_port() -> None:
+    sets = [
+        rule_set([replace(_rule("/a"), l7=None, server_names=(NamePattern(name=name),))])
+        for name in ("a.example", "b.example")
+    ]
+    before = assign(NO_LISTENERS, {WEB: sets[0]})
+    assert not assign(before, {WEB: sets[1]}).ports & before.ports
 
 
 def test_rules_that_change_in_one_place_of_two_get_a_port_of_their_own() -> None:
