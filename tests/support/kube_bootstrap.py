@@ -33,7 +33,14 @@ def make_accounts(server: KubeServer) -> None:
         api.create_namespaced_service_account(NAMESPACE, {"metadata": {"name": name}})
 
 
-def start_pod(server: KubeServer, name: str, *, node: str, account: str = ACCOUNT) -> None:
+def start_pod(
+    server: KubeServer,
+    name: str,
+    *,
+    node: str,
+    account: str = ACCOUNT,
+    namespace: str = NAMESPACE,
+) -> None:
     """What scheduler and DaemonSet would make."""
     spec = {
         "nodeName": node,
@@ -41,7 +48,7 @@ def start_pod(server: KubeServer, name: str, *, node: str, account: str = ACCOUN
         "containers": [{"name": "agent", "image": "none"}],
     }
     client.CoreV1Api(server.api_client()).create_namespaced_pod(
-        NAMESPACE, {"metadata": {"name": name}, "spec": spec}
+        namespace, {"metadata": {"name": name}, "spec": spec}
     )
 
 
@@ -51,15 +58,16 @@ def token_of(
     *,
     account: str = ACCOUNT,
     audience: str = "tidegate-push",
+    namespace: str = NAMESPACE,
 ) -> str:
     """What the kubelet would project into a pod; for None, a token that is bound to none."""
     api = client.CoreV1Api(server.api_client())
     spec: dict[str, object] = {"audiences": [audience], "expirationSeconds": 3600}
     if pod is not None:
-        uid = api.read_namespaced_pod(pod, NAMESPACE).metadata.uid
+        uid = api.read_namespaced_pod(pod, namespace).metadata.uid
         spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod, "uid": uid}
     body = {"spec": spec}
-    answer = api.create_namespaced_service_account_token(account, NAMESPACE, body)
+    answer = api.create_namespaced_service_account_token(account, namespace, body)
     return str(answer.status.token)
 
 

@@ -116,8 +116,10 @@ class Cluster:
         state: Path | None = None,
         host: str = "127.0.0.1",
         webhook: WebhookConfig | None = None,
+        bootstrap: str = "",
+        kubeconfig: Path | None = None,
     ) -> AsyncIterator[Member]:
-        """Run a replica until the end of the block."""
+        """Run a replica until the end of the block; as the administrator, or as `kubeconfig` says."""
         port = port or a_free_port()
         config = replace(
             self.scene.config,
@@ -126,8 +128,9 @@ class Cluster:
             following=None,
             push=PushConfig.of_keys(self.scene.keys, listen=f"{host}:{port}"),
             webhook=webhook,
+            bootstrap=bootstrap,
         )
-        api = await KubeApi.connect(self.server.kubeconfig)
+        api = await KubeApi.connect(kubeconfig or self.server.kubeconfig)
         options = ClusterOptions(
             namespace=self.namespace, identity=identity, address=f"{host}:{port}"
         )

@@ -13,7 +13,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,9 @@ from tests.support.kube_tools import KubeTools, kube_tools
 
 READY_SECONDS: Final = 180.0  # on a machine that has to read it from a cold disk first
 SERVICE_RANGE: Final = "10.96.0.0/16"
+ISSUER: Final = "https://kubernetes.default.svc"
+"""Who issues service accounts' tokens, and the audience that the server takes them for."""
+
 AUDIT_LOG: Final = "audit.log"
 AUDIT_POLICY: Final = """\
 apiVersion: audit.k8s.io/v1
@@ -65,7 +68,18 @@ class KubeServer:
     def kubeconfig_of(self, user: str, *, groups: Sequence[str] = ()) -> Path:
         """A kubeconfig of another user."""
         path = self.folder / f"{user.replace(':', '_')}.kubeconfig"
-        _write_kubeconfig(path, self.url, self.authority, user, groups)
+        _write_kubeconfig(
+            path, self.url, self.authority, _by_certificate(self.authority, user, groups)
+        )
+        return path
+
+    def kubeconfig_of_account(self, namespace: str, name: str) -> Path:
+        """A kubeconfig of a service account, by a token as the kubelet would project it."""
+        core = client.CoreV1Api(self.api_client())
+        asked = {"spec": {"expirationSeconds": 3600, "audiences": [ISSUER]}}
+        answer = core.create_namespaced_service_account_token(name, namespace, asked)
+        path = self.folder / f"{namespace}_{name}.kubeconfig"
+        _write_kubeconfig(path, self.url, self.authority, {"token": answer.status.token})
         return path
 
     def _run(self, program: Path, arguments: Sequence[str], *, text: str, check: bool) -> str:
@@ -99,7 +113,8 @@ def kube_server(folder: Path) -> Iterator[KubeServer]:
             authority=authority,
             tools=tools,
         )
-        _write_kubeconfig(server.kubeconfig, url, authority, "admin", ("system:masters",))
+        admin = _by_certificate(authority, "admin", ("system:masters",))
+        _write_kubeconfig(server.kubeconfig, url, authority, admin)
         command = _apiserver(tools, authority, folder, etcd_port, port)
         apiserver = stack.enter_context(_process(command, folder / "apiserver.log"))
         _wait_until_ready(server, apiserver)
@@ -134,7 +149,7 @@ def _apiserver(
         f"--tls-cert-file={certificate}",
         f"--tls-private-key-file={key}",
         f"--client-ca-file={authority.certificate}",
-        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-issuer={ISSUER}",
         f"--service-account-key-file={key}",
         f"--service-account-signing-key-file={key}",
         f"--service-cluster-ip-range={SERVICE_RANGE}",
@@ -161,10 +176,14 @@ def _wait_until_ready(server: KubeServer, apiserver: subprocess.Popen[bytes]) ->
     raise AssertionError("kube-apiserver does not become ready")
 
 
-def _write_kubeconfig(
-    path: Path, url: str, authority: Authority, user: str, groups: Sequence[str]
-) -> None:
+def _by_certificate(authority: Authority, user: str, groups: Sequence[str]) -> dict[str, str]:
     certificate, key = authority.issue(user, groups=groups)
+    return {"client-certificate": str(certificate), "client-key": str(key)}
+
+
+def _write_kubeconfig(
+    path: Path, url: str, authority: Authority, credentials: Mapping[str, str]
+) -> None:
     document = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -174,13 +193,8 @@ def _write_kubeconfig(
                 "cluster": {"server": url, "certificate-authority": str(authority.certificate)},
             }
         ],
-        "users": [
-            {
-                "name": user,
-                "user": {"client-certificate": str(certificate), "client-key": str(key)},
-            }
-        ],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+        "users": [{"name": "user", "user": dict(credentials)}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
         "current-context": "test",
     }
     path.touch(mode=0o600)
