@@ -23,7 +23,7 @@ from nodeagent.rollout.channels import Channels, Standing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encrypting:
-    """What a node is to bring about. `node_keys`: of the other nodes that it is to have tunnels to."""
+    """What a node is to bring about. `node_keys`: of the other nodes, which it is to have tunnels to."""
 
     settings: Encryption = OFF
     mode: EncryptionMode = EncryptionMode.OFF
@@ -47,7 +47,7 @@ def encrypting(
     return Encrypting(
         settings=replace(prepared, strict=False),
         mode=EncryptionMode.PREPARED,
-        node_keys=tuple(key for key in others if key.in_force),
+        node_keys=others,
     )
 
 

@@ -21,6 +21,7 @@ from typing import Final
 
 from netpolicy.encryption import NodeKey, is_public_key
 from netpolicy.inventory import AddressEntry
+from netpolicy.node_encryption import EncryptionMode
 
 SLOTS: Final = 2
 """A node that rotates has an old and a new key: each has a slot, told by its port."""
@@ -37,11 +38,13 @@ class PeerKey:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """A node at the other end. `keys`: the newest first; `endpoint`: the address its tunnels listen on;
-    `pods` and `addresses`: of the pods there, and the node's own."""
+    `in_force`: it encrypts, and may refuse what is in the clear; `pods` and `addresses`: of the pods
+    there, and the node's own."""
 
     node: str
     keys: tuple[PeerKey, ...]
     endpoint: str
+    in_force: bool = True
     pods: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
 
@@ -88,6 +91,17 @@ def agree(known: Known, before: Agreed | None = None) -> Agreed:
     return Agreed(peers=_with_addresses(peers, owners, known), refused=tuple(refused))
 
 
+def sent_to(agreed: Agreed, mode: EncryptionMode) -> Agreed:
+    """The peers that packets are sent to through a tunnel: all, if this node encrypts; else those that do.
+
+    The tunnels to the others stand ready: a handshake takes seconds if it is begun too early for the
+    other end, and connections would wait for it.
+    """
+    if mode.is_in_force:
+        return agreed
+    return replace(agreed, peers=tuple(peer for peer in agreed.peers if peer.in_force))
+
+
 def _fault(keys: list[NodeKey], known: Known, shared: frozenset[str]) -> str:
     if len(keys) > SLOTS or len({key.port for key in keys}) != len(keys):
         return "its keys are too many, or share a port"
@@ -113,6 +127,7 @@ def _peer(node: str, keys: list[NodeKey], known: Known) -> Peer:
             PeerKey(slot=key.port - known.port, public_key=key.public_key) for key in newest_first
         ),
         endpoint=_endpoint(newest_first[0].addresses, known.own_addresses),
+        in_force=any(key.in_force for key in keys),
     )
 
 

@@ -37,7 +37,7 @@ from nodeagent.wireguard.difference import steps
 from nodeagent.wireguard.handshakes import Handshakes
 from nodeagent.wireguard.host import HostSide, read_host, tunnel_mtu
 from nodeagent.wireguard.keys import KeyStore, PrivateKey
-from nodeagent.wireguard.peers import Agreed, Known, agree, canonical
+from nodeagent.wireguard.peers import Agreed, Known, agree, canonical, sent_to
 from nodeagent.wireguard.rotation import Rotation, rotation_step
 from nodeagent.wireguard.saved_places import SavedPlaces
 from nodeagent.wireguard.status import TunnelStatus, tunnels_of
@@ -163,7 +163,8 @@ class Tunnels:
         if self._mode is EncryptionMode.OFF or self._inputs is None:
             return TunnelStatus(alarms=self.alarms)
         now = time.time()
-        through = senders(self._agreed, self._own, self._handshakes.latest, now=now)
+        sent = sent_to(self._agreed, self._mode)
+        through = senders(sent, self._own, self._handshakes.latest, now=now)
         return TunnelStatus(
             mode=self._mode,
             implementation=self._implementation,
@@ -233,9 +234,10 @@ class Tunnels:
             agreed, self._own, port=settings.port, node_traffic=settings.node_traffic
         )
         indices = self._set_devices(devices, host, fallback=settings.userspace_fallback, now=now)
-        self._lead(agreed, indices, node_traffic=settings.node_traffic, now=now)
+        sent = sent_to(agreed, inputs.encrypting.mode)
+        self._lead(sent, indices, node_traffic=settings.node_traffic, now=now)
         self._guard_uplinks(host)
-        self._enforce(inputs, agreed, host)
+        self._enforce(inputs, sent, host)
         for name in set(tunnel_names()) - indices.keys():
             self._links.remove(name)
         mode = inputs.encrypting.mode

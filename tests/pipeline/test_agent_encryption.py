@@ -48,18 +48,18 @@ def test_a_node_that_enforces_encryption_has_tunnels_to_every_node_with_a_key() 
     assert told(make_channels(3, stable=OPENED)).mode is EncryptionMode.ON
 
 
-def test_a_node_that_watches_encryption_has_tunnels_to_those_that_encrypt_and_is_not_strict() -> (
-    None
-):
+def test_a_node_that_watches_encryption_has_tunnels_to_all_with_a_key_and_is_not_strict() -> None:
     found = told(make_channels(2, stable=PLAIN, candidate=SEALED, nodes=NOBODY))
     assert found == Encrypting(
-        settings=replace(STRICT, strict=False), mode=EncryptionMode.PREPARED, node_keys=IN_FORCE
+        settings=replace(STRICT, strict=False),
+        mode=EncryptionMode.PREPARED,
+        node_keys=(*IN_FORCE, PREPARED),
     )
 
 
-def test_a_node_that_left_encryption_keeps_the_tunnels_to_those_that_have_not() -> None:
+def test_a_node_that_left_encryption_keeps_its_tunnels_while_others_encrypt() -> None:
     found = told(make_channels(2, stable=SEALED, candidate=PLAIN, nodes=EVERYONE))
-    assert (found.mode, found.node_keys) == (EncryptionMode.PREPARED, IN_FORCE)
+    assert (found.mode, found.node_keys) == (EncryptionMode.PREPARED, (*IN_FORCE, PREPARED))
 
 
 @pytest.mark.parametrize("channels", [None, make_channels(1, stable=PLAIN)])

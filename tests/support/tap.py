@@ -13,7 +13,6 @@ from __future__ import annotations
 import socket
 import struct
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +29,8 @@ _LONGEST_FRAME: Final = 65_536
 _BUFFER_BYTES: Final = 1 << 24
 _LOOK_SECONDS: Final = 0.1
 _SO_RCVBUFFORCE: Final = 33
+_SO_TIMESTAMPNS: Final = 35
+_TIMESPEC: Final = struct.Struct("qq")
 _SOL_PACKET: Final = 263
 _PACKET_STATISTICS: Final = 6
 
@@ -52,8 +53,8 @@ class Tap:
         self.tunnelled = 0
         self._blocks = [ip_network(block) for block in POD_BLOCKS]
 
-    def see(self, frame: bytes) -> None:
-        """Note a frame."""
+    def see(self, frame: bytes, at: float) -> None:
+        """Note a frame; `at`: when the kernel had it."""
         kind = struct.unpack("!H", frame[12:14])[0]
         if kind == 0x0800:
             source, destination, protocol = frame[26:30], frame[30:34], frame[23]
@@ -63,7 +64,7 @@ class Tap:
             return
         ends = (ip_address(source), ip_address(destination))
         if any(end in block for end in ends for block in self._blocks):
-            packet = ClearPacket(str(ends[0]), str(ends[1]), protocol, time.time())
+            packet = ClearPacket(str(ends[0]), str(ends[1]), protocol, at)
             self.in_the_clear.append(packet)
         elif protocol == socket.IPPROTO_UDP:
             self.tunnelled += 1
@@ -80,6 +81,7 @@ def tap(world: World, node: str) -> Iterator[Tap]:
     def listen() -> socket.socket:
         made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES))
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
         made.bind((NODE_LINK, 0))
         made.settimeout(_LOOK_SECONDS)
         return made
@@ -90,11 +92,11 @@ def tap(world: World, node: str) -> Iterator[Tap]:
     def follow() -> None:
         while not over.is_set():
             with suppress(TimeoutError):
-                seen.see(sniffer.recv(_LONGEST_FRAME))
+                seen.see(*_receive(sniffer))
         sniffer.setblocking(False)
         with suppress(BlockingIOError):
             while True:
-                seen.see(sniffer.recv(_LONGEST_FRAME))
+                seen.see(*_receive(sniffer))
 
     thread = threading.Thread(target=follow)
     thread.start()
@@ -107,3 +109,11 @@ def tap(world: World, node: str) -> Iterator[Tap]:
         sniffer.close()
     if missed:
         raise WorldError(f"the tap missed {missed} frames: what it did not see proves nothing")
+
+
+def _receive(sniffer: socket.socket) -> tuple[bytes, float]:
+    """A frame, and the kernel's time of it: this process may be late."""
+    room = socket.CMSG_SPACE(_TIMESPEC.size)
+    frame, ((_, _, stamp),), *_ = sniffer.recvmsg(_LONGEST_FRAME, room)
+    seconds, nanoseconds = _TIMESPEC.unpack(stamp)
+    return frame, seconds + nanoseconds / 1e9

@@ -13,6 +13,7 @@ from netpolicy.encryption import NodeKey
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
+from netpolicy.node_encryption import EncryptionMode
 from nodeagent.plan.places import Place
 from nodeagent.wireguard.difference import (
     FIREWALL_MARK,
@@ -24,7 +25,7 @@ from nodeagent.wireguard.difference import (
     steps,
 )
 from nodeagent.wireguard.handshakes import Handshakes
-from nodeagent.wireguard.peers import Agreed, Known, Peer, PeerKey, agree
+from nodeagent.wireguard.peers import Agreed, Known, Peer, PeerKey, agree, sent_to
 from nodeagent.wireguard.rotation import GRACE_SECONDS, OVERLAP_SECONDS, rotation_step
 from nodeagent.wireguard.tunnels import (
     OwnKey,
@@ -72,6 +73,20 @@ def known(keys: Iterable[NodeKey] = (), entries: Iterable[AddressEntry] = ()) ->
 
 OWN = (OwnKey(slot=0, public_key=key(9000), made_at=1.0),)
 TWO_OWN = (OwnKey(slot=1, public_key=key(9001), made_at=2.0), *OWN)
+
+
+def test_a_node_that_only_prepares_has_tunnels_to_all_and_sends_through_those_to_nodes_that_encrypt() -> (
+    None
+):
+    watching = replace(node_key("b", 2), in_force=False)
+    agreed = agree(
+        known([node_key("a", 1), watching], [pod("10.0.1.1", "a"), pod("10.0.2.1", "b")])
+    )
+    (device,) = tunnel_devices(agreed, OWN, port=PORT, node_traffic=False)
+    assert {peer.public_key for peer in device.peers} == {key(1), key(2)}
+    assert [p.node for p in sent_to(agreed, EncryptionMode.PREPARED).peers] == ["a"]
+    for mode in (EncryptionMode.ON, EncryptionMode.STRICT):
+        assert sent_to(agreed, mode) == agreed
 
 
 def test_a_peer_may_send_from_its_nodes_pods_and_from_no_other() -> None:
