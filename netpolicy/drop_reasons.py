@@ -11,6 +11,7 @@ from typing import Final
 
 POLICY_DENIED: Final = 133
 POLICY_DENY: Final = 181
+RATE_LIMITED: Final = 198
 
 
 @dataclass(frozen=True, slots=True)

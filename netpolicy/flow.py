@@ -15,6 +15,7 @@ from typing import Any, Final
 from netpolicy.drop_reasons import POLICY_DENIED, POLICY_DENY, drop_reason
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import Cause, Shadow
+from netpolicy.http_flow import HttpExchange, http_json, http_text
 from netpolicy.rules import WITH_PORTS, Direction, Protocol, RuleId
 
 NANOSECONDS: Final = 1_000_000_000
@@ -87,7 +88,8 @@ class FlowRecord:
     `revision` is the datapath's, `commit` the Git commit it enforced. `icmp_type` and `icmp_code`
     mean something for the two ICMPs only. An AUDIT is what a `shadow` would have done with the packet,
     and `cause` how that differs: reason, policies and commit are the shadow's. It stands for `packets`:
-    of a closed flow all that its opener sent, and `reply_packets` those of the other side.
+    of a closed flow all that its opener sent, and `reply_packets` those of the other side. With `http`
+    it is one request of the flow between the same ends, judged by the proxy of the endpoint.
     """
 
     time_ns: int
@@ -114,6 +116,7 @@ class FlowRecord:
     bytes: int = 0
     reply_packets: int = 0
     reply_bytes: int = 0
+    http: HttpExchange | None = None
 
 
 def protocol_word(protocol: int) -> str:
@@ -138,7 +141,7 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
         "l4": {protocol_word(flow.protocol): _l4_json(flow)},
         "source": _end_json(flow.source),
         "destination": _end_json(flow.destination),
-        "Type": "L3_L4",
+        "Type": "L7" if flow.http else "L3_L4",
         "node_name": flow.node,
         "traffic_direction": flow.direction.name,
         "is_reply": flow.is_reply,
@@ -152,6 +155,8 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
     }
     if flow.occasion is Occasion.CLOSED:
         found |= {"reply_packets": flow.reply_packets, "reply_bytes": flow.reply_bytes}
+    if flow.http:
+        found["l7"] = http_json(flow.http)
     if flow.drop_reason:
         found["drop_reason"] = flow.drop_reason
         found["drop_reason_desc"] = drop_reason(flow.drop_reason).name
@@ -172,7 +177,7 @@ def flow_text(flow: FlowRecord) -> str:
     left, right = ends[::-1] if flow.is_reply else ends
     return (
         f"{stamp:%b %d %H:%M:%S}.{millis:03}: {left} {arrow} {right} "
-        f"{_decision_text(flow)} ({_l4_text(flow)})"
+        f"{_decision_text(flow)} ({http_text(flow.http) if flow.http else _l4_text(flow)})"
     )
 
 
@@ -183,6 +188,8 @@ def _decision_text(flow: FlowRecord) -> str:
         return f"{_ENDPOINT[flow.direction]}-endpoint {flow.verdict}"
     if flow.occasion is Occasion.CLOSED:
         return f"closed {where} after {_sums_text(flow)}"
+    if flow.http and not flow.shadow:
+        return f"http-request {flow.verdict} {where}" + (f" by {by}" if by else "")
     if flow.verdict is FlowVerdict.FORWARDED:
         by = by or (str(flow.outcome) if flow.outcome else "")
         return f"policy-verdict: ALLOWED {where}" + (f" by {by}" if by else "")
@@ -190,7 +197,8 @@ def _decision_text(flow: FlowRecord) -> str:
     times = f" {flow.packets} times" if flow.packets > 1 else ""
     why = (f" by {by}{default}" if by else default) + times
     if flow.shadow and flow.cause:
-        return f"policy-verdict: AUDIT {where}: {_audit_text(flow, flow.shadow, flow.cause)}{why}"
+        what = "http-request" if flow.http else "policy-verdict:"
+        return f"{what} AUDIT {where}: {_audit_text(flow, flow.shadow, flow.cause)}{why}"
     if flow.verdict is FlowVerdict.DROPPED and flow.drop_reason in JUDGED_BY_POLICY:
         return f"policy-verdict: DENIED {where}{why}"
     if flow.verdict is FlowVerdict.DROPPED:

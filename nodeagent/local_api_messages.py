@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from netpolicy.evaluate import Outcome
 from netpolicy.flow import FlowEnd
+from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.drift.status import DriftStatus
@@ -97,6 +98,7 @@ def flows_message(flows: FlowColumns) -> pb.FlowsResponse:
             node=flows.node,
             ends=map(_end_message, flows.ends),
             causes=map(_cause_message, flows.causes),
+            exchanges=[pb.HttpExchange(**asdict(one)) for one in flows.exchanges],
             **columns,
         )
     )
@@ -109,6 +111,7 @@ def flows_of(message: pb.FlowBatch) -> FlowColumns:
         ends=tuple(map(_end_of, message.ends)),
         causes=tuple(map(_cause_of, message.causes)),
         rows=FlowRows._make(getattr(message, name) for name in FlowRows._fields),
+        exchanges=tuple(map(_exchange_of, message.exchanges)),
     )
 
 
@@ -197,4 +200,16 @@ def _cause_of(message: pb.FlowCause) -> Because:
         commit=message.commit,
         outcome=Outcome(message.outcome) if message.outcome else None,
         rules=tuple(map(rule_of, message.policies)),
+    )
+
+
+def _exchange_of(message: pb.HttpExchange) -> HttpExchange:
+    return HttpExchange(
+        method=message.method,
+        path=message.path,
+        host=message.host,
+        protocol=message.protocol,
+        code=message.code,
+        grpc_status=message.grpc_status if message.HasField("grpc_status") else None,
+        latency_ns=message.latency_ns,
     )

@@ -33,10 +33,17 @@ class FlowBatch:
 
     __slots__ = ("_arrival", "_columns", "_count")
 
-    def __init__(self, arrival: Arrival, count: int) -> None:
-        self._arrival: Arrival | None = arrival
-        self._columns: FlowColumns | None = None
+    def __init__(
+        self, arrival: Arrival | None, count: int, columns: FlowColumns | None = None
+    ) -> None:
+        self._arrival = arrival
+        self._columns = columns
         self._count = count
+
+    @classmethod
+    def of(cls, columns: FlowColumns) -> FlowBatch:
+        """Flows that have their names."""
+        return cls(None, len(columns), columns)
 
     def __len__(self) -> int:
         return self._count

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple, TypeVar
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, Occasion, TcpFlag
+from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import Direction, RuleId
 
 CAUSES: Final = (None, *Cause)
@@ -46,7 +47,7 @@ class Because(NamedTuple):
 class FlowRows(NamedTuple):
     """One value a flow in each. `source` and `destination` are indices of ends, `because` of causes.
 
-    One-byte columns may be bytes.
+    `http` is the place of its exchange, counted from 1 (0: none). One-byte columns may be bytes.
     """
 
     time_ns: Sequence[int] = ()
@@ -70,6 +71,7 @@ class FlowRows(NamedTuple):
     bytes: Sequence[int] = ()
     reply_packets: Sequence[int] = ()
     reply_bytes: Sequence[int] = ()
+    http: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class FlowColumns:
     ends: tuple[FlowEnd, ...]
     causes: tuple[Because, ...]
     rows: FlowRows
+    exchanges: tuple[HttpExchange, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows.time_ns)
@@ -95,17 +98,19 @@ class FlowColumns:
         if all(wanted):
             return self
         rows = FlowRows._make(_compressed(column, wanted) for column in self.rows)
-        ends, causes = IndexOf[int](), IndexOf[int]()
+        ends, causes, exchanges = IndexOf[int](), IndexOf[int](), IndexOf[int]()
         rows = rows._replace(
             source=[ends[end] for end in rows.source],
             destination=[ends[end] for end in rows.destination],
             because=[causes[cause] for cause in rows.because],
+            http=[place and exchanges[place - 1] + 1 for place in rows.http],
         )
         return replace(
             self,
             ends=tuple(self.ends[end] for end in ends),
             causes=tuple(self.causes[cause] for cause in causes),
             rows=rows,
+            exchanges=tuple(self.exchanges[exchange] for exchange in exchanges),
         )
 
     def last(self, count: int) -> FlowColumns:
@@ -145,6 +150,7 @@ class FlowColumns:
             bytes=rows.bytes[row],
             reply_packets=rows.reply_packets[row],
             reply_bytes=rows.reply_bytes[row],
+            http=self.exchanges[rows.http[row] - 1] if rows.http[row] else None,
         )
 
 

@@ -139,6 +139,7 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         bytes=events.bytes,
         reply_packets=events.reply_packets,
         reply_bytes=events.reply_bytes,
+        http=bytes(len(events.time_ns)),
     )
     return FlowColumns(
         node=names.node,

@@ -131,7 +131,7 @@ class FlowRing:
 
     def _settle_unless(self, names: Names | None) -> None:
         """Name what arrived under other names: no more than one plan's names are kept alive."""
-        if names is self._names:
+        if names is None or names is self._names:
             return
         self._names = names
         for batch in self._kept:

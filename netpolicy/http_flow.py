@@ -1,0 +1,74 @@
+"""An HTTP request and its answer, as an observer sees them.
+
+In:   made by `nodeagent.l7` from what the proxy tells
+Out:  HttpExchange; its JSON (Hubble's names where Hubble has one) and its part of a line of text
+Pure. Frozen values.
+
+Holds always:
+1. Every text is printable and bounded: clients write them, and people's terminals show them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+MAX_PATH: Final = 1024
+MAX_HOST: Final = 256
+MAX_METHOD: Final = 32
+_CUT: Final = "…"
+_NANOSECONDS_OF_A_MILLISECOND: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpExchange:
+    """`path` with its query; `code` 0: there was no answer. `protocol` as in `HTTP/1.1`.
+
+    `grpc_status` None: the answer had none, so that it is no gRPC.
+    """
+
+    method: str
+    path: str
+    host: str = ""
+    protocol: str = "HTTP/1.1"
+    code: int = 0
+    grpc_status: int | None = None
+    latency_ns: int = 0
+
+    @property
+    def url(self) -> str:
+        """As a client would write it."""
+        return f"http://{self.host}{self.path}"
+
+
+def printable(data: bytes, limit: int) -> str:
+    """What a client wrote, for people: other than printable characters are escaped, the rest is cut off."""
+    text = data[: limit + 1].decode("utf-8", "backslashreplace")
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + _CUT
+
+
+def http_json(exchange: HttpExchange) -> dict[str, Any]:
+    """The field `l7` of Hubble's JSON, and `grpc_status` beside."""
+    found: dict[str, Any] = {
+        "code": exchange.code,
+        "method": exchange.method,
+        "url": exchange.url,
+        "protocol": exchange.protocol,
+    }
+    if exchange.grpc_status is not None:
+        found["grpc_status"] = exchange.grpc_status
+    return {"type": "RESPONSE", "latency_ns": exchange.latency_ns, "http": found}
+
+
+def http_text(exchange: HttpExchange) -> str:
+    """`HTTP/1.1 POST http://shop/products 403, 0.3 ms`."""
+    if not exchange.method:
+        return f"{exchange.protocol} no request that could be read, {exchange.code}"
+    grpc = "" if exchange.grpc_status is None else f", grpc-status {exchange.grpc_status}"
+    took = exchange.latency_ns / _NANOSECONDS_OF_A_MILLISECOND
+    return (
+        f"{exchange.protocol} {exchange.method} {exchange.url} "
+        f"{exchange.code or 'no answer'}{grpc}, {took:.1f} ms"
+    )

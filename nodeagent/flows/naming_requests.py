@@ -1,0 +1,161 @@
+"""Give judged requests their names: pods, labels, and the rules behind each verdict.
+
+In:   judged requests, the plan in force, the rules of each rule set
+Out:  FlowColumns: each request beside the flow between the same ends
+Pure.
+
+Holds always:
+1. A rule is named only out of the rule set that judged the request; if that is gone, none is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from netpolicy.drop_reasons import POLICY_DENIED
+from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Cause, Shadow
+from netpolicy.flow import FlowEnd, Occasion
+from netpolicy.rules import Direction, Protocol, RuleId
+from nodeagent.flows.columns import CAUSES, Because, FlowColumns, FlowRows, IndexOf
+from nodeagent.l7.requests import JudgedRequest
+from nodeagent.plan.model import identity_of
+from nodeagent.plan.node_plan import NodePlan
+
+MAX_REMEMBERED: Final = 65_536
+"""Addresses; clients of the world come and go."""
+
+RulesOf = Callable[[str], tuple[RuleId, ...]]
+"""Digest of a rule set → the rules it holds, in its order; empty if it is not known any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShadowRuling:
+    """How a generation beside the enforced one judges a request otherwise."""
+
+    shadow: Shadow
+    cause: Cause
+    rules: tuple[RuleId, ...] = ()
+    commit: str = ""
+
+
+class Places:
+    """Who is where under one plan; each address is looked up once."""
+
+    __slots__ = ("_endpoints", "_identities", "plan")
+
+    def __init__(self, plan: NodePlan | None = None) -> None:
+        self.plan = plan
+        self._identities: dict[str, int] = {}
+        self._endpoints = {
+            address: endpoint.endpoint_id
+            for endpoint in (plan.endpoints if plan else ())
+            for address in endpoint.addresses
+        }
+
+    def identity(self, address: str) -> int:
+        """The identity behind an address; 0: unknown."""
+        found = self._identities.get(address)
+        if found is None:
+            found = identity_of(self.plan.addresses, address) if self.plan else None
+            if len(self._identities) >= MAX_REMEMBERED:
+                self._identities.clear()
+            found = self._identities[address] = found or 0
+        return found
+
+    def endpoint(self, address: str) -> int:
+        """The local pod at an address; 0: none."""
+        return self._endpoints.get(address, 0)
+
+    def end(self, address: str) -> FlowEnd:
+        """Who is there, without a port."""
+        identity = self.identity(address)
+        owner = self.plan.owners.get(address) if self.plan else None
+        labels = self.plan.identities.get(identity) if self.plan else None
+        return FlowEnd(
+            identity=identity,
+            address=address,
+            labels=tuple(map(str, labels)) if labels else (),
+            namespace=owner.namespace if owner else "",
+            pod=owner.name if owner and owner.namespace else "",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What stands over all requests that are named together."""
+
+    node: str
+    places: Places
+    rules_of: RulesOf
+    revision: int = 0
+    commit: str = ""
+
+
+def name_requests(
+    requests: Sequence[JudgedRequest],
+    judged: Judged,
+    shadows: Sequence[ShadowRuling | None] = (),
+) -> FlowColumns:
+    """Name requests. With `shadows`, one a request, those that are not None make it an AUDIT."""
+    rulings = shadows or (None,) * len(requests)
+    ends = IndexOf[str]()
+    causes = IndexOf[Because]()
+    both = list(zip(requests, rulings, strict=True))
+    rows = FlowRows(
+        time_ns=[one.time_ns for one in requests],
+        source=[ends[one.source] for one in requests],
+        destination=[ends[one.destination] for one in requests],
+        because=[causes[_because(one, ruling, judged)] for one, ruling in both],
+        endpoint_id=[judged.places.endpoint(_own_address(one)) for one in requests],
+        source_port=[one.source_port for one in requests],
+        destination_port=[one.destination_port for one in requests],
+        drop_reason=bytes(_drop_reason(one, ruling) for one, ruling in both),
+        direction=bytes(one.direction for one in requests),
+        protocol=bytes([Protocol.TCP]) * len(requests),
+        tcp_flags=bytes(len(requests)),
+        icmp_type=bytes(len(requests)),
+        icmp_code=bytes(len(requests)),
+        is_reply=bytes(len(requests)),
+        shadow=bytes(ruling.shadow if ruling else 0 for ruling in rulings),
+        cause=bytes(CAUSES.index(ruling.cause) if ruling else 0 for ruling in rulings),
+        occasion=bytes([Occasion.NEW]) * len(requests),
+        packets=[0] * len(requests),
+        bytes=[0] * len(requests),
+        reply_packets=[0] * len(requests),
+        reply_bytes=[0] * len(requests),
+        http=range(1, len(requests) + 1),
+    )
+    return FlowColumns(
+        node=judged.node,
+        ends=tuple(map(judged.places.end, ends)),
+        causes=tuple(causes),
+        rows=rows,
+        exchanges=tuple(one.exchange for one in requests),
+    )
+
+
+def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged) -> Because:
+    passes = _drop_reason(request, ruling) == 0
+    outcome = Outcome.ALLOWED if passes else Outcome.DENIED_BY_REQUEST
+    if ruling is not None:
+        return Because(judged.revision, ruling.commit, outcome, ruling.rules)
+    rules = judged.rules_of(request.rule_set) if request.rule_set else ()
+    if passes and request.rule is not None:
+        rules = rules[request.rule : request.rule + 1]
+    return Because(judged.revision, judged.commit, outcome, rules)
+
+
+def _drop_reason(request: JudgedRequest, ruling: ShadowRuling | None) -> int:
+    """The shadow's, where it judges: what it would let pass has none."""
+    if ruling is None:
+        return request.drop_reason
+    return POLICY_DENIED if ruling.cause is Cause.WOULD_DENY else 0
+
+
+def _own_address(request: JudgedRequest) -> str:
+    """The judging endpoint's."""
+    egress = request.direction is Direction.EGRESS
+    return request.source if egress else request.destination

@@ -1,0 +1,69 @@
+"""How many requests were judged, how, and how long they took.
+
+In:   judged requests
+Out:  RequestCounts: sums by small closed sets of words
+Pure.
+
+Holds always:
+1. Sums only grow. Each request is in one of `requests`, and in one bucket of its direction's latencies.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from netpolicy.rules import Direction
+from nodeagent.l7.requests import NANOSECONDS, JudgedRequest
+
+BUCKET_SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+"""Upper bounds of the latency buckets; one more holds what took longer."""
+_CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
+NO_ANSWER: Final = "none"
+
+
+class Kind(NamedTuple):
+    """What requests are told apart by. `status` is the class of the answer's code: `2xx`."""
+
+    direction: str
+    verdict: str
+    status: str
+    protocol: str
+
+
+class RequestCounts:
+    """The sums since the agent started."""
+
+    __slots__ = ("buckets", "requests", "seconds")
+
+    def __init__(self) -> None:
+        self.requests: Counter[Kind] = Counter()
+        self.buckets: dict[Direction, list[int]] = {
+            direction: [0] * (len(BUCKET_SECONDS) + 1) for direction in Direction
+        }
+        """Forwarded requests by latency, not cumulated; the last bucket has no bound."""
+        self.seconds: dict[Direction, float] = dict.fromkeys(Direction, 0.0)
+
+    def add(self, requests: Iterable[JudgedRequest]) -> None:
+        """Count each once."""
+        for request in requests:
+            self.requests[_kind(request)] += 1
+            if not request.drop_reason:
+                took = request.exchange.latency_ns / NANOSECONDS
+                self.buckets[request.direction][bisect_left(BUCKET_SECONDS, took)] += 1
+                self.seconds[request.direction] += took
+
+
+def _kind(request: JudgedRequest) -> Kind:
+    exchange = request.exchange
+    place = exchange.code // 100 - 1
+    return Kind(
+        direction=request.direction.word,
+        verdict="DROPPED" if request.drop_reason else "FORWARDED",
+        status=_CLASSES[place] if 0 <= place < len(_CLASSES) else NO_ANSWER,
+        protocol=exchange.protocol,
+    )

@@ -1,0 +1,134 @@
+"""What one entry of Envoy's access log says: which request, between whom, and how it was judged.
+
+In:   the log's entries, as Envoy sends them
+Out:  JudgedRequest
+Pure.
+
+Holds always:
+1. A request that no rule was asked about counts as refused, unless its rule set was found: what the
+   proxy turned away by itself (no HTTP, a malformed request) never reached the server.
+2. What a client wrote is bounded and printable where people see it, and whole where rules are asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
+from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, HttpExchange, printable
+from netpolicy.rules import Direction
+from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
+from nodeagent.l7.access_log import (
+    GRPC_STATUS,
+    HEADERS_NAMESPACE,
+    METHOD,
+    RBAC_FILTER,
+    rule_place,
+)
+
+NANOSECONDS: Final = 1_000_000_000
+_ENGINE_RESULT: Final = "enforced_engine_result"
+_EFFECTIVE_POLICY: Final = "enforced_effective_policy_id"
+_DENIED: Final = b"denied"
+_RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
+_PROTOCOLS: Final = {
+    pb.HTTP10: "HTTP/1.0",
+    pb.HTTP11: "HTTP/1.1",
+    pb.HTTP2: "HTTP/2",
+    pb.HTTP3: "HTTP/3",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRequest:
+    """One request. `drop_reason` 0: it was forwarded.
+
+    `rule_set`: the digest of the set that judged it (empty: none did), `rule` the place of the rule that
+    let it pass. `method`, `path` and `host` are whole, `headers` those that the route was asked to tell.
+    """
+
+    time_ns: int
+    direction: Direction
+    source: str
+    source_port: int
+    destination: str
+    destination_port: int
+    drop_reason: int
+    exchange: HttpExchange
+    rule_set: str = ""
+    rule: int | None = None
+    method: str = ""
+    path: str = ""
+    host: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
+    """Read one entry of the log of that direction's listeners."""
+    common, request, response = entry.common_properties, entry.request, entry.response
+    source = common.downstream_remote_address.socket_address
+    destination = common.downstream_local_address.socket_address
+    metadata = common.metadata.filter_metadata
+    # Asking a protobuf map for a key that it has not would add it.
+    judged = metadata[RBAC_FILTER].fields if RBAC_FILTER in metadata else {}
+    told = metadata[HEADERS_NAMESPACE].fields if HEADERS_NAMESPACE in metadata else {}
+    method = request.request_headers.get(METHOD, b"")
+    return JudgedRequest(
+        time_ns=_nanoseconds(common.start_time),
+        direction=direction,
+        source=source.address,
+        source_port=source.port_value,
+        destination=destination.address,
+        destination_port=destination.port_value,
+        drop_reason=_drop_reason(common, response, judged),
+        exchange=_exchange(entry, method),
+        rule_set=_text(common.route_name),
+        rule=rule_place(_value(judged, _EFFECTIVE_POLICY).decode("ascii", "replace")),
+        method=_text(method),
+        path=_text(request.path),
+        host=_text(request.authority),
+        headers={name: _text(value.string_value) for name, value in told.items()},
+    )
+
+
+def _exchange(entry: pb.HttpEntry, method: bytes) -> HttpExchange:
+    return HttpExchange(
+        method=printable(method, MAX_METHOD),
+        path=printable(entry.request.path, MAX_PATH),
+        host=printable(entry.request.authority, MAX_HOST),
+        protocol=_PROTOCOLS.get(entry.protocol_version, "HTTP"),
+        code=entry.response.response_code.value,
+        grpc_status=_grpc_status(entry.response),
+        latency_ns=_nanoseconds(entry.common_properties.duration),
+    )
+
+
+def _drop_reason(
+    common: pb.CommonProperties, response: pb.ResponseProperties, judged: Mapping[str, Any]
+) -> int:
+    if response.response_code_details in _RATE_LIMITED_DETAILS:
+        return RATE_LIMITED
+    result = _value(judged, _ENGINE_RESULT)
+    passes = result != _DENIED if result else bool(common.route_name)
+    return 0 if passes else POLICY_DENIED
+
+
+def _grpc_status(response: pb.ResponseProperties) -> int | None:
+    """From the trailers, or of an answer that is nothing but headers from those."""
+    text = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS)
+    return int(text) if text and text.isdigit() and len(text) <= 3 else None
+
+
+def _value(fields: Mapping[str, Any], name: str) -> bytes:
+    return fields[name].string_value if name in fields else b""
+
+
+def _text(data: bytes) -> str:
+    """Whole. What is no UTF-8 becomes what no expression that an author can write matches by chance."""
+    return data.decode("utf-8", "surrogateescape")
+
+
+def _nanoseconds(instant: pb.Instant) -> int:
+    return instant.seconds * NANOSECONDS + instant.nanos

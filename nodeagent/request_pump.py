@@ -1,0 +1,50 @@
+"""Carry judged requests from the proxy's access log to the flow ring.
+
+In:   judged requests, as the log server takes them in
+Out:  batches in a FlowRing, by the names of the moment; counts
+Shell over the enforcer's state; one event loop. Nothing here waits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nodeagent.enforcer import Enforcer
+from nodeagent.flows.batch import FlowBatch
+from nodeagent.flows.naming_requests import Judged, Places, RulesOf, name_requests
+from nodeagent.flows.ring import FlowRing
+from nodeagent.l7.request_counts import RequestCounts
+from nodeagent.l7.requests import JudgedRequest
+
+
+class RequestPump:
+    """Names requests and hands them on."""
+
+    def __init__(self, enforcer: Enforcer, ring: FlowRing, node: str, rules_of: RulesOf) -> None:
+        self._enforcer = enforcer
+        self._ring = ring
+        self._node = node
+        self._rules_of = rules_of
+        self._places = Places()
+        self.counts = RequestCounts()
+
+    def take(self, requests: Sequence[JudgedRequest]) -> None:
+        """Record requests, oldest first."""
+        if not requests:
+            return
+        self.counts.add(requests)
+        judged = self._judged()
+        self._ring.add(FlowBatch.of(name_requests(requests, judged)))
+
+    def _judged(self) -> Judged:
+        installed = self._enforcer.installed
+        plan = installed.plan if installed else None
+        if plan is not self._places.plan:
+            self._places = Places(plan)
+        return Judged(
+            node=self._node,
+            places=self._places,
+            rules_of=self._rules_of,
+            revision=self._enforcer.revision,
+            commit=installed.origin.commit if installed else "",
+        )

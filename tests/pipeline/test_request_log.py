@@ -1,0 +1,132 @@
+"""Requests through a real Envoy become flows: what was asked, how it was judged, by which rule."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+
+from netpolicy.drop_reasons import POLICY_DENIED
+from netpolicy.rules import Direction, HttpRule
+from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
+from netpolicy.wire.envoy.v3 import access_log_pb2_grpc
+from nodeagent.l7.log_server import serve_access_log
+from nodeagent.l7.requests import JudgedRequest
+from tests.support.envoy_scene import EnvoyScene, envoy_scene, request, rules
+
+PATIENCE_SECONDS = 10.0
+SET = rules(
+    HttpRule(method="GET", path="/other"),
+    HttpRule(method="GET", path="/products", headers=(("X-Team", "blue"),)),
+)
+
+
+class Told:
+    """What the log told, as it comes."""
+
+    def __init__(self) -> None:
+        self._requests: list[JudgedRequest] = []
+        self._more = threading.Condition()
+
+    def take(self, batch: Sequence[JudgedRequest]) -> None:
+        with self._more:
+            self._requests += batch
+            self._more.notify()
+
+    def first(self, count: int) -> list[JudgedRequest]:
+        """So many requests, taken away; waits for them."""
+        with self._more:
+            assert self._more.wait_for(lambda: len(self._requests) >= count, PATIENCE_SECONDS)
+            taken, self._requests = self._requests[:count], self._requests[count:]
+        return taken
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EnvoyScene, Told]]:
+    with envoy_scene(tmp_path_factory.mktemp("log")) as scene, _log_of(scene) as told:
+        scene.serve(SET)
+        yield scene, told
+
+
+@contextmanager
+def _log_of(scene: EnvoyScene) -> Iterator[Told]:
+    told = Told()
+    server = scene.call(serve_access_log(told.take, scene.settings.access_log))
+    try:
+        yield told
+    finally:
+        scene.call(server.stop(None))
+
+
+def test_a_request_that_passes_names_the_rule_that_let_it(
+    logged: tuple[EnvoyScene, Told],
+) -> None:
+    scene, told = logged
+    assert scene.status(request("GET", "/products?a=%20b", "X-Team: blue", host="shop")) == 403
+    assert scene.status(request("GET", "/products", "X-Team: blue", host="shop")) == 200
+    refused, passed = told.first(2)
+    assert (passed.drop_reason, passed.rule_set, passed.rule) == (0, SET.digest, 0)
+    assert (passed.method, passed.path, passed.host) == ("GET", "/products", "shop")
+    assert passed.headers == {"x-team": "blue"}
+    assert (passed.destination, passed.direction) == (scene.address, Direction.INGRESS)
+    assert (passed.exchange.code, passed.exchange.protocol) == (200, "HTTP/1.1")
+    assert 0 < passed.exchange.latency_ns < PATIENCE_SECONDS * 1e9
+    assert refused.path == "/products?a=%20b"
+    assert refused.source_port != passed.source_port
+
+
+def test_a_refused_request_names_its_rule_set_and_its_own_method(
+    logged: tuple[EnvoyScene, Told],
+) -> None:
+    scene, told = logged
+    assert scene.status(request("PURGE", "/products")) == 403
+    (refused,) = told.first(1)
+    assert (refused.drop_reason, refused.rule_set, refused.rule) == (
+        POLICY_DENIED, SET.digest, None,
+    )  # fmt: skip
+    assert (refused.method, refused.exchange.code) == ("PURGE", 403)
+
+
+@pytest.mark.parametrize("data", [b"no request at all\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
+def test_what_is_no_http_counts_as_refused_and_ends_no_stream(
+    logged: tuple[EnvoyScene, Told], data: bytes
+) -> None:
+    scene, told = logged
+    assert scene.status(data) == 400
+    assert scene.status(request("GET", "/other")) == 200
+    unread, read = told.first(2)
+    assert (unread.drop_reason, unread.rule_set, unread.exchange.code) == (POLICY_DENIED, "", 400)
+    assert read.drop_reason == 0
+
+
+def test_nobody_but_the_agents_user_may_open_the_socket(tmp_path: Path) -> None:
+    async def run() -> int:
+        server = await serve_access_log(lambda _: None, tmp_path / "run" / "log.sock")
+        mode = (tmp_path / "run" / "log.sock").stat().st_mode
+        await server.stop(None)
+        return stat.S_IMODE(mode)
+
+    assert asyncio.run(run()) & 0o177 == 0
+
+
+def test_a_stream_of_a_log_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    async def run() -> tuple[grpc.StatusCode, list[JudgedRequest]]:
+        taken: list[JudgedRequest] = []
+        server = await serve_access_log(taken.extend, tmp_path / "log.sock")
+        async with grpc.aio.insecure_channel(f"unix:{tmp_path / 'log.sock'}") as channel:
+            stub = access_log_pb2_grpc.AccessLogServiceStub(channel)
+            message = pb.StreamAccessLogsMessage(
+                identifier=pb.Identifier(log_name="sideways"),
+                http_logs=pb.HttpEntries(log_entry=[pb.HttpEntry()]),
+            )
+            code = await stub.StreamAccessLogs(iter([message])).code()
+        await server.stop(None)
+        return code, taken
+
+    assert asyncio.run(run()) == (grpc.StatusCode.INVALID_ARGUMENT, [])
