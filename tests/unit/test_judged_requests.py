@@ -1,0 +1,161 @@
+"""Entries of the proxy's log, the flows they become, and how they are shown and counted."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
+from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Cause, Shadow
+from netpolicy.flow import FlowVerdict, flow_json, flow_text
+from netpolicy.http_flow import MAX_PATH, HttpExchange
+from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
+from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
+from nodeagent.flows.naming_requests import Judged, Places, ShadowRuling, name_requests
+from nodeagent.l7.access_log import rule_name
+from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts
+from nodeagent.l7.requests import JudgedRequest, judged_request
+from nodeagent.local_api_messages import flows_message, flows_of
+from tests.support.flow_samples import sample_batch
+
+POLICY = PolicyId(kind=PolicyKind.CNP, namespace="shop", name="api")
+RULES = (RuleId(policy=POLICY, origin="ingress[0]"), RuleId(policy=POLICY, origin="ingress[1]"))
+SET = "ab" * 32
+JUDGED = Judged(
+    node="node-a",
+    places=Places(),
+    rules_of={SET: RULES}.get,  # type: ignore[arg-type]
+    revision=7,
+    commit="c0ffee",
+)
+REFUSED = JudgedRequest(
+    time_ns=1_795_238_794_123_000_000,
+    direction=Direction.INGRESS,
+    source="10.0.1.1",
+    source_port=41234,
+    destination="10.0.1.2",
+    destination_port=80,
+    drop_reason=POLICY_DENIED,
+    exchange=HttpExchange(
+        method="POST", path="/products", host="shop", code=403, latency_ns=340_000
+    ),
+    rule_set=SET,
+)
+PASSED = replace(
+    REFUSED, drop_reason=0, rule=1, exchange=replace(REFUSED.exchange, method="GET", code=200)
+)
+
+
+def entry(details: str = "", result: str = "", route: str = SET, **request: bytes) -> pb.HttpEntry:
+    """An entry of the log, as Envoy sends it."""
+    made = pb.HttpEntry(protocol_version=pb.HTTP2, request=pb.RequestProperties(**request))
+    made.response.response_code_details = details.encode()
+    made.common_properties.route_name = route.encode()
+    if result:
+        fields = made.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"].fields
+        fields["enforced_engine_result"].string_value = result.encode()
+        fields["enforced_effective_policy_id"].string_value = f"{rule_name(1)}.0".encode()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("told", "reason"),
+    [
+        (entry(result="allowed", details="via_upstream"), 0),
+        (entry(result="denied"), POLICY_DENIED),
+        (entry(result="allowed", details="local_rate_limited"), RATE_LIMITED),
+        (entry(route="", details="http1.codec_error"), POLICY_DENIED),
+        (entry(details="via_upstream"), 0),
+    ],
+)
+def test_what_no_rule_set_let_through_counts_as_refused(told: pb.HttpEntry, reason: int) -> None:
+    assert judged_request(told, Direction.EGRESS).drop_reason == reason
+
+
+def test_an_entry_that_says_nothing_of_rules_is_left_as_it_was() -> None:
+    told = entry(result="denied")
+    before = told.SerializeToString(deterministic=True)
+    judged_request(told, Direction.INGRESS)
+    assert told.SerializeToString(deterministic=True) == before
+
+
+def test_what_a_client_wrote_is_shown_bounded_and_escaped_and_judged_whole() -> None:
+    path = b"/\x1b[31m\xff" + b"x" * 5000
+    found = judged_request(entry(path=path), Direction.INGRESS)
+    assert found.exchange.path.startswith("/\\x1b[31m\\xff")
+    assert found.exchange.path.isprintable()
+    assert len(found.exchange.path) == MAX_PATH
+    assert found.path.encode("utf-8", "surrogateescape") == path
+
+
+@pytest.mark.parametrize(("where", "text", "status"), [
+    ("response_trailers", b"7", 7),
+    ("response_headers", b"0", 0),
+    ("response_headers", b"-1", None),
+    ("response_headers", b"9999999999", None),
+])  # fmt: skip
+def test_the_status_of_a_grpc_answer_is_in_its_trailers_or_headers(
+    where: str, text: bytes, status: int | None
+) -> None:
+    told = entry()
+    getattr(told.response, where)["grpc-status"] = text
+    assert judged_request(told, Direction.INGRESS).exchange.grpc_status == status
+
+
+def test_a_refused_request_is_blamed_on_every_rule_that_lets_others_pass() -> None:
+    (flow,) = name_requests([REFUSED], JUDGED).records()
+    assert (flow.verdict, flow.outcome) == (FlowVerdict.DROPPED, Outcome.DENIED_BY_REQUEST)
+    assert flow.policies == RULES
+    assert flow_text(flow).endswith(
+        "10.0.1.1:41234 -> 10.0.1.2:80 http-request DROPPED ingress "
+        "by shop/api ingress[0], shop/api ingress[1] (HTTP/1.1 POST http://shop/products 403, 0.3 ms)"
+    )
+
+
+def test_a_request_that_passed_is_credited_to_its_rule_alone() -> None:
+    (flow,) = name_requests([PASSED], JUDGED).records()
+    assert (flow.verdict, flow.policies) == (FlowVerdict.FORWARDED, RULES[1:])
+    found = json.loads(json.dumps(flow_json(flow)))
+    assert found["Type"] == "L7"
+    assert found["l7"]["http"] == {
+        "code": 200, "method": "GET", "url": "http://shop/products", "protocol": "HTTP/1.1",
+    }  # fmt: skip
+    assert found["ingress_allowed_by"][0]["rule"] == "ingress[1]"
+    assert found["commit"] == "c0ffee"
+
+
+def test_rules_of_a_set_that_is_gone_are_not_guessed() -> None:
+    judged = replace(JUDGED, rules_of=lambda _: ())
+    (flow,) = name_requests([replace(REFUSED, rule_set="cd" * 32)], judged).records()
+    assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, ())
+
+
+def test_a_shadows_other_opinion_makes_an_audit_of_the_request() -> None:
+    ruling = ShadowRuling(shadow=Shadow.CANDIDATE, cause=Cause.WOULD_DENY, rules=RULES[:1])
+    (flow,) = name_requests([PASSED], JUDGED, [ruling]).records()
+    assert (flow.verdict, flow.policies) == (FlowVerdict.AUDIT, RULES[:1])
+    assert "http-request AUDIT ingress: the candidate would deny it by shop/api" in flow_text(flow)
+
+
+def test_requests_survive_the_wire_and_a_selection_beside_other_flows() -> None:
+    flows = name_requests([REFUSED, PASSED], JUDGED)
+    sent = flows_of(flows_message(flows.select([False, True])).flows)
+    assert list(sent.records()) == list(flows.records())[1:]
+    packets = sample_batch(2).columns()
+    assert [flow.http for flow in flows_of(flows_message(packets).flows).records()] == [None, None]
+
+
+def test_each_request_is_counted_once_and_only_those_that_passed_have_a_latency() -> None:
+    counts = RequestCounts()
+    counts.add([REFUSED, PASSED, replace(PASSED, exchange=replace(PASSED.exchange, code=0))])
+    assert counts.requests == {
+        Kind("ingress", "DROPPED", "4xx", "HTTP/1.1"): 1,
+        Kind("ingress", "FORWARDED", "2xx", "HTTP/1.1"): 1,
+        Kind("ingress", "FORWARDED", "none", "HTTP/1.1"): 1,
+    }
+    assert sum(counts.buckets[Direction.INGRESS]) == 2
+    assert counts.buckets[Direction.INGRESS][BUCKET_SECONDS.index(0.0005)] == 2
+    assert counts.seconds[Direction.INGRESS] == pytest.approx(0.00068)
