@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 10
+#define TG_ABI_VERSION 11
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -36,10 +36,24 @@
 /* Of a flow that is refused again and again: how many nanoseconds one event stands for. */
 #define TG_REFUSAL_INTERVAL_NS 1000000000ULL
 
-/* A packet's mark, in the bits that say what the node does with it: to be encrypted, or decrypted here. */
+/* A packet's mark, in the bits that say what the node does with it: to be encrypted, or decrypted here;
+ * on its way to the proxy, or sent by it: to a pod here as who opened the flow, to where a pod's flow goes
+ * (both as the client), to the pod that opened the flow, to whoever opened a flow to a pod here (both as
+ * the server). */
 #define TG_MARK_MASK 0xff00
+#define TG_MARK_REDIRECTED 0x0200
+#define TG_MARK_PROXY_TO_CLIENT 0x0900
+#define TG_MARK_PROXY_TO_SERVER 0x0a00
+#define TG_MARK_PROXY_TO_WORLD 0x0b00
+#define TG_MARK_PROXY_TO_OPENER 0x0c00
 #define TG_MARK_DECRYPTED 0x0d00
 #define TG_MARK_ENCRYPT 0x0e00
+
+/* A redirected packet's mark bears its listener's port in the upper half, and in the lowest bits whether
+ * the proxy must not take it for a connection it has, or has to. */
+#define TG_MARK_PORT_SHIFT 16
+#define TG_REDIRECT_ANEW 0x01
+#define TG_REDIRECT_BACK 0x02
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -159,6 +173,7 @@ enum tg_conntrack_flag {
 	TG_CONNTRACK_ONE_WAY = 1,            /* found mid-stream: the other direction is no reply */
 	TG_CONNTRACK_REPLIED = 2,
 	TG_CONNTRACK_ESTABLISHED = 4,        /* its opener spoke again after an answer */
+	TG_CONNTRACK_CUT = 8,                /* redirected elsewhere than where it was accepted */
 };
 
 /* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */
@@ -230,6 +245,12 @@ struct tg_encryption {
 };
 _Static_assert(sizeof(struct tg_encryption) == 4, "one atomic word");
 
+/* The device that leads to the proxy. Index zero: there is none. */
+struct tg_proxy {
+	__u32 interface_index;
+};
+_Static_assert(sizeof(struct tg_proxy) == 4, "one atomic word");
+
 struct tg_policy_key {
 	__u32 table;
 	__u32 peer_class;
@@ -289,7 +310,7 @@ struct tg_judgement {
 	__u32 revision;
 	__u8 verdict;
 	__u8 reason;
-	__u8 padding[2];
+	__u16 proxy_port;
 };
 _Static_assert(sizeof(struct tg_judgement) == 8, "one atomic word");
 

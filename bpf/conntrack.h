@@ -147,7 +147,8 @@ static __noinline int establish_entry(const struct tg_conntrack_key *key,
  * begun to close it is a packet like any other; its receiver answers as RFC 5961 says. */
 static __always_inline bool goes_on(const struct tg_conntrack_entry *entry, __u8 direction)
 {
-	return (entry->flags & TG_CONNTRACK_ESTABLISHED) && entry->direction == direction &&
+	return (entry->flags & (TG_CONNTRACK_ESTABLISHED | TG_CONNTRACK_CUT)) ==
+		       TG_CONNTRACK_ESTABLISHED && entry->direction == direction &&
 	       !((entry->forward_tcp_flags | entry->reply_tcp_flags) &
 		 (TCP_FLAG_FIN | TCP_FLAG_RST));
 }
@@ -163,6 +164,17 @@ static __always_inline __u8 believed_flags(const struct tg_conntrack_entry *entr
 	    !(entry->flags & TG_CONNTRACK_ESTABLISHED) || beyond <= TCP_BELIEVED_BLOCKS)
 		return packet->tcp_flags;
 	return packet->tcp_flags & ~(TCP_FLAG_FIN | TCP_FLAG_RST);
+}
+
+static __always_inline bool is_redirected(struct tg_conntrack_entry *entry)
+{
+	return load_judgement(entry).verdict == TG_REDIRECT;
+}
+
+/* Its packets go to another listener from now on than the connection was accepted by, if by any. */
+static __always_inline void cut_entry(struct tg_conntrack_entry *entry)
+{
+	entry->flags |= TG_CONNTRACK_CUT;
 }
 
 static __always_inline void see_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 tick)

@@ -20,6 +20,7 @@ struct passage {
 	__u8 direction;
 	__u8 occasion;                       /* zero: nothing to tell */
 	__u8 reply;
+	__u32 redirect;                      /* the mark to go to the proxy with; zero: it does not */
 	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };
 
@@ -81,7 +82,7 @@ static __always_inline void emit(const struct passage *passage)
 	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
 
 	if (!event) {
-		count_lost(passage->ruling.verdict != TG_ALLOW);
+		count_lost(!passes(passage->ruling.verdict));
 		return;
 	}
 	describe(event, passage, &passage->ruling);

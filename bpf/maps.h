@@ -68,6 +68,14 @@ struct {
 	__type(value, __u32);
 } pod_places SEC(".maps");
 
+/* Where redirected packets go. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_proxy);
+} proxy SEC(".maps");
+
 /* Flows whose opener spoke again after an answer. The loader sets the size of this and the next;
  * judgements outlive a reload of the programs. */
 struct {

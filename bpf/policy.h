@@ -26,9 +26,16 @@ struct question {
 struct ruling {
 	__u32 remote_identity;
 	__u32 cookie;
+	__u16 proxy_port;                    /* of a redirect */
 	__u8 verdict;
 	__u8 reason;
 };
+
+/* Has the flow a way to go on, if maybe through the proxy? */
+static __always_inline bool passes(__u8 verdict)
+{
+	return verdict == TG_ALLOW || verdict == TG_REDIRECT;
+}
 
 /* What is in force, read once: the word may change between two reads. False if there is no word. */
 static __always_inline bool load_control(struct tg_control *in_force)
@@ -85,6 +92,7 @@ static __always_inline void strengthen(struct ruling *ruling, void *entries, __u
 		return;
 	ruling->verdict = entry->verdict;
 	ruling->cookie = entry->cookie;
+	ruling->proxy_port = entry->proxy_port;
 }
 
 /* Class and port, class, port, neither: from the most specific on. */
@@ -128,7 +136,10 @@ static __always_inline void conclude(struct ruling *ruling, const struct questio
 		ruling->reason = TG_FORWARDED;
 		return;
 	case TG_REDIRECT:
-		/* There is no proxy to send it to: letting it pass would skip its rules. */
+		ruling->reason = TG_FORWARDED;
+		if (ask->protocol == IPPROTO_TCP && ruling->proxy_port)
+			return;
+		/* No proxy takes it, and letting it pass would skip its rules. */
 		ruling->verdict = TG_DENY;
 		ruling->reason = TG_DROP_NO_PROXY;
 		return;
@@ -161,6 +172,7 @@ static __noinline int judge(const struct question *ask, struct ruling *ruling)
 
 	ruling->verdict = TG_NO_VERDICT;
 	ruling->cookie = 0;
+	ruling->proxy_port = 0;
 	entries = bpf_map_lookup_elem(&policy, &slot);
 	classes = bpf_map_lookup_elem(&class_of, &slot);
 	ports = bpf_map_lookup_elem(&port_class, &slot);

@@ -21,6 +21,7 @@
 #include "neighbours.h"
 #include "packet.h"
 #include "policy.h"
+#include "redirect.h"
 #include "refusals.h"
 #include "shadow.h"
 
@@ -66,38 +67,52 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 
 	passage->occasion = TG_OCCASION_NEW;
 	judge_alone(passage, judged_port(key, passage->direction));
-	if (passage->ruling.verdict != TG_ALLOW)
+	if (passage->ruling.verdict == TG_REDIRECT && !has_proxy(passage))
+		refuse(&passage->ruling, TG_DROP_NO_PROXY);
+	if (!passes(passage->ruling.verdict))
 		return;
 	entry.judgement.revision = passage->control.revision;
 	entry.judgement.verdict = passage->ruling.verdict;
+	entry.judgement.proxy_port = passage->ruling.proxy_port;
 	entry.cookie = passage->ruling.cookie;
 	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
 	if (insert_entry(key, &entry, is_half_open))
 		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
+	else if (passage->ruling.verdict == TG_REDIRECT)
+		steer(passage, false, false);
 }
 
 /* The entry's verdict of today: judged again, in the entry's own direction, if the revision is
- * another. A denied entry stays, so that neither side can revive the flow. */
+ * another. A denied entry stays, so that neither side can revive the flow. One that the proxy holds stays
+ * there when it need not any more: nobody else could go on with its connection. */
 static __always_inline void settle(struct passage *passage, const struct tg_conntrack_key *key,
 				   struct tg_conntrack_entry *entry)
 {
 	struct tg_judgement judgement = load_judgement(entry);
-	__u8 before = judgement.verdict;
+	struct tg_judgement before = judgement;
 
 	if (judgement.revision == passage->control.revision) {
 		passage->ruling.verdict = judgement.verdict;
 		passage->ruling.reason = judgement.reason;
+		passage->ruling.proxy_port = judgement.proxy_port;
 		passage->ruling.cookie = entry->cookie;
 		return;
 	}
 	ask_judge(passage, &key->remote, judged_port(key, entry->direction), key->protocol,
 		  entry->direction);
+	if (before.verdict == TG_REDIRECT && passage->ruling.verdict == TG_ALLOW) {
+		passage->ruling.verdict = TG_REDIRECT;
+		passage->ruling.proxy_port = before.proxy_port;
+	}
 	judgement.revision = passage->control.revision;
 	judgement.verdict = passage->ruling.verdict;
 	judgement.reason = passage->ruling.reason;
+	judgement.proxy_port = passage->ruling.proxy_port;
 	entry->cookie = passage->ruling.cookie;
+	if (judgement.verdict == TG_REDIRECT && judgement.proxy_port != before.proxy_port)
+		cut_entry(entry);
 	store_judgement(entry, judgement);
-	if (judgement.verdict != before)
+	if (judgement.verdict != before.verdict)
 		passage->occasion = TG_OCCASION_REJUDGED;
 }
 
@@ -106,13 +121,18 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 					__u32 bytes)
 {
 	bool is_reply = entry->direction != passage->direction;
-	__u8 occasion;
+	__u8 occasion, end = 0;
 
 	passage->reply = is_reply ? TG_REPLY_YES : TG_REPLY_NO;
 	settle(passage, key, entry);
-	if (passage->ruling.verdict != TG_ALLOW)
+	if (!passes(passage->ruling.verdict))
 		return;
+	if (passage->ruling.verdict == TG_REDIRECT)
+		steer(passage, is_reply, entry->flags & TG_CONNTRACK_CUT);
+	if (passage->redirect && passage->direction == TG_INGRESS && !is_reply)
+		end = follow_opener(passage, entry);
 	occasion = touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
+	occasion = end ? end : occasion;
 	if (occasion && !passage->occasion) {
 		passage->occasion = occasion;
 		passage->closed = occasion == TG_OCCASION_CLOSED ? entry : NULL;
@@ -136,10 +156,15 @@ static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
 		/* Nobody asked: an answer opens no flow. */
 		passage->occasion = TG_OCCASION_NEW;
 		judge_alone(passage, packet->icmp_type);
+	} else if (!entry && is_for_proxy(passage)) {
+		send_back(passage);
 	} else if (!entry || (packet->opens && !goes_on(entry, passage->direction))) {
 		open_flow(passage, &key, is_half_open, bytes);
-	} else if ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != passage->direction) {
+	} else if ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != passage->direction &&
+		   !is_redirected(entry)) {
 		judge_alone(passage, judged_port(&key, passage->direction));
+		if (passage->ruling.verdict == TG_REDIRECT)
+			refuse(&passage->ruling, TG_DROP_NO_PROXY);
 	} else {
 		follow_flow(passage, &key, entry, is_half_open, bytes);
 	}
@@ -167,7 +192,7 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct passage *pa
 		return false;
 	settle(passage, &key, entry);
 	passage->occasion = 0;
-	return passage->ruling.verdict == TG_ALLOW;
+	return passes(passage->ruling.verdict);
 }
 
 static __always_inline void judge_icmp(struct __sk_buff *skb, struct passage *passage,
@@ -216,7 +241,7 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 		judge_flow(passage, skb->len);
 	else
 		judge_icmp(skb, passage, endpoint);
-	if (packet->fragment == FRAGMENT_FIRST && passage->ruling.verdict == TG_ALLOW &&
+	if (packet->fragment == FRAGMENT_FIRST && passes(passage->ruling.verdict) &&
 	    remember_first(packet, passage->endpoint_id, passage->now, passage->direction))
 		return TG_DROP_CONNTRACK_INSERT;
 	return TG_FORWARDED;
@@ -227,15 +252,16 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 	struct passage passage = { .skb = skb, .direction = direction, .now = bpf_ktime_get_coarse_ns() };
 	__u8 reason = judge_packet(skb, &passage);
 
-	if (!reason && passage.ruling.verdict == TG_ALLOW && passage.packet.kind < PACKET_ARP)
+	if (!reason && passes(passage.ruling.verdict) && passage.packet.kind < PACKET_ARP &&
+	    needs_securing(&passage))
 		reason = secure(skb, direction == TG_EGRESS ? &passage.packet.destination :
 							      &passage.packet.source, direction);
 	if (reason)
 		refuse(&passage.ruling, reason);
-	if (passage.ruling.verdict == TG_ALLOW)
+	if (passes(passage.ruling.verdict))
 		passage.ruling.reason = TG_FORWARDED;
 	count(passage.ruling.reason * 2 + direction, skb->len);
-	if (passage.ruling.verdict != TG_ALLOW) {
+	if (!passes(passage.ruling.verdict)) {
 		if (!passage.occasion)
 			passage.occasion = TG_OCCASION_PACKET;
 		if (!passage.ruling.remote_identity)
@@ -244,11 +270,13 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 								     &passage.packet.source);
 	}
 	/* A verdict that changed is told at once, whatever was told of the flow before. */
-	if (passage.ruling.verdict != TG_ALLOW && passage.occasion != TG_OCCASION_REJUDGED)
+	if (!passes(passage.ruling.verdict) && passage.occasion != TG_OCCASION_REJUDGED)
 		tell_refusal(&passage);
 	else if (passage.occasion)
 		emit(&passage);
-	return passage.ruling.verdict == TG_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	if (!passes(passage.ruling.verdict))
+		return TC_ACT_SHOT;
+	return passage.redirect ? redirect(skb, passage.redirect) : TC_ACT_UNSPEC;
 }
 
 static __always_inline int pass_or_enforce(struct __sk_buff *skb, __u8 direction)
@@ -284,6 +312,13 @@ int to_uplink(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	count(TG_DROP_UNENCRYPTED * 2 + TG_EGRESS, skb->len);
 	return TC_ACT_SHOT;
+}
+
+/* Ingress of the proxy's device: redirected packets, and nothing else. */
+SEC("tc")
+int to_proxy(struct __sk_buff *skb)
+{
+	return deliver_or_drop(skb);
 }
 
 /* Run by the agent, not by packets: what nobody added to for a second would wait for ever. */

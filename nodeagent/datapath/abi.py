@@ -17,11 +17,19 @@ from typing import Final
 from netpolicy.evidence import Cause
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 10
+ABI_VERSION: Final = 11
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
 MARK_DECRYPTED: Final = 0x0D00
 MARK_ENCRYPT: Final = 0x0E00
+MARK_REDIRECTED: Final = 0x0200
+MARK_PROXY_TO_CLIENT: Final = 0x0900
+MARK_PROXY_TO_SERVER: Final = 0x0A00
+MARK_PROXY_TO_WORLD: Final = 0x0B00
+MARK_PROXY_TO_OPENER: Final = 0x0C00
+MARK_PORT_SHIFT: Final = 16
+REDIRECT_ANEW: Final = 0x01
+REDIRECT_BACK: Final = 0x02
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
@@ -120,12 +128,19 @@ class ConntrackFlag(IntFlag):
     ONE_WAY = 1
     REPLIED = 2
     ESTABLISHED = 4
+    CUT = 8
 
 
 class EncryptionWord(Structure):
     """`struct tg_encryption`."""
 
     _fields_ = (("flags", c_uint32),)
+
+
+class Proxy(Structure):
+    """`struct tg_proxy`."""
+
+    _fields_ = (("interface_index", c_uint32),)
 
 
 class Address(Structure):
@@ -271,7 +286,7 @@ class Judgement(Structure):
         ("revision", c_uint32),
         ("verdict", c_uint8),
         ("reason", c_uint8),
-        ("padding", c_uint8 * 2),
+        ("proxy_port", c_uint16),
     )
 
 

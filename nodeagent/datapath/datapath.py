@@ -329,6 +329,23 @@ class Datapath:
         current = {libbpf.program_id(fd) for fd in self._opened.others.values()}
         return any(found.program_id in current for found in guard_filters.guards([ifindex]))
 
+    # The proxy -------------------------------------------------------------------------------
+
+    def guard_proxy(self, ifindex: int) -> None:
+        """Have redirected packets that arrive on the proxy's device handed to its sockets."""
+        program = self._opened.others[pins.TO_PROXY]
+        guard_filters.attach_guard(ifindex, Direction.EGRESS, program)
+
+    def set_proxy(self, ifindex: int) -> None:
+        """Redirect packets to this device from now on; 0: to none, and refuse what would be."""
+        word = bytes(abi.Proxy(interface_index=ifindex))
+        libbpf.update(self._maps["proxy"], bytes(4), word)
+
+    def proxy(self) -> int:
+        """The index of the device that packets are redirected to; 0: none."""
+        word = libbpf.lookup(self._maps["proxy"], bytes(4)) or bytes(4)
+        return int(abi.Proxy.from_buffer_copy(word).interface_index)
+
     # What happened --------------------------------------------------------------------------
 
     def read_conntrack(self) -> Iterator[ConntrackEntry]:

@@ -31,13 +31,15 @@ NEXT: Final = "next"
 SWEEPER: Final = "tell_refusals"
 FROM_TUNNEL: Final = "from_tunnel"
 TO_UPLINK: Final = "to_uplink"
-OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK)
+TO_PROXY: Final = "to_proxy"
+OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK, TO_PROXY)
 """Those that are not on pods' interfaces."""
 PROGRAMS: Final = ("from_pod", "to_pod", *OTHER_PROGRAMS)
 MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
     "coverage", "lost_differences", "events", "refusals", "counters", "encryption", "pod_places",
+    "proxy",
 )  # fmt: skip
 FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
 """What packets write; everything else is filled from the plan."""
