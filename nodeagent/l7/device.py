@@ -62,7 +62,7 @@ def ensure_device() -> int:
     for path, value in _settings().items():
         if path.read_text().strip() != value:
             path.write_text(value)
-    with_netlink("routing redirected packets", lambda netlink: _ensure_routing(netlink, index))
+    with_netlink("routing redirected packets", _ensure_routing)
     return index
 
 
@@ -127,7 +127,7 @@ def _ensure_link(netlink: IPRoute) -> int:
     return index
 
 
-def _ensure_routing(netlink: IPRoute, index: int) -> None:
+def _ensure_routing(netlink: IPRoute) -> None:
     for family, everything in _FAMILIES.items():
         netlink.route("replace", **_route(family, everything))
         if not _rules(netlink, family):
