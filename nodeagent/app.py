@@ -29,9 +29,9 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
+from netpolicy.evidence import Shadow
 from netpolicy.status_pages import StatusPages
 from netpolicy.version import VERSION
-from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.cni.fence import Fence
 from nodeagent.cni.gate import Gate
 from nodeagent.cni.server import serve_cni
@@ -54,6 +54,7 @@ from nodeagent.pod_source import pod_source
 from nodeagent.pod_starts import PodsOfNode
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
+from nodeagent.shadow_watch import ShadowWatch
 from nodeagent.wireguard.service import Tunnels
 
 log = structlog.get_logger()
@@ -113,8 +114,13 @@ class Agent:
 
     def __init__(self, config: AgentConfig, datapath: Datapath, last_good: LastGood) -> None:
         self._config = config
-        watch = CandidateWatch(datapath, node=config.node, state_dir=config.state_dir)
-        self._enforcer = Enforcer(datapath, watch)
+        self._enforcer = Enforcer(
+            datapath,
+            {
+                shadow: ShadowWatch(datapath, shadow, node=config.node, state_dir=config.state_dir)
+                for shadow in Shadow
+            },
+        )
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
         self._tunnels = Tunnels(datapath, node=config.node, state_dir=config.state_dir)
@@ -152,6 +158,7 @@ class Agent:
             apply=self._planner.take,
             inventory=self._planner.take_feed,
             evidence=self._planner.evidence,
+            preview=self._planner.preview_evidence,
             node_keys=self._planner.take_node_keys,
             encryption=self._tunnels.report,
         )

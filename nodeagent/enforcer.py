@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from netpolicy.evidence import Shadow
-from nodeagent.candidate_watch import CandidateWatch
 from nodeagent.datapath import Datapath, GenerationLabel
 from nodeagent.flows.naming import RevisionMeaning
 from nodeagent.plan.generation import Generation
@@ -32,6 +32,7 @@ from nodeagent.plan.transition import (
     UpsertAddresses,
     transition,
 )
+from nodeagent.shadow_watch import ShadowWatch
 
 KEPT_MEANINGS: Final = 64
 NO_BUNDLE_DIGEST: Final = "0" * 64
@@ -60,12 +61,14 @@ Shadows = Mapping[Shadow, tuple[Generation, PolicyOrigin]]
 class Enforcer:
     """Owns the datapath's state. One caller at a time."""
 
-    def __init__(self, datapath: Datapath, watch: CandidateWatch | None = None) -> None:
+    def __init__(
+        self, datapath: Datapath, watches: Mapping[Shadow, ShadowWatch] = MappingProxyType({})
+    ) -> None:
         self._datapath = datapath
         self.meanings: Mapping[int, RevisionMeaning] = {}
         """What the last revisions enforced; replaced, never changed, so that it may be kept."""
-        self.watch = watch
-        """Who counts what the candidate would do."""
+        self.watches = watches
+        """Who counts what each shadow would do."""
         self._shadow_meanings: Mapping[Shadow, RevisionMeaning] = {}
         self._wanted: frozenset[str] = frozenset()
         self.installed: Installed | None = None
@@ -107,12 +110,12 @@ class Enforcer:
         if active_digest == plan.generation.digest:
             self._remember(self.revision, plan.generation, origin)
         self.is_torn = True
-        leaves = self._candidate_leaves(shadows)
-        if leaves or any(not isinstance(step, Activate) for step in steps):
+        leaving = self._leaving(shadows)
+        if leaving or any(not isinstance(step, Activate) for step in steps):
             self._suspend_shadows(shadows)
-        if leaves and self.watch is not None:
+        for shadow in leaving & self.watches.keys():
             # Only now that no packet asks it are its counts the last.
-            await asyncio.to_thread(self.watch.settle)
+            await asyncio.to_thread(self.watches[shadow].settle)
         for step in steps:
             await self._perform(step, origins)
         self._relabel(origin)
@@ -191,10 +194,15 @@ class Enforcer:
 
     # Shadows -------------------------------------------------------------------------------
 
-    def _candidate_leaves(self, shadows: Shadows) -> bool:
-        """Will the candidate that is loaded be filled anew, forgotten or enforced?"""
-        slot = self._datapath.control().slot_of(Shadow.CANDIDATE)
-        return slot is not None and not self._is_held(slot, shadows.get(Shadow.CANDIDATE))
+    def _leaving(self, shadows: Shadows) -> frozenset[Shadow]:
+        """Those that are loaded and will be filled anew, forgotten or enforced."""
+        control = self._datapath.control()
+        return frozenset(
+            shadow
+            for shadow in Shadow
+            if (slot := control.slot_of(shadow)) is not None
+            and not self._is_held(slot, shadows.get(shadow))
+        )
 
     def _suspend_shadows(self, shadows: Shadows) -> None:
         """Ask nothing that will be replaced, or that does not know the identities to come."""

@@ -27,9 +27,8 @@ from netpolicy import crash_reports
 from netpolicy.bundle import Bundle
 from netpolicy.encryption import OFF, Encryption, NodeKey
 from netpolicy.errors import RejectedBundle, StalledError
-from netpolicy.evidence import NodeEvidence, Role
+from netpolicy.evidence import NodeEvidence, Role, Shadow
 from netpolicy.inventory import AddressEntry
-from nodeagent.candidate_watch import Followed
 from nodeagent.datapath import DatapathError
 from nodeagent.encryption_following import EncryptionFollowing, inputs_of
 from nodeagent.encrypts import Encrypts, EncryptsNothing
@@ -43,7 +42,7 @@ from nodeagent.plan.room import AddressRoom, without_room
 from nodeagent.plan_status import PlanStatus
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
 from nodeagent.rollout.desired import to_remember, with_policies
-from nodeagent.rollout.tally import names_of
+from nodeagent.shadow_following import followed
 from nodeagent.turns import Turns
 
 log = structlog.get_logger()
@@ -193,7 +192,14 @@ class Planner:
 
     async def evidence(self) -> NodeEvidence | None:
         """What this node saw of the candidate, if there is one."""
-        watch = self._enforcer.watch
+        return await self._seen_of(Shadow.CANDIDATE)
+
+    async def preview_evidence(self) -> NodeEvidence | None:
+        """What this node saw of the policies that are not enforced here, if there are any."""
+        return await self._seen_of(Shadow.PREVIEW)
+
+    async def _seen_of(self, shadow: Shadow) -> NodeEvidence | None:
+        watch = self._enforcer.watches.get(shadow)
         if watch is None:
             return None
         async with self._lock:  # the kernel's counts and the names they are under belong together
@@ -290,7 +296,7 @@ class Planner:
             and (installed.plan.inputs, installed.origin) == (inputs, origin)
         ):
             self._note_standing(known, stand, loaded)
-            await self._follow_candidate(known, stand, installed.plan)
+            await self._follow_shadows(known, stand, installed.plan)
             self._place()
             return installed.plan
         kept = installed.plan.numbers if installed else None
@@ -302,7 +308,7 @@ class Planner:
         flips = await self._enforcer.enforce(plan, origin, candidate=watched)
         self._note_standing(known, stand, loaded)
         self._plans = (plan, *(kept for kept in self._plans if kept is not plan))[:KEPT_PLANS]
-        await self._follow_candidate(known, stand, plan)
+        await self._follow_shadows(known, stand, plan)
         self._place()
         self._note_success(plan, origin, flips=flips, seconds=time.monotonic() - started)
         return plan
@@ -338,10 +344,10 @@ class Planner:
         self._enforced = stand.enforced if stand else None
         self._loaded, self.standing = loaded, stand
 
-    async def _follow_candidate(self, known: Known, stand: Standing | None, plan: NodePlan) -> None:
-        if self._enforcer.watch is not None:
-            followed = await asyncio.to_thread(_followed, known.channels, stand, plan)
-            await asyncio.to_thread(self._enforcer.watch.follow, followed)
+    async def _follow_shadows(self, known: Known, stand: Standing | None, plan: NodePlan) -> None:
+        for shadow, watch in self._enforcer.watches.items():
+            found = await asyncio.to_thread(followed, shadow, known.channels, stand, plan)
+            await asyncio.to_thread(watch.follow, found)
 
     def _awaits_bundle(self, known: Known) -> bool:
         """A kernel that enforces a bundle waits for one; bootstrap policy would cut pods off."""
@@ -427,23 +433,6 @@ class Planner:
         self.status = replace(self.status, error=str(error), reason=reason)
         self.placements.announce()
         log.error(PLAN_FAILED, reason=reason, error=str(error))
-
-
-def _followed(channels: Channels | None, stand: Standing | None, plan: NodePlan) -> Followed | None:
-    """The candidate as the plan has it: watched, enforced, or neither; None if there is none."""
-    if channels is None or channels.candidate is None or stand is None:
-        return None
-    watched, names = plan.candidate, None
-    if watched is not None:
-        names = names_of(plan.identities, plan.owners.values(), watched.attributions)
-    enforced = plan.generation.digest if stand.role is Role.ENFORCING else ""
-    return Followed(
-        candidate_digest=channels.candidate.digest,
-        generation_digest=watched.digest if watched else enforced,
-        role=stand.role,
-        names=names,
-        error=stand.error,
-    )
 
 
 def _candidate_commit(stand: Standing) -> str:

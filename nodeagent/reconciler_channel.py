@@ -136,6 +136,7 @@ class ReconcilerChannel:
         apply: Apply,
         inventory: Callable[[tuple[AddressEntry, ...]], Awaitable[None]],
         evidence: AskEvidence,
+        preview: AskEvidence,
         node_keys: TakeNodeKeys,
         encryption: AskEncryption,
     ) -> None:
@@ -149,6 +150,7 @@ class ReconcilerChannel:
                 apply=apply,
                 inventory=inventory,
                 evidence=evidence,
+                preview=preview,
                 node_keys=node_keys,
                 encryption=encryption,
             )

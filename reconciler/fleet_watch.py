@@ -59,6 +59,7 @@ class FleetWatch:
         self._records = records
         self._changed = changed
         self._reports: dict[str, NodeEvidence] = {}
+        self._previews: dict[str, NodeEvidence] = {}
         self._evidence = Evidence()
         self._fresh: dict[tuple[str, Role], NodeEvidence] = {}
         """What came since the evidence was asked for: a node's last word in each role, in order."""
@@ -87,6 +88,10 @@ class FleetWatch:
             self._evidence = add(self._evidence, self._fresh.values())
         self._fresh.clear()
         return self._evidence
+
+    def previewed(self, digest: str) -> Evidence:
+        """What the fleet reported of this enforced bundle's policies that are not enforced yet."""
+        return evidence_of(digest, self._previews.values())
 
     def refusing(self, sequence: int) -> dict[str, str]:
         """Node → why its agent did not take this publication or a newer one."""
@@ -168,6 +173,11 @@ class FleetWatch:
         self._reports[node] = evidence
         self._fresh.pop((node, evidence.role), None)
         self._fresh[node, evidence.role] = evidence
+        self._changed()
+
+    def preview(self, node: str, evidence: NodeEvidence) -> None:
+        """A node reports what the policies would do that it does not enforce."""
+        self._previews[node] = evidence
         self._changed()
 
     def encryption(self, node: str, said: NodeEncryption) -> None:

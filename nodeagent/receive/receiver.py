@@ -39,7 +39,7 @@ from nodeagent.receive.installer import REVERTED, Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
 from nodeagent.receive.latest import Latest
 from nodeagent.receive.proof import Proof
-from nodeagent.receive.reports import AskEvidence, Reports, Stream
+from nodeagent.receive.reports import AskEvidence, Reports, Stream, of_preview
 from nodeagent.receive.store import BundleStore, HeldBundle
 from nodeagent.receive.trial_file import TrialFile
 from nodeagent.receive.update import update
@@ -62,6 +62,7 @@ HEARS: Final = "tidegate-hears"
 """Header of an accepted stream: what it may be told beside answers and evidence."""
 
 HEARS_ENCRYPTION: Final = "encryption"
+HEARS_PREVIEW: Final = "preview"
 TakeInventory = Callable[[tuple[AddressEntry, ...]], Awaitable[None]]
 TakeNodeKeys = Callable[[tuple[NodeKey, ...]], Awaitable[None]]
 
@@ -87,6 +88,7 @@ class Receiver:
         apply: Apply,
         inventory: TakeInventory,
         evidence: AskEvidence | None = None,
+        preview: AskEvidence | None = None,
         node_keys: TakeNodeKeys | None = None,
         encryption: AskEncryption | None = None,
         store: BundleStore | None = None,
@@ -96,6 +98,7 @@ class Receiver:
         self._config = config
         self._take_inventory = inventory
         self._ask_evidence = evidence or _no_evidence
+        self._ask_preview = preview or _no_evidence
         self._take_node_keys = node_keys or _no_keys_wanted
         self._ask_encryption = encryption or (lambda: NodeEncryption(node=config.node))
         self._clock = clock
@@ -159,12 +162,14 @@ class Receiver:
         stream, self._proof = Stream(call), Proof()
         encryption = EncryptionReports(stream, self._ask_encryption)
         reports = Reports(stream, self._ask)
+        previews, hears_previews = Reports(stream, self._ask_preview, of_preview), asyncio.Event()
         await stream.say(push_pb2.AgentMessage(hello=self._hello()))
         parts = [
-            asyncio.create_task(self._hear(call, latest, encryption)),
+            asyncio.create_task(self._hear(call, latest, encryption, hears_previews)),
             asyncio.create_task(self._answer_all(stub, stream, reports, latest)),
             asyncio.create_task(self._follow_inventory(stub)),
             asyncio.create_task(reports.run()),
+            asyncio.create_task(previews.run(after=hears_previews)),
             asyncio.create_task(encryption.run()),
             asyncio.create_task(self._leave_when_going_back()),
         ]
@@ -177,12 +182,21 @@ class Receiver:
                 part.cancel()
             await asyncio.gather(*parts, return_exceptions=True)
 
-    async def _hear(self, call: Any, latest: Latest, encryption: EncryptionReports) -> None:
+    async def _hear(
+        self,
+        call: Any,
+        latest: Latest,
+        encryption: EncryptionReports,
+        hears_previews: asyncio.Event,
+    ) -> None:
         headers = dict(await call.initial_metadata() or ())
         if SESSION_OPEN in headers:
             self._meet()
-        if headers.get(HEARS) == HEARS_ENCRYPTION:
+        heard = str(headers.get(HEARS, "")).split()
+        if HEARS_ENCRYPTION in heard:
             encryption.begin()
+        if HEARS_PREVIEW in heard:
+            hears_previews.set()
         async for message in call:
             match message.WhichOneof("kind"):
                 case "announcement":

@@ -1,4 +1,4 @@
-"""Report what this node sees of a candidate, as often as it is news.
+"""Report what this node sees of a shadow, as often as it is news.
 
 In:   evidence, asked for once a second
 Out:  messages on the stream
@@ -62,16 +62,34 @@ class Stream:
             await self._call.write(message)
 
 
-class Reports:
-    """The evidence of one conversation."""
+def of_candidate(evidence: push_pb2.Evidence) -> push_pb2.AgentMessage:
+    """What is said of a candidate."""
+    return push_pb2.AgentMessage(evidence=evidence)
 
-    def __init__(self, stream: Stream, ask: AskEvidence) -> None:
+
+def of_preview(evidence: push_pb2.Evidence) -> push_pb2.AgentMessage:
+    """What is said of the policies that are not enforced."""
+    return push_pb2.AgentMessage(preview=evidence)
+
+
+class Reports:
+    """The evidence of one conversation on one shadow."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        ask: AskEvidence,
+        message: Callable[[push_pb2.Evidence], push_pb2.AgentMessage] = of_candidate,
+    ) -> None:
         self._stream = stream
         self._ask = ask
+        self._message = message
         self._pace = Pace()
 
-    async def run(self) -> None:
-        """Report for ever."""
+    async def run(self, *, after: asyncio.Event | None = None) -> None:
+        """Report for ever, once `after` has happened."""
+        if after is not None:
+            await after.wait()
         while True:
             await self._report(is_urgent=False)
             await asyncio.sleep(LOOK_SECONDS)
@@ -86,6 +104,6 @@ class Reports:
             return
         changed = evidence != self._pace.last
         if (is_urgent and changed) or self._pace.is_due(evidence, now=time.monotonic()):
-            message = push_pb2.AgentMessage(evidence=encode_evidence(evidence))
+            message = self._message(encode_evidence(evidence))
             await self._stream.say(message)
             self._pace.sent(evidence, message.ByteSize(), now=time.monotonic())

@@ -66,6 +66,10 @@ class Objects:
         """The rollout to act on."""
         return current_of(self.rollouts, stable=self.stable)
 
+    def of(self, revision: str) -> RolloutObject | None:
+        """A revision's rollout, if it has one here."""
+        return next((one for one in self.rollouts if one.revision == revision), None)
+
 
 class ClusterAccess:
     """The rollouts of one namespace."""
@@ -97,7 +101,8 @@ class ClusterAccess:
         found = self._objects()
         if found.current is None:
             return {}
-        return shown_status(found.current, stable=found.stable, now=time.time())
+        enforced = found.of(found.stable)
+        return shown_status(found.current, enforced=enforced, stable=found.stable, now=time.time())
 
     def history(self, entries: int) -> tuple[Entry, ...]:
         """What happened to the revisions that have an object, the newest first."""
@@ -113,11 +118,10 @@ class ClusterAccess:
         return self._with_api(lambda api: self._ask(api, request, wait_seconds))
 
     async def _ask(self, api: KubeApi, request: Request, wait_seconds: float) -> str | None:
-        found = await self._read(api)
-        ours = [one for one in found.rollouts if one.revision == request.revision]
-        if not ours:
+        asked = (await self._read(api)).of(request.revision)
+        if asked is None:
             raise StalledError(f"{request.revision} has no PolicyRollout in {self._namespace}")
-        path = f"{rollouts_path(self._namespace)}/{ours[0].name}"
+        path = f"{rollouts_path(self._namespace)}/{asked.name}"
         await api.patch(path, {"metadata": {"annotations": _annotations(request)}})
         end = time.monotonic() + wait_seconds
         while (answer := _answer(await _rollout(api, path), request)) is None:

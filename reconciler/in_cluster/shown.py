@@ -32,8 +32,10 @@ def is_taken_back(found: RolloutObject) -> bool:
     return _phase(found) in TAKEN_BACK
 
 
-def shown_status(found: RolloutObject, *, stable: str, now: float) -> dict[str, Any]:
-    """Everything that an object says of its rollout."""
+def shown_status(
+    found: RolloutObject, *, enforced: RolloutObject | None, stable: str, now: float
+) -> dict[str, Any]:
+    """Everything that an object says of its rollout, and what the enforced one previews."""
     said, phase = found.status, _phase(found)
     is_on_its_way = phase in STAGES | HALTED
     return {
@@ -48,7 +50,7 @@ def shown_status(found: RolloutObject, *, stable: str, now: float) -> dict[str, 
         "promotion": said.get("promotion", ""),
         "soakSecondsLeft": _soak_left(found, now) if phase in STAGES else None,
         "seen": _seen(said["evidence"]) if "evidence" in said else None,
-        "preview": said.get("preview"),
+        "preview": enforced.status.get("preview") if enforced else None,
     }
 
 

@@ -25,7 +25,7 @@ from reconciler.rollout.machine import HALTED, OVER, STAGES, TAKEN_BACK, Phase, 
 from reconciler.staging.driver import where
 from reconciler.staging.text import SHORT_HASH, WOULD_BE
 from reconciler.state.fleet import AgentRecord
-from reconciler.state.rollouts import Entry, Sighting
+from reconciler.state.rollouts import Entry, Previewed, Sighting
 
 MAX_MESSAGE: Final = 1024
 MAX_DIAGNOSTICS: Final = 10
@@ -148,10 +148,13 @@ def rollout_status(
     if rollout.phase in STAGES | HALTED:
         status["stage"] = rollout.stage
         status["soakSeconds"] = rollout.plan.stages[rollout.stage].soak_seconds
-    if about.sighting is not None:
-        status["evidence"] = _evidence(about.sighting)
+    seen = about.sighting
+    if seen is not None and seen.answer:
+        status["evidence"] = _evidence(seen)
     elif "evidence" in before:
         status["evidence"] = before["evidence"]
+    if seen is not None and seen.preview is not None:
+        status["preview"] = _preview(seen.preview)
     return status
 
 
@@ -200,7 +203,7 @@ def _event(found: RolloutObject, entry: Entry, *, instance: str) -> dict[str, An
 def _without_numbers(status: Mapping[str, Any]) -> dict[str, Any]:
     evidence = status.get("evidence", {})
     kept = {key: evidence[key] for key in ("answer", "reasons", "nodes") if key in evidence}
-    return {**status, "evidence": kept}
+    return {key: said for key, said in status.items() if key != "preview"} | {"evidence": kept}
 
 
 def _message(rollout: Rollout) -> str:
@@ -240,6 +243,16 @@ def _evidence(sighting: Sighting) -> dict[str, Any]:
         "omitted": sighting.omitted,
         "worst": [_difference(one) for one in sighting.unexpected[:MAX_WORST]],
         "others": [_difference(one) for one in sighting.others[:MAX_WORST]],
+    }
+
+
+def _preview(preview: Previewed) -> dict[str, Any]:
+    return {
+        "flows": preview.flows,
+        "pods": preview.pods,
+        "omitted": preview.omitted,
+        "cut": [_difference(one) for one in preview.cut[:MAX_WORST]],
+        "others": [_difference(one) for one in preview.others[:MAX_WORST]],
     }
 
 

@@ -55,6 +55,9 @@ class PushObserver(Protocol):
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         """A node reports what it saw of a candidate: all of it, in place of what it reported before."""
 
+    def preview(self, node: str, evidence: NodeEvidence) -> None:
+        """A node reports what the policies would do that it does not enforce, in the same way."""
+
     def encryption(self, node: str, said: NodeEncryption) -> None:
         """A node says its public keys and how its tunnels are, in place of what it said before."""
 

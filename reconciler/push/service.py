@@ -39,7 +39,7 @@ from reconciler.push.shelf import Shelf
 
 MAX_TEXT: Final = 1000
 MAX_CAPABILITIES: Final = 32
-SESSION_OPEN: Final = (("tidegate-session", "open"), ("tidegate-hears", "encryption"))
+SESSION_OPEN: Final = (("tidegate-session", "open"), ("tidegate-hears", "encryption preview"))
 """Sent when a stream is accepted, so that an agent knows before there is anything to announce. A stream
 ends with a message that nobody knows: what agents may say beyond answers and evidence is said here."""
 
@@ -189,12 +189,13 @@ class PushService(push_pb2_grpc.PushServicer):
                 # Before the confirmation goes out, which nothing here waits for.
                 self._observer.agent_acked(session.node, _ack(message.ack))
                 return True
-            case "evidence":
+            case "evidence" | "preview" as kind:
                 try:
-                    evidence = decode_evidence(session.node, message.evidence)
+                    evidence = decode_evidence(session.node, getattr(message, kind))
                 except ValueError:
                     return False
-                self._observer.evidence(session.node, evidence)
+                told = self._observer.evidence if kind == "evidence" else self._observer.preview
+                told(session.node, evidence)
                 return True
             case "encryption":
                 try:

@@ -106,6 +106,11 @@ def flow_text(difference: Difference) -> str:
     return f"{source} → {destination} {protocol_word(difference.protocol)}/{difference.port}"
 
 
+def number_of(count: int, what: str) -> str:
+    """`1 flow`, `2 flows`."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def protocol_word(protocol: int) -> str:
     """`tcp`, or the number of a protocol that has no name here."""
     try:
@@ -125,16 +130,21 @@ def _difference_failures(
     failures = []
     if evidence.omitted:
         # They cannot be compared with the intents, so they count as what nobody expected.
-        failures.append(f"{evidence.omitted} more flows differ than nodes could list")
+        more = (
+            "1 more flow differs"
+            if evidence.omitted == 1
+            else f"{evidence.omitted} more flows differ"
+        )
+        failures.append(f"{more} than nodes could list")
     if denials > gates.unexpected_denials:
         failures.append(
-            f"{denials} flows that pass now would be denied"
+            f"{_flows(denials, 'passes', 'pass')} now would be denied"
             f" (tolerated: {gates.unexpected_denials}):"
             f" {_named([flow_text(one) for one in denied])}"
         )
     if gates.unexpected_allows is not None and allows > gates.unexpected_allows:
         failures.append(
-            f"{allows} flows that are refused now would be allowed"
+            f"{_flows(allows, 'is refused', 'are refused')} now would be allowed"
             f" (tolerated: {gates.unexpected_allows}):"
             f" {_named([flow_text(one) for one in allowed])}"
         )
@@ -165,10 +175,19 @@ def _takes_part(report: NodeReport | None) -> bool:
 
 def _thin_coverage(gates: Gates, evidence: Evidence) -> list[str]:
     found = (
-        (evidence.flows, gates.minimum_flows, "flows"),
-        (evidence.pods, gates.minimum_pods, "pods"),
+        (evidence.flows, gates.minimum_flows, "flow"),
+        (evidence.pods, gates.minimum_pods, "pod"),
     )
-    return [f"{seen} {what} seen of {least} needed" for seen, least, what in found if seen < least]
+    return [
+        f"{number_of(seen, what)} seen of {least} needed"
+        for seen, least, what in found
+        if seen < least
+    ]
+
+
+def _flows(count: int, one: str, many: str) -> str:
+    """`1 flow that passes`, `2 flows that pass`."""
+    return f"{number_of(count, 'flow')} that {one if count == 1 else many}"
 
 
 def _named(names: list[str]) -> str:

@@ -71,6 +71,11 @@ class Rollouts:
         return standing.stable if standing else ""
 
     @property
+    def stable_digest(self) -> str:
+        """The bundle of its units."""
+        return self._publisher.digest
+
+    @property
     def changes_encryption(self) -> bool:
         """True if what is on its way encrypts otherwise than what is stable."""
         return self._publisher.changes_encryption

@@ -55,8 +55,15 @@ class FileAccess:
         current = self._store.current()
         if current is None:
             return {}
-        seen = self._store.sighting(current.revision)
-        return status_data(current, seen, stable=self._stable(), now=time.time())
+        stable = self._stable()
+        enforced = self._store.sighting(stable)
+        return status_data(
+            current,
+            self._store.sighting(current.revision),
+            stable=stable,
+            preview=enforced.preview if enforced else None,
+            now=time.time(),
+        )
 
     def history(self, entries: int) -> tuple[Entry, ...]:
         """What happened, the newest first."""

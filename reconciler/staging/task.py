@@ -23,14 +23,14 @@ from netpolicy.errors import StalledError, TransientError
 from netpolicy.inventory import Inventory
 from reconciler.fleet_watch import FleetWatch
 from reconciler.rollout.evidence import Evidence
-from reconciler.rollout.gates import Verdict, unexpected
 from reconciler.rollout.lifeline import Lifeline, fetch_is_due, lifeline_of
-from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
+from reconciler.rollout.machine import Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
 from reconciler.staging.driver import Rollouts, where
 from reconciler.staging.git_contact import GitContact
 from reconciler.staging.interfaces import Request
-from reconciler.state.rollouts import RolloutStore, Sighting
+from reconciler.staging.sightings import Sightings
+from reconciler.state.rollouts import RolloutStore
 from reconciler.surroundings import RolloutRequests
 
 log = structlog.get_logger()
@@ -40,11 +40,6 @@ LOOK_SECONDS: Final = 0.2
 
 REST_SECONDS: Final = 0.1
 """Between two looks, however much the fleet reports; a rollback begins within this of its evidence."""
-
-SILENT: Final = "silent"
-
-MAX_SHOWN: Final = 200
-"""Differences of each kind that are saved for people, the most frequent first."""
 
 
 class RolloutTask:
@@ -74,7 +69,7 @@ class RolloutTask:
         """Nodes that enforce the last promoted revision by another generation than they observed."""
         self.gone_back: tuple[str, ...] = ()
         """Nodes that went back from the latest publication by themselves, and refuse it now."""
-        self._seen: Sighting | None = None
+        self._sightings = Sightings(store)
         self._told: tuple[str, str] = ("", "")
         self._untold: dict[Request, str] = {}
         self._fault = ""
@@ -100,6 +95,7 @@ class RolloutTask:
         try:
             self._untold |= self._answer()
             has_moved = self._advance()
+            self._look_ahead()
             self._fault = ""
         except (TransientError, StalledError) as error:
             self._asked.forget()  # what it asks for was not handled
@@ -138,8 +134,8 @@ class RolloutTask:
             refusing = self._fleet.unwell() | refusing
         reversals = self._fleet.reversals(rollout.sequence) if rollout.sequence else ()
         verdict = judge_rollout(rollout, evidence, nodes, refusing, reversals)
-        self._remember(rollout, evidence, verdict)
         names = frozenset(node.name for node in nodes)
+        self._sightings.of_candidate(rollout, evidence, verdict, names)
         has_moved = self._rollouts.look(
             verdict,
             fleet_enforces=self._fleet.enforce(names, rollout.sequence),
@@ -156,6 +152,11 @@ class RolloutTask:
             if after.phase is Phase.PROMOTED:
                 self._report_promotion(after, evidence, len(names))
         return has_moved or has_news
+
+    def _look_ahead(self) -> None:
+        """Keep for people what the enforced revision would do beyond what it does."""
+        seen = self._fleet.previewed(self._rollouts.stable_digest)
+        self._sightings.of_preview(self._rollouts.stable, seen, now=time.monotonic())
 
     def _lifeline(self, rollout: Rollout) -> Lifeline:
         """The way to Git since nodes took the publication; asks for a fetch where one must prove it."""
@@ -175,34 +176,6 @@ class RolloutTask:
             log.error(
                 "promoted_generation_differs", revision=rollout.revision, nodes=self.differing
             )
-
-    def _remember(self, rollout: Rollout, evidence: Evidence, verdict: Verdict) -> None:
-        """Save what was seen of the candidate, if it is something else than before."""
-        if rollout.phase not in STAGES | HALTED:
-            return
-        differences = evidence.differences()
-        meant_otherwise = unexpected(differences, rollout.expected)
-        others = tuple(one for one in differences if one not in set(meant_otherwise))
-        sighting = Sighting(
-            revision=rollout.revision,
-            nodes=self._doings(evidence),
-            flows=evidence.flows,
-            pods=evidence.pods,
-            omitted=evidence.omitted,
-            answer=verdict.answer,
-            reasons=verdict.reasons,
-            unexpected=meant_otherwise[:MAX_SHOWN],
-            others=others[:MAX_SHOWN],
-        )
-        if sighting != self._seen:
-            self._store.save_sighting(sighting)
-            self._seen = sighting
-
-    def _doings(self, evidence: Evidence) -> dict[str, str]:
-        """What each node of the inventory does with the candidate; `silent` where it said nothing."""
-        reports = evidence.reports
-        names = sorted(node.name for node in self._inventory().nodes)
-        return {name: reports[name].latest.role if name in reports else SILENT for name in names}
 
     def _tell(self) -> None:
         rollout = self._rollouts.rollout

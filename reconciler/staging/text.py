@@ -15,11 +15,11 @@ from typing import Any, Final
 from rich.table import Table
 
 from netpolicy.evidence import Difference, FlowSide
-from reconciler.rollout.gates import protocol_word, side_text
+from reconciler.rollout.gates import number_of, protocol_word, side_text
 from reconciler.rollout.machine import HALTED, STAGES, Rollout
 from reconciler.rollout.plan import Promotion
 from reconciler.rollout.progress import soak_left
-from reconciler.state.rollouts import Entry, Sighting
+from reconciler.state.rollouts import Entry, Previewed, Sighting
 
 SHORT_HASH: Final = 12
 MOST_ROWS: Final = 20
@@ -33,9 +33,14 @@ WOULD_BE: Final = {
 
 
 def status_data(
-    rollout: Rollout, sighting: Sighting | None, *, stable: str, now: float
+    rollout: Rollout,
+    sighting: Sighting | None,
+    *,
+    stable: str,
+    preview: Previewed | None = None,
+    now: float,
 ) -> dict[str, Any]:
-    """Everything that is known of the current rollout, for machines."""
+    """Everything that is known of the current rollout, for machines. `preview`: of what is enforced."""
     in_stage, is_on_its_way = rollout.phase in STAGES, rollout.phase in STAGES | HALTED
     return {
         "revision": rollout.revision,
@@ -48,7 +53,8 @@ def status_data(
         "stage": rollout.stage if is_on_its_way else None,
         "promotion": rollout.plan.promotion,
         "soakSecondsLeft": soak_left(rollout, now) if in_stage else None,
-        "seen": None if sighting is None else _sighting_data(sighting),
+        "seen": None if sighting is None or not sighting.answer else _sighting_data(sighting),
+        "preview": None if preview is None else _preview_data(preview),
     }
 
 
@@ -62,21 +68,45 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
         parts.append(f"because   {data['reason']}")
     if (left := data["soakSecondsLeft"]) is not None:
         parts.append(f"next      {_next_text(data, left)}")
+    return [*parts, *_seen_parts(data), *_preview_parts(data.get("preview"))]
+
+
+def _seen_parts(data: dict[str, Any]) -> list[Table | str]:
     seen = data["seen"]
     if seen is None:
-        return parts
+        return []
+    parts: list[Table | str] = []
     why = "; ".join(seen["reasons"])
     if data["stage"] is None:
         parts += ["", "what was seen of it while it was on its way:"]
     if why != data["reason"]:
         parts.append(f"gates     {': '.join(filter(None, (seen['answer'], why)))}")
-    parts.append(f"seen      {seen['flows']} flows of {seen['pods']} pods")
+    parts.append(
+        f"seen      {number_of(seen['flows'], 'flow')} of {number_of(seen['pods'], 'pod')}"
+    )
     parts += [f"nodes     {line}" for line in _node_lines(seen)]
     parts += _difference_part("would be cut, and no intent says so:", seen["unexpected"])
     parts += _difference_part("other differences:", seen["others"])
-    if seen["omitted"]:
-        parts.append(f"and {seen['omitted']} differing flows that are counted but not listed")
-    return parts
+    return [*parts, *_omitted_part(seen["omitted"])]
+
+
+def _preview_parts(preview: dict[str, Any] | None) -> list[Table | str]:
+    """What is enforced already, and what its policies would do that are not."""
+    if preview is None:
+        return []
+    judged = f"{number_of(preview['flows'], 'flow')} of {number_of(preview['pods'], 'pod')}"
+    parts: list[Table | str] = [
+        "",
+        f"policies of mode dry-run or canary, where they are not enforced: {judged} judged by them",
+    ]
+    parts += _difference_part("would be cut if they were:", preview["cut"])
+    parts += _difference_part("other differences if they were:", preview["others"])
+    return [*parts, *_omitted_part(preview["omitted"])]
+
+
+def _omitted_part(omitted: int) -> list[Table | str]:
+    flows = number_of(omitted, "differing flow")
+    return [f"and {flows}, counted but not listed"] if omitted else []
 
 
 def history_data(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -152,6 +182,16 @@ def _sighting_data(sighting: Sighting) -> dict[str, Any]:
         "omitted": sighting.omitted,
         "unexpected": [_difference_data(one) for one in sighting.unexpected],
         "others": [_difference_data(one) for one in sighting.others],
+    }
+
+
+def _preview_data(preview: Previewed) -> dict[str, Any]:
+    return {
+        "flows": preview.flows,
+        "pods": preview.pods,
+        "omitted": preview.omitted,
+        "cut": [_difference_data(one) for one in preview.cut],
+        "others": [_difference_data(one) for one in preview.others],
     }
 
 

@@ -53,10 +53,22 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
-    """What was last seen of a candidate, for people: the worst differences of the whole fleet.
+class Previewed:
+    """What policies of a revision would do where they are not enforced yet: `cut` flows, and `others`."""
 
-    `nodes`: what each node does with it, in a word.
+    flows: int = 0
+    pods: int = 0
+    omitted: int = 0
+    cut: tuple[Difference, ...] = ()
+    others: tuple[Difference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """What was last seen of a revision, for people: the worst differences of the whole fleet.
+
+    `nodes`: what each node does with it, in a word. `preview`: since it is enforced, what its policies of
+    mode `dry-run` and `canary` would do; None: it has none.
     """
 
     revision: str
@@ -68,6 +80,7 @@ class Sighting:
     reasons: tuple[str, ...] = ()
     unexpected: tuple[Difference, ...] = ()
     others: tuple[Difference, ...] = ()
+    preview: Previewed | None = None
 
 
 class RolloutStore:

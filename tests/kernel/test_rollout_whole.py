@@ -32,6 +32,18 @@ spec:
   endpointSelector: {matchLabels: {app: products-db}}
   ingressDeny: [{fromEntities: [world]}]
 """
+NOT_YET = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata:
+  name: no-scrapes
+  namespace: e-commerce
+  annotations: {tidegate.dev/mode: dry-run}
+spec:
+  endpointSelector: {matchLabels: {app: api-gateway}}
+  ingressDeny:
+    - fromEndpoints: [{matchLabels: {app: prometheus, k8s:io.kubernetes.pod.namespace: monitoring}}]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +76,7 @@ def test_a_commit_that_would_cut_prometheus_is_caught_before_it_does(rollout: Wh
     }
 
 
-def test_a_good_commit_is_watched_and_then_promoted_by_a_flip_of_what_was_watched(
+def test_a_good_commit_is_promoted_as_it_was_watched_and_its_dry_run_policy_is_previewed(
     rollout: WholeRollout,
 ) -> None:
     rollout.stage.start_stream("scrape", "prometheus", "api-gateway", fresh=True)
@@ -73,9 +85,15 @@ def test_a_good_commit_is_watched_and_then_promoted_by_a_flip_of_what_was_watche
         {
             GATEWAY: (TEMPLATE / GATEWAY).read_text(),
             "policies/e-commerce/no-world.yaml": HARMLESS,
+            "policies/e-commerce/no-scrapes.yaml": NOT_YET,
         },
     )
     rollout.until(good, "Promoted")
+    preview = rollout.preview("what is not enforced yet would cut something")
+    assert [(one["from"], one["to"], one["by"]) for one in preview["cut"]] == [
+        ("monitoring/prometheus", "e-commerce/api-gateway", "e-commerce/no-scrapes ingressDeny[0]")
+    ]
+    assert preview["cut"][0]["count"] > 0
     scrape = rollout.stage.stop_stream("scrape")
     assert scrape.failed == ()
     assert rollout.events("promoted_generation_differs") == []

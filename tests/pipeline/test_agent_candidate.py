@@ -9,10 +9,11 @@ from pathlib import Path
 
 from netpolicy.entities import ReservedIdentity
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import Role, Shadow
+from netpolicy.evidence import Cause, Role, Shadow
 from netpolicy.identity import node_labels
 from netpolicy.node_choice import NodeChoice
-from netpolicy.rules import AuthMode, Direction, Mode, Policy
+from netpolicy.rules import AuthMode, Direction, Mode, Policy, Protocol
+from nodeagent.datapath import KernelDifference
 from tests.pipeline.test_agent_planning import Agent, _ingress, _scene, _see_node
 from tests.support.agent_scene import REMOTE, VIEW, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
@@ -156,6 +157,41 @@ def test_a_candidate_that_cannot_be_carried_leaves_the_stable_channel_in_force(
             assert agent.kernel.word.candidate is None
             assert agent.planner.standing is not None
             assert "cannot enforce" in agent.planner.standing.error
+
+    play(tmp_path, script)
+
+
+def test_what_is_counted_of_a_preview_outlives_its_generations_and_ends_with_its_bundle(
+    tmp_path: Path,
+) -> None:
+    dry = make_bundle(2, web_from_anyone(), replace(SHUT, mode=Mode.DRY_RUN))
+
+    async def script(agent: Agent) -> None:
+        await agent.planner.take(make_channels(2, stable=dry))
+        counted = KernelDifference(
+            source_identity=2,
+            destination_identity=2,
+            protocol=Protocol.TCP,
+            port=443,
+            direction=Direction.INGRESS,
+            cause=Cause.WOULD_DENY,
+            reason=133,
+            cookie=0,
+            count=3,
+            last_seen_ns=1,
+        )
+        agent.kernel.differences[Shadow.PREVIEW] = (counted,)
+        for _ in range(2):  # what the kernel counted, then what was folded in of it
+            seen = await agent.planner.preview_evidence()
+            assert seen is not None
+            assert (seen.candidate_digest, seen.role) == (dry.digest, Role.SHADOW)
+            assert [one.count for one in seen.differences] == [3]
+            await agent.planner.take_feed((REMOTE,))  # another identity: another generation
+            await agent.settle()
+            agent.kernel.differences.clear()
+        assert await agent.planner.evidence() is None  # there is no candidate
+        await agent.planner.take(make_channels(3, stable=OPEN))
+        assert await agent.planner.preview_evidence() is None
 
     play(tmp_path, script)
 

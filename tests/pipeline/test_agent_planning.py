@@ -11,6 +11,7 @@ import pytest
 
 from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
+from netpolicy.evidence import Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import DatapathError
 from nodeagent.encrypts import Encrypts
@@ -20,6 +21,7 @@ from nodeagent.plan.model import identity_of
 from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
 from nodeagent.rollout.channels import Channels
+from nodeagent.shadow_watch import ShadowWatch
 from tests.support.agent_scene import INTERFACES, REMOTE, VIEW, WEB, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.plan_strategies import out_to, policy, web_from_anyone
@@ -40,7 +42,11 @@ class Agent:
         encrypts: Encrypts | None = None,
     ) -> None:
         self.kernel = kernel
-        self.enforcer = Enforcer(kernel)
+        watches = {
+            one: ShadowWatch(kernel, one, node="here", state_dir=state)  # type: ignore[arg-type]
+            for one in Shadow
+        }
+        self.enforcer = Enforcer(kernel, watches)
         self.placement = Placement(kernel)
         self.planner = Planner(
             self.enforcer,

@@ -97,6 +97,7 @@ class Heard:
     acks: list[tuple[str, Ack]] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     reports: list[tuple[str, NodeEvidence]] = field(default_factory=list)
+    previews: list[tuple[str, NodeEvidence]] = field(default_factory=list)
     encrypting: dict[str, NodeEncryption] = field(default_factory=dict)
 
     def agent_connected(self, node: str, hello: Hello) -> None:
@@ -110,6 +111,9 @@ class Heard:
 
     def evidence(self, node: str, evidence: NodeEvidence) -> None:
         self.reports.append((node, evidence))
+
+    def preview(self, node: str, evidence: NodeEvidence) -> None:
+        self.previews.append((node, evidence))
 
     def encryption(self, node: str, said: NodeEncryption) -> None:
         self.encrypting[node] = said
@@ -182,12 +186,14 @@ class Node:
             apply=self._apply,
             inventory=self._take,
             evidence=self._evidence,
+            preview=self._preview,
             node_keys=self._take_keys,
             encryption=lambda: self.encryption,
             store=self.store,
             clock=clock,
         )
         self.seen: NodeEvidence | None = None
+        self.previewed: NodeEvidence | None = None
         self.encryption = NodeEncryption(node=config.node)
         self.node_keys: tuple[NodeKey, ...] = ()
         self.channels: list[Channels] = []
@@ -215,6 +221,9 @@ class Node:
             role=self.role,
             flipped=before != channels.stable.digest,
         )
+
+    async def _preview(self) -> NodeEvidence | None:
+        return self.previewed
 
     async def _evidence(self) -> NodeEvidence | None:
         return self.seen

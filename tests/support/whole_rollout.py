@@ -71,6 +71,14 @@ class WholeRollout:
         self.world.wait_for(f"{pushed.subject} is {phase}", is_there, timeout=PATIENCE_SECONDS)
         return self.status()
 
+    def preview(self, claim: str) -> dict[str, Any]:
+        """What the policies would cut that are not enforced, once they would cut anything."""
+        self.world.wait_for(
+            claim, lambda: (self.status().get("preview") or {}).get("cut"), timeout=PATIENCE_SECONDS
+        )
+        found: dict[str, Any] = self.status()["preview"]
+        return found
+
     def events(self, name: str) -> list[dict[str, Any]]:
         """What the reconciler logged under this name."""
         return [dict(e.fields) for e in self.services.events(RECONCILER) if e.name == name]

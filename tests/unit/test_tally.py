@@ -12,11 +12,11 @@ from netpolicy.evaluate import Outcome
 from netpolicy.evidence import MAX_DIFFERENCES, Cause, FlowSide, Role, Shadow
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
-from nodeagent.candidate_watch import EVIDENCE_FILE, CandidateWatch, Followed
 from nodeagent.datapath import Control, KernelDifference
 from nodeagent.plan.generation import Attribution
 from nodeagent.receive.reports import BYTES_PER_SECOND, REPEAT_SECONDS, Pace
 from nodeagent.rollout.tally import Names, Tally, names_of, report, tally, tally_of, total
+from nodeagent.shadow_watch import EVIDENCE_FILES, Followed, ShadowWatch
 from tests.support.agent_scene import REMOTE, WEB
 from tests.support.datapath_model import ModelDatapath
 
@@ -98,14 +98,14 @@ def test_a_tally_grows_only_and_survives_as_a_report(
 
 def followed(candidate: str, names: Names | None = NAMES) -> Followed:
     return Followed(
-        candidate_digest=candidate * 64, generation_digest="b" * 64, role=Role.SHADOW, names=names
+        bundle_digest=candidate * 64, generation_digest="b" * 64, role=Role.SHADOW, names=names
     )
 
 
 def test_counts_are_kept_when_the_kernel_forgets_them_and_through_a_restart(tmp_path: Path) -> None:
     kernel = ModelDatapath()
     kernel.differences[Shadow.CANDIDATE], kernel.coverage[Shadow.CANDIDATE] = (SEEN,), {1: 4}
-    watch = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    watch = ShadowWatch(kernel, Shadow.CANDIDATE, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
     watch.follow(followed("a"))
     before = watch.evidence()
     watch.settle()
@@ -115,7 +115,7 @@ def test_counts_are_kept_when_the_kernel_forgets_them_and_through_a_restart(tmp_
     assert watch.evidence() == before
     assert before is not None
     assert (before.flows, before.differences[0].count) == (4, 3)
-    restarted = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    restarted = ShadowWatch(kernel, Shadow.CANDIDATE, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
     restarted.follow(followed("a"))
     assert restarted.evidence() == before
 
@@ -131,7 +131,7 @@ class CountedUnderSlotThree(ModelDatapath):
 
 def test_the_last_counts_are_read_by_the_slot_that_the_candidate_had(tmp_path: Path) -> None:
     kernel = CountedUnderSlotThree(word=Control(revision=1, active=0, candidate=3))
-    watch = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    watch = ShadowWatch(kernel, Shadow.CANDIDATE, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
     watch.follow(followed("a"))
     kernel.word = Control(revision=2, active=0)
     watch.settle()
@@ -146,7 +146,7 @@ def test_another_candidate_begins_anew_and_a_damaged_file_counts_for_nothing(
 ) -> None:
     kernel = ModelDatapath()
     kernel.differences[Shadow.CANDIDATE] = (SEEN,)
-    watch = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    watch = ShadowWatch(kernel, Shadow.CANDIDATE, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
     watch.follow(followed("a"))
     watch.settle()
     kernel.differences.clear()
@@ -156,9 +156,13 @@ def test_another_candidate_begins_anew_and_a_damaged_file_counts_for_nothing(
     assert told.differences == ()
     watch.follow(None)
     assert watch.evidence() is None
-    for damage in (b"", b"\xff" * 50, (tmp_path / EVIDENCE_FILE).read_bytes()[:-3]):
-        (tmp_path / EVIDENCE_FILE).write_bytes(damage)
-        restarted = CandidateWatch(kernel, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
+    for damage in (
+        b"",
+        b"\xff" * 50,
+        (tmp_path / EVIDENCE_FILES[Shadow.CANDIDATE]).read_bytes()[:-3],
+    ):
+        (tmp_path / EVIDENCE_FILES[Shadow.CANDIDATE]).write_bytes(damage)
+        restarted = ShadowWatch(kernel, Shadow.CANDIDATE, node="n", state_dir=tmp_path)  # type: ignore[arg-type]
         restarted.follow(followed("a"))
         told = restarted.evidence()
         assert told is not None

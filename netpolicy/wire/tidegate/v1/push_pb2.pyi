@@ -7,16 +7,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AgentMessage(_message.Message):
-    __slots__ = ("hello", "ack", "evidence", "encryption")
+    __slots__ = ("hello", "ack", "evidence", "encryption", "preview")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTION_FIELD_NUMBER: _ClassVar[int]
+    PREVIEW_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ack: Ack
     evidence: Evidence
     encryption: NodeEncryption
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., encryption: _Optional[_Union[NodeEncryption, _Mapping]] = ...) -> None: ...
+    preview: Evidence
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., evidence: _Optional[_Union[Evidence, _Mapping]] = ..., encryption: _Optional[_Union[NodeEncryption, _Mapping]] = ..., preview: _Optional[_Union[Evidence, _Mapping]] = ...) -> None: ...
 
 class ReconcilerMessage(_message.Message):
     __slots__ = ("announcement", "confirmation")

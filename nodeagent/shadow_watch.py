@@ -1,12 +1,12 @@
-"""Follow the candidate on this node: what is counted of it, under whichever generation it is loaded.
+"""Follow a shadow on this node: what is counted of it, under whichever generation it is loaded.
 
-In:   the datapath's counts; which candidate is loaded, and under which names
+In:   the datapath's counts; which bundle the shadow is made of, and under which names
 Out:  NodeEvidence; a file that keeps it through restarts
 Shell over the datapath's counters and one file.
 
 Holds always:
-1. Counts are folded in before the kernel forgets them, and belong to one candidate only.
-2. A file that is damaged or of another candidate counts for nothing; one that cannot be written is
+1. Counts are folded in before the kernel forgets them, and belong to one bundle only.
+2. A file that is damaged or of another bundle counts for nothing; one that cannot be written is
    logged, and the counts of this run still stand.
 """
 
@@ -29,50 +29,55 @@ from nodeagent.rollout.tally import Names, Tally, report, tally, tally_of, total
 log = structlog.get_logger()
 
 EVIDENCE_NOT_SAVED: Final = "evidence_not_saved"
-EVIDENCE_FILE: Final = "candidate-evidence"
+EVIDENCE_FILES: Final = {
+    Shadow.CANDIDATE: "candidate-evidence",
+    Shadow.PREVIEW: "preview-evidence",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Followed:
-    """The candidate as it stands here. `names` are those of its counts; None: the kernel counts nothing."""
+    """A shadow as it stands here. `bundle_digest`: of the candidate or, for a preview, of what is enforced.
 
-    candidate_digest: str
+    `names` are those of its counts; None: the kernel counts nothing.
+    """
+
+    bundle_digest: str
     generation_digest: str
     role: Role
     names: Names | None = None
     error: str = ""
 
 
-class CandidateWatch:
-    """The tally of one candidate. One caller at a time."""
+class ShadowWatch:
+    """The tally of one shadow. One caller at a time."""
 
-    def __init__(self, datapath: Datapath, *, node: str, state_dir: Path) -> None:
+    def __init__(self, datapath: Datapath, shadow: Shadow, *, node: str, state_dir: Path) -> None:
         self._datapath = datapath
+        self._shadow = shadow
         self._node = node
-        self._path = state_dir / EVIDENCE_FILE
+        self._path = state_dir / EVIDENCE_FILES[shadow]
         self._followed: Followed | None = None
         self._earlier = Tally()
         self._slot: int | None = None
 
     def follow(self, followed: Followed | None) -> None:
-        """From now on this is the candidate, and these are its names."""
+        """From now on this is the shadow, and these are its names."""
         if followed is None:
             self._earlier = Tally()
-        elif self._followed is None or (
-            self._followed.candidate_digest != followed.candidate_digest
-        ):
-            self._earlier = self._load(followed.candidate_digest)
+        elif self._followed is None or (self._followed.bundle_digest != followed.bundle_digest):
+            self._earlier = self._load(followed.bundle_digest)
         self._followed = followed
-        self._slot = self._datapath.control().slot_of(Shadow.CANDIDATE)
+        self._slot = self._datapath.control().slot_of(self._shadow)
 
     def settle(self) -> None:
-        """Fold in what the kernel counted of a candidate that is no shadow any more: all there will be."""
+        """Fold in what the kernel counted of what is no shadow any more: all there will be."""
         followed = self._followed
         if followed is None or followed.names is None:
             return
         self._earlier = total(self._earlier, self._counted(followed.names))
         self._followed = Followed(
-            candidate_digest=followed.candidate_digest,
+            bundle_digest=followed.bundle_digest,
             generation_digest=followed.generation_digest,
             role=followed.role,
             error=followed.error,
@@ -80,7 +85,7 @@ class CandidateWatch:
         self._save()
 
     def evidence(self) -> NodeEvidence | None:
-        """What this node saw of the candidate so far; None if there is none."""
+        """What this node saw of the shadow so far; None if there is none."""
         followed = self._followed
         if followed is None:
             return None
@@ -90,11 +95,11 @@ class CandidateWatch:
         return self._report(followed, counted)
 
     def _counted(self, names: Names) -> Tally:
-        """By the slot that the candidate had when it was followed: maybe it is no shadow any more."""
+        """By the slot that it had when it was followed: maybe it is no shadow any more."""
         return tally(
-            self._datapath.read_differences(Shadow.CANDIDATE, slot=self._slot),
-            self._datapath.read_coverage(Shadow.CANDIDATE, slot=self._slot),
-            lost=self._datapath.lost_differences(Shadow.CANDIDATE, slot=self._slot),
+            self._datapath.read_differences(self._shadow, slot=self._slot),
+            self._datapath.read_coverage(self._shadow, slot=self._slot),
+            lost=self._datapath.lost_differences(self._shadow, slot=self._slot),
             names=names,
         )
 
@@ -102,7 +107,7 @@ class CandidateWatch:
         return report(
             counted,
             node=self._node,
-            candidate_digest=followed.candidate_digest,
+            candidate_digest=followed.bundle_digest,
             generation_digest=followed.generation_digest,
             role=followed.role,
             error=followed.error,
@@ -112,17 +117,17 @@ class CandidateWatch:
         if self._followed is None:
             return
         message = encode_evidence(self._report(self._followed, self._earlier))
-        files, beside = DiskFiles(), self._path.with_name(f"{EVIDENCE_FILE}.new")
+        files, beside = DiskFiles(), self._path.with_name(f"{self._path.name}.new")
         try:
             files.write(beside, message.SerializeToString(deterministic=True))
             files.rename(beside, self._path)
         except OSError as error:
             log.error(EVIDENCE_NOT_SAVED, path=str(self._path), error=error.strerror)
 
-    def _load(self, candidate_digest: str) -> Tally:
+    def _load(self, bundle_digest: str) -> Tally:
         try:
             data = DiskFiles().read(self._path, max_bytes=2 * MAX_EVIDENCE_BYTES)
             saved = decode_evidence(self._node, push_pb2.Evidence.FromString(data))
         except (OSError, ValueError, DecodeError):
             return Tally()
-        return tally_of(saved) if saved.candidate_digest == candidate_digest else Tally()
+        return tally_of(saved) if saved.candidate_digest == bundle_digest else Tally()
