@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
+from netpolicy.http_flow import HttpForm
 from netpolicy.labels import Labels
 from netpolicy.rules import Direction, RuleId
 
@@ -68,7 +69,9 @@ class FlowSide:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """Flows that two generations judge differently. `protocol` is IANA's number; `port` the
-    destination's, or the ICMP type. `rules` are the candidate's, or the isolating policies."""
+    destination's, or the ICMP type. `rules` are the candidate's, or the isolating policies.
+
+    With a `request` it is not the flows, but requests of this form that they carry."""
 
     source: FlowSide
     destination: FlowSide
@@ -78,6 +81,7 @@ class Difference:
     cause: Cause
     rules: tuple[RuleId, ...] = ()
     count: int = 0
+    request: HttpForm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,13 +10,21 @@ Holds always:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
 MAX_PATH: Final = 1024
 MAX_HOST: Final = 256
 MAX_METHOD: Final = 32
+MAX_SEGMENTS: Final = 8
+MAX_SEGMENT: Final = 48
 _CUT: Final = "…"
+_KINDS: Final = {
+    "number": re.compile(rb"[0-9]+"),
+    "uuid": re.compile(rb"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"),
+    "hex": re.compile(rb"(?=[a-fA-F]*[0-9])[0-9a-fA-F]{8,}"),
+}
 _NANOSECONDS_OF_A_MILLISECOND: Final = 1_000_000
 
 
@@ -39,6 +47,39 @@ class HttpExchange:
     def url(self) -> str:
         """As a client would write it."""
         return f"http://{self.host}{self.path}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, order=True)
+class HttpForm:
+    """Requests that people tell apart: a method, and a path whose changing parts are replaced by words."""
+
+    method: str
+    path: str
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+def form_of(method: str, path: str) -> HttpForm:
+    """The form of a request: without its query, and with numbers and random names told by their kind.
+
+    Else each order's number would make a form of its own.
+    """
+    parts = path.partition("?")[0].encode("utf-8", "surrogateescape").split(b"/")
+    words = [_word(part) for part in parts[: MAX_SEGMENTS + 1]]
+    if len(parts) > len(words):
+        words.append(_CUT)
+    return HttpForm(
+        method=printable(method.encode("utf-8", "surrogateescape"), MAX_METHOD),
+        path="/".join(words),
+    )
+
+
+def _word(part: bytes) -> str:
+    for kind, pattern in _KINDS.items():
+        if pattern.fullmatch(part):
+            return f"{{{kind}}}"
+    return printable(part, MAX_SEGMENT)
 
 
 def printable(data: bytes, limit: int) -> str:

@@ -1,7 +1,7 @@
 """Carry judged requests from the proxy's access log to the flow ring.
 
 In:   judged requests, as the log server takes them in
-Out:  batches in a FlowRing, by the names of the moment; counts
+Out:  batches in a FlowRing, by the names of the moment; counts, also of what shadows judge otherwise
 Shell over the enforcer's state; one event loop. Nothing here waits.
 """
 
@@ -15,6 +15,7 @@ from nodeagent.flows.naming_requests import Judged, Places, RulesOf, name_reques
 from nodeagent.flows.ring import FlowRing
 from nodeagent.l7.request_counts import RequestCounts
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.request_shadows import RequestShadows
 
 
 class RequestPump:
@@ -27,6 +28,7 @@ class RequestPump:
         self._rules_of = rules_of
         self._places = Places()
         self.counts = RequestCounts()
+        self.shadows = RequestShadows()
 
     def take(self, requests: Sequence[JudgedRequest]) -> None:
         """Record requests, oldest first."""
@@ -35,12 +37,16 @@ class RequestPump:
         self.counts.add(requests)
         judged = self._judged()
         self._ring.add(FlowBatch.of(name_requests(requests, judged)))
+        if audits := list(self.shadows.rulings(requests, self._places)):
+            judged_otherwise, rulings = zip(*audits, strict=True)
+            self._ring.add(FlowBatch.of(name_requests(judged_otherwise, judged, rulings)))
 
     def _judged(self) -> Judged:
         installed = self._enforcer.installed
         plan = installed.plan if installed else None
         if plan is not self._places.plan:
             self._places = Places(plan)
+            self.shadows.follow(plan)
         return Judged(
             node=self._node,
             places=self._places,

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Final, TypeVar
 
 from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, NodeEvidence, Role
+from netpolicy.http_flow import HttpForm
 from netpolicy.labels import Label, Labels
 from netpolicy.rules import LAST_PORT, Direction, PolicyId, PolicyKind, RuleId
 from netpolicy.trust import is_digest
@@ -96,6 +97,7 @@ class _Writer:
             cause=difference.cause,
             rules=[self._rule(rule) for rule in rules],
             count=min(difference.count, MAX_COUNT),
+            request=_request_message(difference.request),
         )
         self._bytes += wire.ByteSize() + 4
         if self._bytes > MAX_EVIDENCE_BYTES:
@@ -144,7 +146,16 @@ def _difference(
         cause=Cause(message.cause),
         rules=tuple(_at(rules, index) for index in message.rules),
         count=_count(message.count),
+        request=_request(message.request) if message.HasField("request") else None,
     )
+
+
+def _request_message(form: HttpForm | None) -> push_pb2.RequestForm | None:
+    return None if form is None else push_pb2.RequestForm(method=form.method, path=form.path)
+
+
+def _request(message: push_pb2.RequestForm) -> HttpForm:
+    return HttpForm(method=_text(message.method), path=_text(message.path))
 
 
 def _side(message: push_pb2.FlowSide, label_sets: list[Labels]) -> FlowSide:

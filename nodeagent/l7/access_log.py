@@ -33,6 +33,8 @@ _FLUSH_SECONDS: Final = 0.25
 _BUFFER_BYTES: Final = 64 * 1024
 _TYPE: Final = "type.googleapis.com/"
 _RULE_PREFIX: Final = "rule-"
+_MISSING_PREFIX: Final = "!"
+"""No header's name begins so."""
 
 
 def access_log_cluster(socket: Path) -> dict[str, Any]:
@@ -95,6 +97,11 @@ def headers_of_route(names: Iterable[str]) -> dict[str, Any]:
     return {HEADERS_FILTER: _headers_config(sorted({name.lower() for name in names}))}
 
 
+def told_header(key: str) -> tuple[str, bool]:
+    """What a key of the headers' metadata says: a header's name, and whether the request has it."""
+    return key.removeprefix(_MISSING_PREFIX), not key.startswith(_MISSING_PREFIX)
+
+
 def rule_set_name(digest: str) -> str:
     """The `name` of every route of a rule set."""
     return digest
@@ -133,6 +140,11 @@ def _headers_config(names: Iterable[str]) -> dict[str, Any]:
         {
             "header": name,
             "on_header_present": {"metadata_namespace": HEADERS_NAMESPACE, "key": name},
+            "on_header_missing": {
+                "metadata_namespace": HEADERS_NAMESPACE,
+                "key": f"{_MISSING_PREFIX}{name}",
+                "value": "1",
+            },
             "remove": False,
         }
         for name in names

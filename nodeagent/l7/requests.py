@@ -26,6 +26,7 @@ from nodeagent.l7.access_log import (
     METHOD,
     RBAC_FILTER,
     rule_place,
+    told_header,
 )
 
 NANOSECONDS: Final = 1_000_000_000
@@ -46,7 +47,8 @@ class JudgedRequest:
     """One request. `drop_reason` 0: it was forwarded.
 
     `rule_set`: the digest of the set that judged it (empty: none did), `rule` the place of the rule that
-    let it pass. `method`, `path` and `host` are whole, `headers` those that the route was asked to tell.
+    let it pass. `method`, `path` and `host` are whole, `headers` those that the route was asked to tell:
+    name in lower case → value, None for one that the request does not have.
     """
 
     time_ns: int
@@ -62,7 +64,7 @@ class JudgedRequest:
     method: str = ""
     path: str = ""
     host: str = ""
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = field(default_factory=dict)
 
 
 def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
@@ -89,7 +91,7 @@ def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
         method=_text(method),
         path=_text(request.path),
         host=_text(request.authority),
-        headers={name: _text(value.string_value) for name, value in told.items()},
+        headers=dict(_told(key, value) for key, value in told.items()),
     )
 
 
@@ -119,6 +121,11 @@ def _grpc_status(response: pb.ResponseProperties) -> int | None:
     """From the trailers, or of an answer that is nothing but headers from those."""
     text = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS)
     return int(text) if text and text.isdigit() and len(text) <= 3 else None
+
+
+def _told(key: str, value: pb.Value) -> tuple[str, str | None]:
+    name, is_there = told_header(key)
+    return name, _text(value.string_value) if is_there else None
 
 
 def _value(fields: Mapping[str, Any], name: str) -> bytes:

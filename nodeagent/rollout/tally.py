@@ -156,8 +156,8 @@ def tally_of(evidence: NodeEvidence) -> Tally:
 def _named(one: Counted, names: Names) -> Difference:
     because = names.attributions.get(one.cookie)
     return Difference(
-        source=_side(one.source_identity, names),
-        destination=_side(one.destination_identity, names),
+        source=side_of(one.source_identity, names),
+        destination=side_of(one.destination_identity, names),
         protocol=one.protocol,
         port=one.port,
         direction=one.direction,
@@ -166,7 +166,8 @@ def _named(one: Counted, names: Names) -> Difference:
     )
 
 
-def _side(identity: int, names: Names) -> FlowSide:
+def side_of(identity: int, names: Names) -> FlowSide:
+    """One end: the pod, where exactly one has these labels."""
     labels = names.identities.get(identity, Labels())
     namespace = labels.get(KUBERNETES_SOURCE, NAMESPACE_KEY) or ""
     return names.pods.get(labels, FlowSide(namespace=namespace, labels=labels))

@@ -262,6 +262,7 @@ def _difference(one: Difference) -> dict[str, Any]:
         "from": _text(side_text(one.source))[:512],
         "to": _text(side_text(one.destination))[:512],
         "port": f"{protocol_word(one.protocol)}/{one.port}",
+        **({"request": _text(str(one.request))} if one.request else {}),
         "wouldBe": WOULD_BE[one.cause],
         "by": _text(", ".join(map(str, one.rules)) or "no rule: default deny"),
     }

@@ -119,5 +119,6 @@ def _with(before: NodeReport | None, report: NodeEvidence) -> NodeReport:
             return replace(held, latest=report)
 
 
-def _worst_first(difference: Difference) -> tuple[int, str, Difference]:
-    return (-difference.count, difference.cause, replace(difference, count=0))
+def _worst_first(difference: Difference) -> tuple[int, str, str]:
+    """The last one fixes the order among equals."""
+    return (-difference.count, difference.cause, repr(difference))

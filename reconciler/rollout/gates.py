@@ -101,9 +101,12 @@ def side_text(side: FlowSide) -> str:
 
 
 def flow_text(difference: Difference) -> str:
-    """`shop/web → shop/api tcp/80`."""
+    """`shop/web → shop/api tcp/80`, and of a request ` GET /products`."""
     source, destination = side_text(difference.source), side_text(difference.destination)
-    return f"{source} → {destination} {protocol_word(difference.protocol)}/{difference.port}"
+    request = f" {difference.request}" if difference.request else ""
+    return (
+        f"{source} → {destination} {protocol_word(difference.protocol)}/{difference.port}{request}"
+    )
 
 
 def number_of(count: int, what: str) -> str:

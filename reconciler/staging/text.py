@@ -167,7 +167,9 @@ def _difference_part(title: str, rows: list[dict[str, Any]]) -> list[Table | str
     table = Table("flows", "from", "to", "port", "would be", "by", box=None)
     for row in rows[:MOST_ROWS]:
         rules = row["by"].replace(", ", "\n")  # one below the other: a line stays short
-        table.add_row(str(row["count"]), row["from"], row["to"], row["port"], row["wouldBe"], rules)
+        # In a cluster the object may be an older reconciler's, which knows of no requests.
+        what = " ".join(filter(None, (row["port"], row.get("request"))))
+        table.add_row(str(row["count"]), row["from"], row["to"], what, row["wouldBe"], rules)
     more = len(rows) - MOST_ROWS
     return ["", title, table, *([f"and {more} more; all with -o json"] if more > 0 else [])]
 
@@ -202,6 +204,7 @@ def _difference_data(difference: Difference) -> dict[str, Any]:
         "from": _side(difference.source),
         "to": _side(difference.destination),
         "port": f"{protocol_word(difference.protocol)}/{difference.port}",
+        "request": _printable(str(difference.request)) if difference.request else None,
         "direction": difference.direction.word,
         "wouldBe": WOULD_BE[difference.cause],
         "by": _printable(rules or "no rule: default deny"),

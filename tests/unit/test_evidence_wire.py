@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, NodeEvidence, Role
+from netpolicy.http_flow import form_of
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from netpolicy.wire.evidence import MAX_EVIDENCE_BYTES, decode_evidence, encode_evidence
@@ -31,7 +32,11 @@ REPORT = NodeEvidence(
     role=Role.SHADOW,
     flows=12,
     pods=3,
-    differences=(SEEN, replace(SEEN, port=80, count=2, cause=Cause.WOULD_ALLOW, rules=())),
+    differences=(
+        SEEN,
+        replace(SEEN, request=form_of("GET", "/orders/17?x=1"), count=3),
+        replace(SEEN, port=80, count=2, cause=Cause.WOULD_ALLOW, rules=()),
+    ),
     omitted=4,
     error="half of it",
 )

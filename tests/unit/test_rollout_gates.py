@@ -122,6 +122,12 @@ def test_reports_on_another_candidate_count_for_nothing() -> None:
     assert add(found, [report("a", cut(9), candidate_digest="c" * 64)]) == found
 
 
+def test_equally_frequent_differences_have_an_order_too() -> None:
+    both = (cut(1, port=80), cut(1, port=81))
+    for told in (both, both[::-1]):
+        assert evidence(report("node-a", *told)).differences() == both
+
+
 def test_an_intent_covers_exactly_its_own_flow() -> None:
     expected = ExpectedDenial(
         name="",

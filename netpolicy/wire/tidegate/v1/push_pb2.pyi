@@ -129,7 +129,7 @@ class RuleName(_message.Message):
     def __init__(self, kind: _Optional[str] = ..., namespace: _Optional[str] = ..., name: _Optional[str] = ..., origin: _Optional[str] = ...) -> None: ...
 
 class Difference(_message.Message):
-    __slots__ = ("source", "destination", "protocol", "port", "direction", "cause", "rules", "count")
+    __slots__ = ("source", "destination", "protocol", "port", "direction", "cause", "rules", "count", "request")
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     DESTINATION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
@@ -138,6 +138,7 @@ class Difference(_message.Message):
     CAUSE_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     COUNT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     source: FlowSide
     destination: FlowSide
     protocol: int
@@ -146,7 +147,16 @@ class Difference(_message.Message):
     cause: str
     rules: _containers.RepeatedScalarFieldContainer[int]
     count: int
-    def __init__(self, source: _Optional[_Union[FlowSide, _Mapping]] = ..., destination: _Optional[_Union[FlowSide, _Mapping]] = ..., protocol: _Optional[int] = ..., port: _Optional[int] = ..., direction: _Optional[str] = ..., cause: _Optional[str] = ..., rules: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ...) -> None: ...
+    request: RequestForm
+    def __init__(self, source: _Optional[_Union[FlowSide, _Mapping]] = ..., destination: _Optional[_Union[FlowSide, _Mapping]] = ..., protocol: _Optional[int] = ..., port: _Optional[int] = ..., direction: _Optional[str] = ..., cause: _Optional[str] = ..., rules: _Optional[_Iterable[int]] = ..., count: _Optional[int] = ..., request: _Optional[_Union[RequestForm, _Mapping]] = ...) -> None: ...
+
+class RequestForm(_message.Message):
+    __slots__ = ("method", "path")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    path: str
+    def __init__(self, method: _Optional[str] = ..., path: _Optional[str] = ...) -> None: ...
 
 class FlowSide(_message.Message):
     __slots__ = ("namespace", "pod", "label_set")

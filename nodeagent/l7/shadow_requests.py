@@ -1,0 +1,135 @@
+"""Judge each request a second time, by the policies that are not in force yet.
+
+In:   the plan, judged requests
+Out:  ShadowRuling: how the candidate, or the preview, judges a request otherwise
+Pure. What is judged again is remembered while the plan stands.
+
+The reference judges, on what the proxy's log tells, so that each flow is judged by the rules that a
+candidate has for it alone, whichever flows share a listener today.
+
+Holds always:
+1. A flow that the shadow refuses as a whole, or would send to no proxy, is the kernel's to count.
+2. What cannot be known here (a header that the log does not tell, a secret) makes no difference:
+   it is counted as not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from netpolicy.drop_reasons import RATE_LIMITED
+from netpolicy.ends import End, Flow
+from netpolicy.evaluate import Outcome, Side, evaluate
+from netpolicy.evidence import Cause, Shadow
+from netpolicy.l7 import HttpRequest
+from netpolicy.labels import Labels
+from netpolicy.rules import Direction, HttpRule, Mode, Policy, Protocol, RuleId
+from nodeagent.l7.requests import JudgedRequest
+
+MAX_REMEMBERED: Final = 20_000
+_BY_REQUEST: Final = frozenset({Outcome.ALLOWED, Outcome.DENIED_BY_REQUEST})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opinion:
+    """What a shadow says of a request that it judges at all. `cause` None: the same as what was done.
+
+    `is_known` False: it depends on what the log does not tell.
+    """
+
+    cause: Cause | None = None
+    rules: tuple[RuleId, ...] = ()
+    is_known: bool = True
+
+
+_UNKNOWN: Final = Opinion(is_known=False)
+
+
+class ShadowJudge:
+    """One shadow's policies. Equal requests of equal flows are judged once."""
+
+    __slots__ = ("_policies", "_remembered", "_selecting", "shadow")
+
+    def __init__(self, shadow: Shadow, policies: Iterable[Policy]) -> None:
+        self.shadow = shadow
+        self._policies = tuple(replace(policy, mode=Mode.ENFORCE) for policy in policies)
+        self._selecting: dict[Labels, tuple[Policy, ...]] = {}
+        self._remembered: dict[tuple[object, ...], Side] = {}
+
+    def opinion(self, request: JudgedRequest, source: End, destination: End) -> Opinion | None:
+        """What it says of a request; None if requests of this flow are none of its business."""
+        if not request.rule_set or request.drop_reason == RATE_LIMITED:
+            return None
+        side = self._side(request, source, destination)
+        if side.outcome not in _BY_REQUEST:
+            return None
+        passed = request.drop_reason == 0
+        if side.passes == passed:
+            return Opinion()
+        if side.passes:
+            return Opinion(cause=Cause.WOULD_ALLOW, rules=side.rules)
+        subject = source if request.direction is Direction.EGRESS else destination
+        if self._asks_unknown(subject.labels, side.rules, request.headers):
+            return _UNKNOWN
+        return Opinion(cause=Cause.WOULD_DENY, rules=side.rules)
+
+    def _side(self, request: JudgedRequest, source: End, destination: End) -> Side:
+        headers = tuple((name, text) for name, text in request.headers.items() if text is not None)
+        key = (
+            request.direction, request.source, request.destination, request.destination_port,
+            request.method, request.path, request.host, headers,
+        )  # fmt: skip
+        found = self._remembered.get(key)
+        if found is None:
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            asked = HttpRequest(
+                method=request.method, path=request.path, host=request.host, headers=headers
+            )
+            found = self._remembered[key] = self._judge(request, source, destination, asked)
+        return found
+
+    def _judge(
+        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
+    ) -> Side:
+        is_egress = request.direction is Direction.EGRESS
+        flow = Flow(
+            source=source,
+            destination=destination,
+            protocol=Protocol.TCP,
+            port=request.destination_port,
+            request=asked,
+        )
+        decision = evaluate(self._of((source if is_egress else destination).labels), flow)
+        return decision.egress if is_egress else decision.ingress
+
+    def _of(self, labels: Labels) -> tuple[Policy, ...]:
+        """The policies of an endpoint."""
+        found = self._selecting.get(labels)
+        if found is None:
+            found = self._selecting[labels] = tuple(
+                policy for policy in self._policies if policy.subject.matches(labels)
+            )
+        return found
+
+    def _asks_unknown(
+        self, labels: Labels, rules: Iterable[RuleId], told: Mapping[str, str | None]
+    ) -> bool:
+        """True if a rule that refused the request asks for what the log does not tell."""
+        ids = frozenset(rules)
+        return any(
+            _needs_more(form, told)
+            for policy in self._of(labels)
+            for rule in policy.rules
+            if RuleId(policy=policy.id, origin=rule.origin) in ids and rule.l7 is not None
+            for form in rule.l7.http or ()
+        )
+
+
+def _needs_more(form: HttpRule, told: Mapping[str, str | None]) -> bool:
+    names = [name for name, _ in form.headers] + [match.name for match in form.header_matches]
+    return any(name.lower() not in told for name in names) or any(
+        match.secret is not None for match in form.header_matches
+    )

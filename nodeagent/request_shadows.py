@@ -1,0 +1,86 @@
+"""Ask the candidate and the preview of each request, and count where they judge otherwise.
+
+In:   the plan in force, judged requests
+Out:  a RequestTally a shadow; rulings, for the flows that tell people
+Shell over the tallies; one event loop counts. What a shadow says is `nodeagent.l7.shadow_requests`' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from netpolicy.ends import End
+from netpolicy.evidence import Difference, Shadow
+from netpolicy.http_flow import form_of
+from netpolicy.labels import Labels
+from netpolicy.rules import Protocol
+from nodeagent.flows.naming_requests import Places, ShadowRuling
+from nodeagent.l7.requests import JudgedRequest
+from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
+from nodeagent.plan.build import EVALUATED, in_force
+from nodeagent.plan.node_plan import NodePlan
+from nodeagent.rollout.request_tally import RequestTally
+from nodeagent.rollout.tally import Names, names_of, side_of
+
+
+class RequestShadows:
+    """The shadows of the plan in force. `tallies` outlive it: each belongs to who follows its shadow."""
+
+    def __init__(self) -> None:
+        self.tallies = {shadow: RequestTally() for shadow in Shadow}
+        self._plan: NodePlan | None = None
+        self._judges: tuple[ShadowJudge, ...] = ()
+        self._names = Names(identities={}, attributions={})
+
+    def follow(self, plan: NodePlan | None) -> None:
+        """From now on these are the shadows."""
+        self._plan = plan
+        self._judges = tuple(_judges(plan)) if plan else ()
+        if plan and self._judges:
+            self._names = names_of(plan.identities, plan.owners.values(), {})
+
+    def rulings(
+        self, requests: Sequence[JudgedRequest], places: Places
+    ) -> Iterator[tuple[JudgedRequest, ShadowRuling]]:
+        """Count requests; those that a shadow judges otherwise, with what it says."""
+        for judge in self._judges:
+            for request in requests:
+                source, destination = (
+                    self._end(request.source, places),
+                    self._end(request.destination, places),
+                )
+                opinion = judge.opinion(request, source, destination)
+                if opinion is not None and not opinion.is_known:
+                    self.tallies[judge.shadow].add_unknown()
+                elif opinion is not None and opinion.cause is not None:
+                    yield request, self._count(judge.shadow, request, opinion, places)
+
+    def _count(
+        self, shadow: Shadow, request: JudgedRequest, opinion: Opinion, places: Places
+    ) -> ShadowRuling:
+        assert opinion.cause is not None  # the caller looked
+        self.tallies[shadow].add(
+            Difference(
+                source=side_of(places.identity(request.source), self._names),
+                destination=side_of(places.identity(request.destination), self._names),
+                protocol=Protocol.TCP,
+                port=request.destination_port,
+                direction=request.direction,
+                cause=opinion.cause,
+                rules=opinion.rules,
+                request=form_of(request.method, request.path),
+            )
+        )
+        return ShadowRuling(shadow=shadow, cause=opinion.cause, rules=opinion.rules)
+
+    def _end(self, address: str, places: Places) -> End:
+        identities = self._plan.identities if self._plan else {}
+        return End(labels=identities.get(places.identity(address), Labels()), address=address)
+
+
+def _judges(plan: NodePlan) -> Iterator[ShadowJudge]:
+    inputs = plan.inputs
+    if plan.candidate is not None and inputs.candidate is not None:
+        yield ShadowJudge(Shadow.CANDIDATE, in_force(inputs.candidate, inputs.modes))
+    if plan.preview is not None:
+        yield ShadowJudge(Shadow.PREVIEW, in_force(inputs.policies, EVALUATED))

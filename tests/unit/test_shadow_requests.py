@@ -1,0 +1,183 @@
+"""A request judged a second time: by the candidate's rules for its own flow, on what the log tells."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
+from netpolicy.ends import End
+from netpolicy.evidence import Cause, Difference, FlowSide, Shadow
+from netpolicy.http_flow import HttpExchange, form_of
+from netpolicy.labels import Operator, Requirement, Selector, parse_labels, selector
+from netpolicy.rules import (
+    Action,
+    Direction,
+    HeaderMatch,
+    HttpRule,
+    L7Rules,
+    Mode,
+    Peers,
+    Policy,
+    PolicyId,
+    PolicyKind,
+    Ports,
+    Protocol,
+    Rule,
+    RuleId,
+    SecretRef,
+)
+from nodeagent.l7.requests import JudgedRequest
+from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
+from nodeagent.rollout.request_tally import RequestTally
+
+API = End(labels=parse_labels(["k8s:app=api"]), address="10.0.0.2")
+WEB = End(labels=parse_labels(["k8s:app=web"]), address="10.0.0.1")
+JOB = End(labels=parse_labels(["k8s:app=job"]), address="10.0.0.3")
+ID = PolicyId(kind=PolicyKind.CNP, namespace="shop", name="api")
+GET_PRODUCTS = JudgedRequest(
+    time_ns=1,
+    direction=Direction.INGRESS,
+    source="10.0.0.1",
+    source_port=40_000,
+    destination="10.0.0.2",
+    destination_port=80,
+    drop_reason=0,
+    exchange=HttpExchange(method="GET", path="/products"),
+    rule_set="ab" * 32,
+    method="GET",
+    path="/products",
+    host="api",
+)
+
+
+def selecting(app: str) -> Selector:
+    return selector([Requirement(key="app", operator=Operator.IN, values=(app,))])
+
+
+def rule(origin: str, app: str, *http: HttpRule, port: int = 80, l7: bool = True) -> Rule:
+    return Rule(
+        direction=Direction.INGRESS,
+        action=Action.ALLOW,
+        origin=origin,
+        peers=Peers(selectors=(selecting(app),)),
+        ports=(Ports(protocol=Protocol.TCP, first=port, last=port),),
+        l7=L7Rules(http=http) if l7 else None,
+    )
+
+
+def judge(*rules: Rule, mode: Mode = Mode.ENFORCE) -> ShadowJudge:
+    policy = Policy(
+        id=ID, subject=selecting("api"), default_deny=(Direction.INGRESS,), rules=rules, mode=mode
+    )
+    return ShadowJudge(Shadow.CANDIDATE, [policy])
+
+
+def opinion(found: ShadowJudge, request: JudgedRequest = GET_PRODUCTS) -> Opinion | None:
+    return found.opinion(request, WEB if request.source == WEB.address else JOB, API)
+
+
+def test_what_the_candidate_lets_pass_too_is_no_difference() -> None:
+    assert opinion(judge(rule("ingress[0]", "web", HttpRule(path="/products")))) == Opinion()
+
+
+def test_a_request_that_the_candidate_would_refuse_names_the_rules_it_fails() -> None:
+    found = opinion(judge(rule("ingress[0]", "web", HttpRule(path="/other"))))
+    blamed = (RuleId(policy=ID, origin="ingress[0]"),)
+    assert found == Opinion(cause=Cause.WOULD_DENY, rules=blamed)
+
+
+def test_a_refused_request_that_the_candidate_lets_pass_names_the_rule_that_does() -> None:
+    refused = replace(GET_PRODUCTS, drop_reason=POLICY_DENIED)
+    one = judge(
+        rule("ingress[0]", "web", HttpRule(path="/other")),
+        rule("ingress[1]", "web", HttpRule(method="GET")),
+    )
+    allowed = (RuleId(policy=ID, origin="ingress[1]"),)
+    assert opinion(one, refused) == Opinion(cause=Cause.WOULD_ALLOW, rules=allowed)
+
+
+def test_flows_of_one_listener_are_each_judged_by_their_own_rules() -> None:
+    one = judge(
+        rule("ingress[0]", "web", HttpRule(path="/products")),
+        rule("ingress[1]", "job", HttpRule(path="/jobs")),
+    )
+    assert opinion(one) == Opinion()
+    found = opinion(one, replace(GET_PRODUCTS, source="10.0.0.3"))
+    assert found is not None
+    assert found.cause is Cause.WOULD_DENY
+
+
+def test_a_policy_of_mode_dry_run_judges_in_a_preview() -> None:
+    found = opinion(judge(rule("ingress[0]", "web", HttpRule(path="/other")), mode=Mode.DRY_RUN))
+    assert found is not None
+    assert found.cause is Cause.WOULD_DENY
+
+
+@pytest.mark.parametrize("request_", [
+    replace(GET_PRODUCTS, rule_set="", drop_reason=POLICY_DENIED),
+    replace(GET_PRODUCTS, drop_reason=RATE_LIMITED),
+    replace(GET_PRODUCTS, destination_port=81),
+])  # fmt: skip
+def test_what_no_rule_judged_and_flows_refused_as_a_whole_are_left_to_others(
+    request_: JudgedRequest,
+) -> None:
+    assert opinion(judge(rule("ingress[0]", "web", HttpRule(path="/other"))), request_) is None
+
+
+@pytest.mark.parametrize(("told", "expected"), [
+    ({}, Opinion(is_known=False)),
+    ({"x-team": "blue"}, Opinion()),
+    ({"x-team": "red"}, Opinion(cause=Cause.WOULD_DENY, rules=(RuleId(policy=ID, origin="i"),))),
+    ({"x-team": None}, Opinion(cause=Cause.WOULD_DENY, rules=(RuleId(policy=ID, origin="i"),))),
+])  # fmt: skip
+def test_headers_count_as_the_log_tells_them_and_never_as_missing_where_it_does_not(
+    told: dict[str, str | None], expected: Opinion
+) -> None:
+    one = judge(rule("i", "web", HttpRule(headers=(("X-Team", "blue"),))))
+    assert opinion(one, replace(GET_PRODUCTS, headers=told)) == expected
+
+
+def test_what_a_secret_decides_cannot_be_said() -> None:
+    match = HeaderMatch(name="Token", secret=SecretRef(name="token"))
+    one = judge(rule("i", "web", HttpRule(header_matches=(match,))))
+    assert opinion(one, replace(GET_PRODUCTS, headers={"token": "x"})) == Opinion(is_known=False)
+
+
+@pytest.mark.parametrize(("path", "form"), [
+    ("/products?page=2", "/products"),
+    ("/users/42/orders", "/users/{number}/orders"),
+    ("/a/0b7c1f2e-1111-2222-3333-444455556666", "/a/{uuid}"),
+    ("/blobs/deadbeef01", "/blobs/{hex}"),
+    ("/facade/deadbeef", "/facade/deadbeef"),
+    ("/a/b/c/d/e/f/g/h/i/j", "/a/b/c/d/e/f/g/h/…"),
+    ("/\x1b[0m", "/\\x1b[0m"),
+    ("", ""),
+])  # fmt: skip
+def test_the_form_of_a_path_leaves_out_what_differs_in_each_request(path: str, form: str) -> None:
+    assert form_of("GET", path).path == form
+
+
+def test_a_tally_has_a_bound_and_what_was_taken_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nodeagent.rollout.request_tally.MAX_DIFFERENCES", 2)
+    counts = RequestTally()
+    for path in ("/a", "/b", "/a", "/c"):
+        counts.add(
+            Difference(
+                source=FlowSide(),
+                destination=FlowSide(),
+                protocol=6,
+                port=80,
+                direction=Direction.INGRESS,
+                cause=Cause.WOULD_DENY,
+                request=form_of("GET", path),
+            )
+        )
+    counts.add_unknown()
+    assert counts.standing().omitted == 2
+    taken = counts.take()
+    assert sorted(taken.differences.values()) == [1, 2]
+    assert counts.take().differences == {}
