@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The two programs of each pod's host-side interface.
+/* The programs, of which two are on each pod's host-side interface. By the prefix of their names the agent
+ * knows them from others' programs there.
  *
- *     pod ──▶ from_pod (interface ingress = the pod's egress)  ──▶ node
- *     pod ◀── to_pod   (interface egress  = the pod's ingress) ◀── node
+ *     pod ──▶ tg_from_pod (interface ingress = the pod's egress)  ──▶ node
+ *     pod ◀── tg_to_pod   (interface egress  = the pod's ingress) ◀── node
  *
  * A packet that passes goes on to whatever filter stands behind ours; a refused one ends here.
  */
@@ -285,20 +286,20 @@ static __always_inline int pass_or_enforce(struct __sk_buff *skb, __u8 direction
 }
 
 SEC("tc")
-int from_pod(struct __sk_buff *skb)
+int tg_from_pod(struct __sk_buff *skb)
 {
 	return pass_or_enforce(skb, TG_EGRESS);
 }
 
 SEC("tc")
-int to_pod(struct __sk_buff *skb)
+int tg_to_pod(struct __sk_buff *skb)
 {
 	return pass_or_enforce(skb, TG_INGRESS);
 }
 
 /* Ingress of a tunnel: what comes out of it was encrypted on the way. */
 SEC("tc")
-int from_tunnel(struct __sk_buff *skb)
+int tg_from_tunnel(struct __sk_buff *skb)
 {
 	put_mark(skb, TG_MARK_DECRYPTED);
 	return TC_ACT_UNSPEC;
@@ -306,7 +307,7 @@ int from_tunnel(struct __sk_buff *skb)
 
 /* Egress of every device that is neither a pod's nor a tunnel. */
 SEC("tc")
-int to_uplink(struct __sk_buff *skb)
+int tg_to_uplink(struct __sk_buff *skb)
 {
 	if (!(encryption_flags() & TG_ENCRYPTION_STRICT) || !is_pod_traffic(skb))
 		return TC_ACT_UNSPEC;
@@ -316,14 +317,14 @@ int to_uplink(struct __sk_buff *skb)
 
 /* Ingress of the proxy's device: redirected packets, and nothing else. */
 SEC("tc")
-int to_proxy(struct __sk_buff *skb)
+int tg_to_proxy(struct __sk_buff *skb)
 {
 	return deliver_or_drop(skb);
 }
 
 /* Run by the agent, not by packets: what nobody added to for a second would wait for ever. */
 SEC("tc")
-int tell_refusals(struct __sk_buff *skb)
+int tg_tell_refusals(struct __sk_buff *skb)
 {
 	(void)skb;
 	sweep_refusals();

@@ -40,10 +40,11 @@ class Placement:
         self._distrusted: set[int] = set()
         self._found: set[int] | None = None
         self._attached: set[int] = set()
+        self._renewed: set[int] = set()
         self.gone = asyncio.Event()
-        self.reattached = 0
-        """How often filters that somebody took off were put back, as the kernel reported the loss."""
         """Set when an endpoint went: flows of it may be left."""
+        self.reattached = 0
+        """How often programs that somebody took off were put back, as the kernel reported the loss."""
 
     @property
     def placed(self) -> Mapping[int, LocalEndpoint]:
@@ -176,7 +177,8 @@ class Placement:
         if before is not None and before.endpoint_id != endpoint.endpoint_id:
             self.gone.set()
         if before is None or is_lost:
-            self.reattached += is_lost
+            # What went may have been others' only.
+            self.reattached += is_lost and ifindex in self._renewed
             self._distrusted.discard(ifindex)
             log.info(
                 ENDPOINT_REATTACHED if is_lost else ENDPOINT_ATTACHED,
@@ -188,5 +190,8 @@ class Placement:
         self._placed[ifindex] = endpoint
 
     def _attach(self, ifindex: int) -> None:
-        self._datapath.attach(ifindex)
+        if self._datapath.attach(ifindex):
+            self._renewed.add(ifindex)
+        else:
+            self._renewed.discard(ifindex)
         self._attached.add(ifindex)

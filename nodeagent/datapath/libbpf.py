@@ -32,6 +32,8 @@ from nodeagent.datapath.errors import DatapathError
 
 LIBRARY: Final = "libbpf.so.1"
 BPF_ANY: Final = 0
+F_REPLACE: Final = 1 << 2
+F_BEFORE: Final = 1 << 3
 F_MMAPABLE: Final = 1 << 10
 BATCH: Final = 4096
 MAX_HOOKED: Final = 64
@@ -96,7 +98,24 @@ class _MapDescription(Structure):
 class _ProgramDescription(Structure):
     """The head of `struct bpf_prog_info`."""
 
-    _fields_ = (("type", c_uint32), ("id", c_uint32), ("tag", ctypes.c_uint8 * 8))
+    _fields_ = (
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("tag", ctypes.c_uint8 * 8),
+        ("jited_prog_len", c_uint32),
+        ("xlated_prog_len", c_uint32),
+        ("jited_prog_insns", c_uint64),
+        ("xlated_prog_insns", c_uint64),
+        ("load_time", c_uint64),
+        ("created_by_uid", c_uint32),
+        ("nr_map_ids", c_uint32),
+        ("map_ids", c_uint64),
+        ("name", ctypes.c_char * 16),
+    )
+
+
+class _AttachOptions(Structure):
+    _fields_ = (("size", c_size_t), ("flags", c_uint32), ("replace_prog_fd", c_int))
 
 
 _PRINT_CALLBACK: Final = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
@@ -131,6 +150,9 @@ _SIGNATURES: Final[dict[str, tuple[object, tuple[object, ...]]]] = {
         (c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), c_void_p),
     ),
     "bpf_map_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_get_fd_by_id": (c_int, (c_uint32,)),
+    "bpf_prog_attach_opts": (c_int, (c_int, c_int, c_int, POINTER(_AttachOptions))),
+    "bpf_prog_detach2": (c_int, (c_int, c_int, c_int)),
     "bpf_prog_query": (
         c_int,
         (c_int, c_int, c_uint32, c_void_p, POINTER(c_uint32), POINTER(c_uint32)),
@@ -206,13 +228,7 @@ def describe_map(fd: int, name: str) -> Map:
 
 def object_id(fd: int) -> int:
     """The kernel's number for a program, or for a map: both descriptions begin alike."""
-    description = _ProgramDescription()
-    size = c_uint32(ctypes.sizeof(description))
-    check(
-        library().bpf_obj_get_info_by_fd(fd, byref(description), byref(size)),
-        "describing a program or map",
-    )
-    return int(description.id)
+    return int(_describe_program(fd).id)
 
 
 def program_id(fd: int) -> int:
@@ -220,15 +236,69 @@ def program_id(fd: int) -> int:
     return object_id(fd)
 
 
-def programs_at(ifindex: int, hook: int) -> tuple[int, ...]:
-    """The kernel's numbers of the programs at a tcx hook; none where the kernel has no tcx."""
+def program_name(number: int) -> str:
+    """The kernel's name of a program, of at most fifteen letters; empty if it is gone."""
+    try:
+        fd = open_program(number)
+    except DatapathError as error:
+        if error.errno == ENOENT:
+            return ""
+        raise
+    try:
+        return bytes(_describe_program(fd).name).decode(errors="surrogateescape")
+    finally:
+        os.close(fd)
+
+
+def open_program(number: int) -> int:
+    """A new descriptor of a program, by the kernel's number."""
+    return check(library().bpf_prog_get_fd_by_id(number), f"opening program {number}")
+
+
+def _describe_program(fd: int) -> _ProgramDescription:
+    description = _ProgramDescription()
+    size = c_uint32(ctypes.sizeof(description))
+    check(
+        library().bpf_obj_get_info_by_fd(fd, byref(description), byref(size)),
+        "describing a program or map",
+    )
+    return description
+
+
+def programs_at(ifindex: int, hook: int) -> tuple[int, ...] | None:
+    """The kernel's numbers of the programs at a tcx hook, first to last; None: the kernel has no tcx."""
     room = c_uint32(MAX_HOOKED)
     found = (c_uint32 * MAX_HOOKED)()
     if library().bpf_prog_query(ifindex, hook, 0, None, found, byref(room)) < 0:
-        if ctypes.get_errno() in (EINVAL, ENODEV, ENOENT):
+        error = ctypes.get_errno()
+        if error == EINVAL:
+            return None
+        if error in (ENODEV, ENOENT):
             return ()
-        raise DatapathError(f"asking for tcx programs of {ifindex}", errno=ctypes.get_errno())
+        raise DatapathError(f"asking for tcx programs of {ifindex}", errno=error)
     return tuple(found[: room.value])
+
+
+def attach_program(
+    ifindex: int, hook: int, program: int, *, in_place_of: int | None = None
+) -> None:
+    """Put a program before all others at a tcx hook, or, in one step, where another one stands."""
+    options = _AttachOptions(flags=F_BEFORE)
+    if in_place_of is not None:
+        options = _AttachOptions(flags=F_REPLACE, replace_prog_fd=in_place_of)
+    options.size = ctypes.sizeof(options)
+    check(
+        library().bpf_prog_attach_opts(program, ifindex, hook, byref(options)),
+        f"attaching a program to interface {ifindex}",
+    )
+
+
+def detach_program(ifindex: int, hook: int, program: int) -> None:
+    """Take a program off a tcx hook."""
+    check(
+        library().bpf_prog_detach2(program, ifindex, hook),
+        f"detaching a program from interface {ifindex}",
+    )
 
 
 def pin(fd: int, path: Path) -> None:
@@ -372,12 +442,14 @@ __all__ = [
     "F_MMAPABLE",
     "Map",
     "MapType",
+    "attach_program",
     "batches_of",
     "check",
     "create_map",
     "delete",
     "delete_batch",
     "describe_map",
+    "detach_program",
     "entries_of",
     "get_pinned",
     "library",
@@ -385,8 +457,10 @@ __all__ = [
     "object_id",
     "open_inner",
     "open_map",
+    "open_program",
     "pin",
     "program_id",
+    "program_name",
     "programs_at",
     "run_program",
     "split",

@@ -41,6 +41,7 @@ from nodeagent.datapath.pins import (
     DatapathConfig,
     Version,
     is_whole,
+    kernel_name,
     make_current,
     make_room,
     map_path,
@@ -234,9 +235,9 @@ def _pin_all(opened: int, bpffs: Path, version: Version) -> None:
         found[library.bpf_program__name(program).decode()] = library.bpf_program__fd(program)
         program = library.bpf_object__next_program(opened, program)
     for name in PROGRAMS:
-        if name not in found:
-            raise DatapathError(f"the object has no program {name}")
-        libbpf.pin(found[name], program_path(bpffs, version, name))
+        if kernel_name(name) not in found:
+            raise DatapathError(f"the object has no program {kernel_name(name)}")
+        libbpf.pin(found[kernel_name(name)], program_path(bpffs, version, name))
 
 
 def _options(text: str) -> DatapathOptions:

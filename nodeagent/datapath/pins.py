@@ -28,13 +28,17 @@ from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 
 CURRENT: Final = "current"
 NEXT: Final = "next"
+FROM_POD: Final = "from_pod"
+TO_POD: Final = "to_pod"
 SWEEPER: Final = "tell_refusals"
 FROM_TUNNEL: Final = "from_tunnel"
 TO_UPLINK: Final = "to_uplink"
 TO_PROXY: Final = "to_proxy"
 OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK, TO_PROXY)
 """Those that are not on pods' interfaces."""
-PROGRAMS: Final = ("from_pod", "to_pod", *OTHER_PROGRAMS)
+PROGRAMS: Final = (FROM_POD, TO_POD, *OTHER_PROGRAMS)
+_KERNEL_PREFIX: Final = "tg_"
+"""So that on an interface no program of others passes for ours."""
 MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
@@ -94,6 +98,11 @@ class Version:
     def flow_layout(self) -> str:
         """The part that says whether two versions can share the maps of flows, if not all."""
         return self.name.split("-")[-1]
+
+
+def kernel_name(program: str) -> str:
+    """What a program is called in the object, and so in the kernel; at most fifteen letters."""
+    return _KERNEL_PREFIX + program
 
 
 def version_of(config: DatapathConfig) -> Version:

@@ -30,9 +30,10 @@ log = structlog.get_logger()
 
 CHECK_SECONDS: Final = 3.0
 """Between comparisons: with their own time, what differs is found within five seconds."""
+GLANCE_SECONDS: Final = 0.5
+"""Between looks at the programs at tcx: where one is missing anything passes, and no notification tells."""
+_PROGRAM_KINDS: Final = (DriftKind.PROGRAM, DriftKind.FOREIGN_FILTER, DriftKind.FOREIGN_PROGRAM)
 LOGGED_AT_ONCE: Final = 20
-BEYOND_REPAIR: Final = frozenset({DriftKind.FOREIGN_PROGRAM})
-"""Only reported: what others attached is theirs, and nothing of ours could stand before it."""
 DRIFT_FOUND: Final = "drift_found"
 DRIFT_REPAIRED: Final = "drift_repaired"
 DRIFT_NOT_REPAIRED: Final = "drift_not_repaired"
@@ -51,6 +52,7 @@ class DriftWatch:
         self._planner = planner
         self._intended = IntendedState(datapath, enforcer, placement)
         self._reattached = 0
+        self._disarmed: frozenset[int] = frozenset()
         self.status = DriftStatus()
 
     async def run(self) -> None:
@@ -59,9 +61,20 @@ class DriftWatch:
         while True:
             try:
                 await self.check()
+                await self._until_due()
             except DatapathError as error:
                 log.error(DRIFT_UNREADABLE, error=str(error))
-            await asyncio.sleep(CHECK_SECONDS)
+                await asyncio.sleep(CHECK_SECONDS)
+
+    async def _until_due(self) -> None:
+        """Wait for the next comparison: as long as nothing is seen at a glance, or was seen before."""
+        placement, seen = self._placement, self._disarmed
+        due = time.monotonic() + CHECK_SECONDS
+        while time.monotonic() < due:
+            await asyncio.sleep(GLANCE_SECONDS)
+            self._disarmed = self._datapath.disarmed(placement.attached)
+            if self._disarmed - seen:
+                return
 
     async def check(self) -> None:
         """Compare once, and repair what differs."""
@@ -69,8 +82,8 @@ class DriftWatch:
         drifts = await self._differences()
         self.status = self.status.checked(now=time.time(), seconds=time.monotonic() - started)
         self._note_reattached()
-        if all(drift.kind in BEYOND_REPAIR and drift in self.status.standing for drift in drifts):
-            self._note_gone(drifts)
+        if not drifts:
+            self._note_gone()
             return
         async with self._planner.paused():
             found = await self._differences()
@@ -94,7 +107,7 @@ class DriftWatch:
             of_kind.setdefault(drift.kind, set()).add(drift.number)
         try:
             self._placement.restore_programs(
-                of_kind.get(DriftKind.PROGRAM, set()) | of_kind.get(DriftKind.FOREIGN_FILTER, set())
+                set().union(*(of_kind.get(kind, set()) for kind in _PROGRAM_KINDS))
             )
             if DriftKind.ADDRESSES in of_kind:
                 await self._enforcer.restore_addresses()
@@ -138,7 +151,7 @@ class DriftWatch:
         if gone:
             log.warning(DRIFT_REPAIRED, repaired=len(gone), standing=len(left))
 
-    def _note_gone(self, drifts: tuple[Drift, ...]) -> None:
-        """Nothing new; of what stood, some may have been taken away by whoever put it there."""
-        gone = [drift for drift in self.status.standing if drift not in drifts]
-        self.status = self.status.with_repaired(gone, now=time.time()).with_standing(drifts)
+    def _note_gone(self) -> None:
+        """Nothing differs; what stood, somebody else has taken away."""
+        gone = self.status.standing
+        self.status = self.status.with_repaired(gone, now=time.time()).with_standing(())

@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netpolicy.errors import StalledError
 from nodeagent.datapath.abi import MARK_MASK, MARK_REDIRECTED
-from nodeagent.datapath.attach import with_netlink
+from nodeagent.datapath.clsact import with_netlink
 
 DEVICE: Final = "tgproxy0"
 PEER: Final = "tgproxy1"

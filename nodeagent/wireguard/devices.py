@@ -24,7 +24,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from netpolicy.errors import StalledError
 from netpolicy.node_encryption import Implementation
-from nodeagent.datapath.attach import with_netlink
+from nodeagent.datapath.clsact import with_netlink
 from nodeagent.wireguard.tunnels import DEVICE_PREFIX
 
 log = structlog.get_logger()

@@ -13,7 +13,7 @@ from typing import Final
 
 from pyroute2 import IPRoute
 
-from nodeagent.datapath.attach import with_netlink
+from nodeagent.datapath.clsact import with_netlink
 from nodeagent.wireguard.peers import canonical
 from nodeagent.wireguard.tunnels import DEVICE_PREFIX
 

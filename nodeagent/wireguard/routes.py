@@ -27,7 +27,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from nodeagent.datapath.abi import MARK_ENCRYPT, MARK_MASK
-from nodeagent.datapath.attach import with_netlink
+from nodeagent.datapath.clsact import with_netlink
 from nodeagent.wireguard.difference import FIREWALL_MARK
 
 MARKED_TABLE: Final = 51871

@@ -16,6 +16,7 @@ import yaml
 from demo.outcome import Outcome, Probe
 from demo.workload_commands import probe_command, serve_command, target
 from tests.support.live_agents import Agents
+from tests.support.standing_programs import is_under_policy, standing, take_ours_off
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -102,12 +103,12 @@ def test_a_killed_agent_leaves_enforcement_and_its_successor_adopts_it_without_a
     assert agents.drops(node)
 
 
-def test_filters_that_somebody_takes_off_an_interface_come_back_at_once(agents: Agents):
-    node, interface, world = FRONTEND.node.name, "tg-frontend", agents.world
-    show = ["tc", "filter", "show", "dev", interface, "ingress"]
-    assert "tidegate" in world.run(node, show).stdout
-    world.run(node, ["tc", "qdisc", "del", "dev", interface, "clsact"])
-    world.wait_for("the filter is back", lambda: "tidegate" in world.run(node, show).stdout)
+def test_programs_that_somebody_takes_off_an_interface_come_back(agents: Agents):
+    node, interface, world = FRONTEND.node.name, FRONTEND.interface, agents.world
+    assert is_under_policy(world, node, interface)
+    take_ours_off(world, node, interface)
+    assert not is_under_policy(world, node, interface)
+    world.wait_for("they are back", lambda: is_under_policy(world, node, interface), timeout=3)
     assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
 
 
@@ -127,6 +128,8 @@ def test_detaching_opens_the_node_and_leaves_no_pin(agents: Agents):
         agents.ask(node, "detach", "--yes")
         agents.ask(node, "detach", "--yes")  # what is done already is no failure
         assert not (agents.world.bpffs / node).exists()
+        interfaces = [pod.interface for pod in ECOMMERCE.pods if pod.node.name == node]
+        assert not any(standing(agents.world, node, interface) for interface in interfaces)
         assert "clsact" not in agents.world.run(node, ["tc", "qdisc", "show"]).stdout
     assert _outcomes(agents, "frontend") == {Outcome.ANSWERED}
 

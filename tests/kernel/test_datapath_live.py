@@ -15,36 +15,10 @@ import pytest
 
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import Datapath, FlowEvent, Reason, ensure_loaded
-from nodeagent.plan.generation import (
-    EndpointTable,
-    Generation,
-    PolicyEntry,
-    PolicyKey,
-    TableFlag,
-    Verdict,
-)
-from tests.support.kernel_pods import CLIENT, SERVER, Pods, two_pods
+from tests.support.kernel_pods import CLIENT, SERVER, Pods, arrives, two_pods
+from tests.support.server_policy import ALLOWED, REFUSED, server_admits
 
 pytestmark = pytest.mark.kernel
-
-ALLOWED, REFUSED = 31, 32
-
-
-def server_table(*, allows: bool, cookie: int = ALLOWED) -> Generation:
-    """The server refuses everything, or admits the client to any TCP port; the client is open."""
-    entry = PolicyEntry(Verdict.ALLOW, cookie)
-    key = PolicyKey(2, 1, int(Direction.INGRESS), 0, 0)
-    return Generation(
-        policy={key: entry} if allows else {},
-        class_of={2: 3, CLIENT: 1, SERVER: 2},
-        port_class_of={},
-        endpoint_tables={
-            1: EndpointTable(1, TableFlag(0)),
-            2: EndpointTable(2, TableFlag.DENY_INGRESS, ingress_cookie=REFUSED),
-        },
-        attributions={},
-        digest=f"{cookie:062x}{int(allows):02x}",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +29,9 @@ def world() -> Iterator[Pods]:
 
 @pytest.fixture
 def pods(world: Pods) -> Pods:
-    world.enforce(server_table(allows=True))
+    world.enforce(server_admits(everyone=True))
     world.place()
     return world
-
-
-def exchange(client: socket.socket, server: socket.socket, data: bytes) -> bool:
-    """True if the data arrives within a moment."""
-    client.send(data)
-    if not select.select([server], [], [], 0.7)[0]:
-        return False
-    return server.recv(len(data)) == data
 
 
 @pytest.mark.parametrize("address", ["10.0.0.2", "fd00::2"])
@@ -75,12 +41,12 @@ def test_a_revoke_refuses_new_connections_and_cuts_the_established_one(
     with pods.listen(address, 8000) as listener, pods.connect(address, 8000) as client:
         server, _ = listener.accept()
         with server:
-            assert exchange(client, server, b"before")
-            pods.enforce(server_table(allows=False))
-            assert not exchange(client, server, b"during")
-            assert not exchange(server, client, b"back")
+            assert arrives(client, server, b"before")
+            pods.enforce(server_admits(everyone=False))
+            assert not arrives(client, server, b"during")
+            assert not arrives(server, client, b"back")
             assert not pods.can_connect(address, 8000)
-            pods.enforce(server_table(allows=True))
+            pods.enforce(server_admits(everyone=True))
             assert pods.can_connect(address, 8000)
             assert select.select([server], [], [], 10)[0], "the cut flow goes on once allowed"
 
@@ -103,7 +69,7 @@ def test_a_large_transfer_passes_whole(pods: Pods) -> None:
 def test_a_denied_connection_is_told_with_its_ends_and_its_cookie(pods: Pods) -> None:
     reader = pods.datapath.events()
     try:
-        pods.enforce(server_table(allows=False))
+        pods.enforce(server_admits(everyone=False))
         reader.read()
         assert not pods.can_connect("10.0.0.2", 8002)
         event = wait_for_event(reader.fileno(), reader.read, lambda e: e.reason != 0)
@@ -161,7 +127,7 @@ def test_the_agents_death_and_return_changes_nothing_for_a_connection(pods: Pods
                 assert successor.control() == pods.datapath.control()
                 ifindex = pods.ifindex("vserver")
                 pods.within("node", lambda: successor.attach(ifindex))
-                assert exchange(client, server, b"still here")
+                assert arrives(client, server, b"still here")
             finally:
                 successor.close()
 
@@ -198,7 +164,7 @@ def test_no_packet_is_judged_by_a_mixture_of_two_generations(pods: Pods) -> None
         cookie = 1000
         while time.monotonic() < deadline:
             cookie += 1
-            pods.enforce(server_table(allows=True, cookie=cookie))
+            pods.enforce(server_admits(everyone=True, cookie=cookie))
             cookies[pods.datapath.control().revision] = cookie
             events += reader.read()
     finally:

@@ -10,17 +10,18 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
-from nodeagent.datapath import abi, attach, libbpf
+from nodeagent.datapath import Filter, abi, attach, libbpf
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.local_api_client import open_agent
 from tests.support.kernel_pods import within
 from tests.support.live_agents import Agents
+from tests.support.small_programs import Says, small_program
+from tests.support.standing_programs import is_under_policy, standing, take_ours_off
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -184,55 +185,50 @@ def test_a_pin_replaced_by_another_map_and_one_removed(agents: Agents):
 
 
 def test_another_program_in_place_of_ours(agents: Agents):
-    """Under our own name and handle, by a replacement, which the kernel does not report as a loss."""
+    """Under our own name: the program of the other direction."""
 
     def tamper() -> None:
-        other = libbpf.get_pinned(_other_program(agents))
+        pinned = agents.world.bpffs / NODE / "current" / "programs" / "to_pod"
+        other = libbpf.get_pinned(pinned)
         namespace = agents.world.namespace(NODE)
-        index = within(namespace, lambda: socket.if_nametoindex(INTERFACE))
-        within(namespace, lambda: attach.attach(index, {Direction.EGRESS: other}))
+        within(namespace, lambda: attach.attach(_index(), {Direction.EGRESS: other}))
         os.close(other)
 
     _assert_repaired(agents, "program", tamper)
 
 
-def test_a_filter_put_before_ours_is_put_behind_it_and_left_in_place(agents: Agents):
-    def tamper() -> None:
-        _tc(agents, "add", "0x1")
+def test_a_program_put_before_ours_is_put_behind_it_and_left_in_place(agents: Agents):
+    namespace = agents.world.namespace(NODE)
+    with small_program("theirs", Says.NEXT) as theirs:
 
-    _assert_repaired(agents, "foreign-filter", tamper)
-    shown = _shown(agents)
-    assert shown.index("tidegate") < shown.index("handle 0x1 ")
-    _tc(agents, "del", "0x1")
-    assert "tidegate" in _shown(agents)
+        def tamper() -> None:
+            within(namespace, lambda: libbpf.attach_program(_index(), TCX_INGRESS, theirs))
 
-
-def test_a_tcx_program_before_ours_is_reported_until_it_is_gone(agents: Agents):
-    def attach_before() -> int:
-        program = libbpf.get_pinned(_other_program(agents))
-        link = libbpf.library().bpf_link_create(
-            program, socket.if_nametoindex(INTERFACE), TCX_INGRESS, None
-        )
-        os.close(program)
-        return libbpf.check(link, "attaching to tcx")
-
-    link = within(agents.world.namespace(NODE), attach_before)
-    agents.world.wait_for(
-        "it is reported",
-        lambda: any("tcx" in one for one in _status(agents).drift.standing),
-        program=NODE,
-    )
-    os.close(link)
-    agents.world.wait_for(
-        "it is not reported any more", lambda: not _status(agents).drift.standing, program=NODE
-    )
+        _assert_repaired(agents, "foreign-program", tamper)
+        egress = [f for f in _standing(agents) if f.direction is Direction.EGRESS]
+        assert [(f.kind, f.is_ours) for f in egress] == [("tcx", True), ("tcx", False)]
+        within(namespace, lambda: libbpf.detach_program(_index(), TCX_INGRESS, theirs))
 
 
-def test_filters_taken_off_come_back_at_once_and_are_counted(agents: Agents):
+def test_programs_taken_off_are_found_at_a_glance_and_come_back(agents: Agents):
     before = _repaired(agents, "program")
-    agents.world.run(NODE, ["tc", "qdisc", "del", "dev", INTERFACE, "clsact"])
-    agents.world.wait_for("the filter is back", lambda: "tidegate" in _shown(agents), timeout=2)
+    take_ours_off(agents.world, NODE, INTERFACE)
+    agents.world.wait_for(
+        "they are back", lambda: is_under_policy(agents.world, NODE, INTERFACE), timeout=3
+    )
     agents.world.wait_for("it is counted", lambda: _repaired(agents, "program") > before)
+
+
+def test_filters_of_others_that_come_and_go_are_nobodys_loss(agents: Agents):
+    """The kernel tells of their loss as of ours."""
+    before = _status(agents).drift
+    for verb in ("add", "del"):
+        agents.world.run(NODE, ["tc", "qdisc", verb, "dev", INTERFACE, "clsact"])
+    agents.world.wait_for(
+        "it compares again", lambda: _status(agents).drift.checks > before.checks + 1, program=NODE
+    )
+    assert _status(agents).drift.counts == before.counts
+    assert is_under_policy(agents.world, NODE, INTERFACE)
 
 
 def test_comparing_does_not_take_a_steady_kernel_for_a_changed_one(agents: Agents):
@@ -243,21 +239,9 @@ def test_comparing_does_not_take_a_steady_kernel_for_a_changed_one(agents: Agent
     assert _status(agents).drift.counts == before.counts
 
 
-def _tc(agents: Agents, verb: str, handle: str) -> None:
-    """A program that is not the agent's, at its priority."""
-    where = ["dev", INTERFACE, "ingress", "prio", "1", "protocol", "all", "handle", handle]
-    what = ["bpf"] if verb == "del" else ["bpf", "da", "pinned", str(_other_program(agents))]
-    agents.world.run(NODE, ["tc", "filter", verb, *where, *what])
+def _index() -> int:
+    return socket.if_nametoindex(INTERFACE)
 
 
-def _other_program(agents: Agents) -> Path:
-    path = agents.world.bpffs / "other"
-    if not path.exists():
-        fd = libbpf.get_pinned(agents.world.bpffs / NODE / "current" / "programs" / "to_pod")
-        libbpf.pin(fd, path)
-        os.close(fd)
-    return path
-
-
-def _shown(agents: Agents) -> str:
-    return agents.world.run(NODE, ["tc", "filter", "show", "dev", INTERFACE, "ingress"]).stdout
+def _standing(agents: Agents) -> tuple[Filter, ...]:
+    return standing(agents.world, NODE, INTERFACE)

@@ -15,6 +15,7 @@ import pytest
 from demo.outcome import Outcome, Probe
 from demo.workload_commands import probe_command, serve_command, target
 from tests.support.live_agents import Agents
+from tests.support.standing_programs import is_under_policy
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE, address_commands, link_commands
 
@@ -62,7 +63,7 @@ def test_an_interface_that_is_renamed_and_renamed_back_is_never_open(agents: Age
         _ip(agents.world, "link", "set", old, "down")
         _ip(agents.world, "link", "set", old, "name", new)
         _ip(agents.world, "link", "set", new, "up")
-        assert "tidegate" in _filters(agents.world, new)
+        assert is_under_policy(agents.world, NODE, new)
     _ip_batch(agents.world, NODE, [c for c in address_commands(ECOMMERCE, NODE) if "route" in c])
     _wait_until_shut(agents.world)
 
@@ -89,12 +90,8 @@ def _make_anew(world: World, *, index: int = 0) -> None:
 
 
 def _wait_until_shut(world: World) -> None:
-    world.wait_for("the filters are there", lambda: "tidegate" in _filters(world, INTERFACE))
+    world.wait_for("programs are there", lambda: is_under_policy(world, NODE, INTERFACE))
     assert _outcomes(world) == {Outcome.TIMEOUT}
-
-
-def _filters(world: World, interface: str) -> str:
-    return world.run(NODE, ["tc", "filter", "show", "dev", interface, "ingress"]).stdout
 
 
 def _index(world: World) -> int:

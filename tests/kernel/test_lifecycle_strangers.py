@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.support.live_agents import Agents
+from tests.support.standing_programs import is_under_policy
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -60,7 +61,7 @@ def test_a_pair_whose_other_end_is_moved_to_a_pod_is_shut_then(agents: Agents):
     world = agents.world
     ip = ["ip", "link", "add", "new1", "type", "veth", "peer", "name", "other1"]
     world.run(NODE, ip)
-    assert "tidegate" not in _filters(world, "new1")
+    assert not is_under_policy(world, NODE, "new1")
     world.run(NODE, ["ip", "link", "set", "other1", "netns", world.namespace(POD.name)])
     _wait_until_shut(world, "new1")
     world.run(POD.name, ["ip", "link", "del", "other1"])
@@ -70,13 +71,13 @@ def test_interfaces_of_other_names_and_pairs_within_the_node_are_left_alone(agen
     _make(agents.world, "other1")
     _make(agents.world, "new1")
     _wait_until_shut(agents.world, "new1")
-    assert "tidegate" not in _filters(agents.world, "other1")
+    assert not is_under_policy(agents.world, NODE, "other1")
 
 
 def test_one_that_appeared_while_the_agent_was_dead_is_shut_at_its_start(agents: Agents):
     agents.world.kill(NODE)
     _make(agents.world, "new1")
-    assert "tidegate" not in _filters(agents.world, "new1")
+    assert not is_under_policy(agents.world, NODE, "new1")
     agents.start(NODE)
     _wait_until_shut(agents.world, "new1")
     assert agents.ask_json(NODE, "status")["strangers"] == ["new1"]
@@ -92,12 +93,4 @@ def _make(world: World, interface: str) -> None:
 
 
 def _wait_until_shut(world: World, interface: str) -> None:
-    world.wait_for(f"{interface} is shut", lambda: _filters(world, interface).count("bpf") >= 1)
-
-
-def _filters(world: World, interface: str) -> str:
-    shown = [
-        world.run(NODE, ["tc", "filter", "show", "dev", interface, way]).stdout
-        for way in ("ingress", "egress")
-    ]
-    return shown[0] + shown[1] if all(shown) else ""
+    world.wait_for(f"{interface} is shut", lambda: is_under_policy(world, NODE, interface))

@@ -15,38 +15,14 @@ import pytest
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import GenerationLabel, KernelDifference, Reason
-from nodeagent.plan.generation import (
-    EndpointTable,
-    Generation,
-    PolicyEntry,
-    PolicyKey,
-    TableFlag,
-    Verdict,
-)
-from tests.support.kernel_pods import CLIENT, SERVER, Pods, two_pods
+from nodeagent.plan.generation import Generation
+from tests.support.kernel_pods import CLIENT, SERVER, Pods, arrives, two_pods
+from tests.support.server_policy import CLIENT_ID, REFUSED, SERVER_ID, server_admits
 
 pytestmark = pytest.mark.kernel
 
-CLIENT_ID, SERVER_ID = 1, 2
-ALLOWED, REFUSED = 31, 32
 FLOWS_A_SENDER = 500
 SENDERS = 4
-
-
-def server_admits(*, everyone: bool) -> Generation:
-    """The server admits any pod to any port, or nobody; the client is open."""
-    key = PolicyKey(2, 1, int(Direction.INGRESS), 0, 0)
-    return Generation(
-        policy={key: PolicyEntry(Verdict.ALLOW, ALLOWED)} if everyone else {},
-        class_of={2: 3, CLIENT: 1, SERVER: 2},
-        port_class_of={},
-        endpoint_tables={
-            CLIENT_ID: EndpointTable(1, TableFlag(0)),
-            SERVER_ID: EndpointTable(2, TableFlag.DENY_INGRESS, ingress_cookie=REFUSED),
-        },
-        attributions={},
-        digest=f"{int(everyone):064x}",
-    )
 
 
 @pytest.fixture(scope="module")
@@ -68,14 +44,6 @@ def shadow(pods: Pods, generation: Generation) -> int:
     slot = pods.datapath.fill(generation, label=label)
     pods.datapath.set_shadows(candidate=slot, preview=None)
     return slot
-
-
-def arrives(sender: socket.socket, receiver: socket.socket, data: bytes) -> bool:
-    """True if the data arrives within a moment."""
-    sender.send(data)
-    if not select.select([receiver], [], [], 0.7)[0]:
-        return False
-    return receiver.recv(len(data)) == data
 
 
 def would_deny(pods: Pods, protocol: Protocol, port: int) -> list[KernelDifference]:

@@ -15,6 +15,7 @@ import pytest
 from demo.outcome import Outcome, Probe
 from demo.workload_commands import probe_command, serve_command, target
 from tests.support.live_agents import Agents
+from tests.support.standing_programs import take_ours_off
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -92,7 +93,7 @@ def test_without_the_agent_the_verdict_stands_and_the_policy_is_a_cookie(agents:
     assert told.returncode == DENIED
     assert "only the agent that planned it knows its policy" in told.stdout
     assert "stay numbers" in told.stderr
-    agents.world.run(NODE, ["tc", "qdisc", "del", "dev", FRONTEND.interface, "clsact"])
+    take_ours_off(agents.world, NODE, FRONTEND.interface)
     unguarded = trace(agents, "e-commerce/frontend", "192.0.2.1", "udp/53")
     assert unguarded.returncode == CANNOT_TELL
     assert "NO FILTER is attached" in unguarded.stdout

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import select
 import socket
 import subprocess
 import uuid
@@ -101,6 +102,14 @@ class Pods:
         except TimeoutError:
             return False
         return True
+
+
+def arrives(sender: socket.socket, receiver: socket.socket, data: bytes) -> bool:
+    """True if the data arrives within a moment."""
+    sender.send(data)
+    if not select.select([receiver], [], [], 0.7)[0]:
+        return False
+    return receiver.recv(len(data)) == data
 
 
 def within(namespace: str, work: Callable[[], T]) -> T:
