@@ -151,6 +151,21 @@ def assign(
     )
 
 
+def reseated(given: Listeners, places: Mapping[int, frozenset[Place]]) -> Listeners:
+    """The same ports, judging at these places; one that judges nowhere is left."""
+    unused = tuple(seat.port for seat in given.seats if not places.get(seat.port))
+    return replace(
+        given,
+        listeners=tuple(one for one in given.listeners if one.port not in unused),
+        seats=tuple(
+            replace(seat, places=places[seat.port])
+            for seat in given.seats
+            if seat.port not in unused
+        ),
+        left=(*given.left, *unused),
+    )
+
+
 def shadowed(enforced: Listeners, candidate: Listeners, preview: Listeners) -> Listeners:
     """The listeners in force, each with what other generations would have on its port."""
     candidates, previews = (

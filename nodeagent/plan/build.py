@@ -23,6 +23,8 @@ from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
 from netpolicy.labels import Labels
 from netpolicy.rules import Action, Direction, Mode, Peers, Policy, Rule, RuleId
+from nodeagent.l7.listeners import Listeners
+from nodeagent.l7.rule_sets import RuleSet
 from nodeagent.plan.digest import PartDigests, part_digests
 from nodeagent.plan.generation import (
     ANY_CLASS,
@@ -46,6 +48,14 @@ from nodeagent.plan.named_ports import (
 )
 from nodeagent.plan.peer_classes import PeerClasses, partition_identities
 from nodeagent.plan.port_classes import PortClasses, partition_ports
+from nodeagent.plan.redirects import (
+    NO_PORTS_YET,
+    ProxyPorts,
+    RuleSets,
+    listen,
+    places_of,
+    redirected,
+)
 
 MAX_POLICY_ENTRIES: Final = 1_000_000
 LOCAL_HOST: Final = Peers(selectors=entity_selectors("host", cluster=""))
@@ -54,7 +64,6 @@ EVALUATED: Final = frozenset(Mode)
 """What a preview judges by: every policy, wherever it ends up."""
 
 
-_VERDICT_OF: Final = {Action.ALLOW: Verdict.ALLOW, Action.DENY: Verdict.DENY}
 _OUTCOME_OF: Final = {
     Verdict.ALLOW: Outcome.ALLOWED,
     Verdict.REDIRECT: Outcome.ALLOWED,
@@ -68,6 +77,8 @@ class _Ruling:
 
     verdict: Verdict
     because: Attribution
+    rule_set: RuleSet | None = None
+    """What the proxy judges by, of a redirect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +94,8 @@ class Table:
 class Built:
     """A generation, what it was built from, and what was found out on the way.
 
-    `policies` are the `given` ones, egress by number; `parts` are the digests of its maps.
+    `policies` are the `given` ones, egress by number; `parts` are the digests of its maps. `rule_sets` are
+    behind the keys that redirect, and `listeners` serve them.
     """
 
     generation: Generation
@@ -95,6 +107,8 @@ class Built:
     tables: tuple[Table, ...]
     peers: PeerClasses
     parts: PartDigests
+    rule_sets: RuleSets
+    listeners: Listeners
 
     def stands_for(self, given: tuple[Policy, ...], admit_local_host: bool) -> bool:
         """True if it was built from these policies."""
@@ -130,6 +144,7 @@ def build(
     identities: Mapping[int, Labels],
     *,
     admit_local_host: bool,
+    proxy: ProxyPorts = NO_PORTS_YET,
 ) -> Built:
     """The same, of the policies `in_force` alone, with what it takes to carry on from there."""
     policies = resolve_peers_ports(given, identities)
@@ -140,7 +155,19 @@ def build(
     rulings: dict[PolicyKey, _Ruling] = {}
     for table in tables:
         _fill_table(rulings, table, peers, ports, admit_local_host=admit_local_host)
-    unnamed = _numbered(rulings, tables, peers, ports)
+    rule_sets = {
+        key: ruling.rule_set
+        for key, ruling in sorted(rulings.items())
+        if ruling.rule_set is not None
+    }
+    places = places_of(
+        rule_sets,
+        endpoint_ids={table.number: table.endpoint_ids for table in tables},
+        class_of=peers.class_of,
+        port_class_of=ports.port_class_of,
+    )
+    listeners, proxy_ports = listen(rule_sets, places, proxy)
+    unnamed = _numbered(rulings, proxy_ports, tables, peers, ports)
     parts = part_digests(unnamed)
     return Built(
         generation=replace(unnamed, digest=parts.whole()),
@@ -152,6 +179,8 @@ def build(
         tables=tables,
         peers=peers,
         parts=parts,
+        rule_sets=rule_sets,
+        listeners=listeners,
     )
 
 
@@ -204,6 +233,11 @@ def _fill_table(
             raise StalledError(
                 f"the policies need over {MAX_POLICY_ENTRIES} map entries", reason="PlanTooLarge"
             )
+    for key, rule_set in redirected(
+        table.policies, lambda rule: _keys(table.number, rule, peers, ports)
+    ).items():
+        names = tuple(sorted({rule.id for rule in rule_set.rules}))
+        filled[key] = _Ruling(Verdict.REDIRECT, Attribution(Outcome.ALLOWED, names), rule_set)
     if admit_local_host:
         for peer_class in peers.classes_of(LOCAL_HOST):
             _admit_local_host(filled, table.number, peer_class)
@@ -211,7 +245,8 @@ def _fill_table(
 
 
 def _ruling_of(policy: Policy, rule: Rule) -> _Ruling:
-    verdict = _VERDICT_OF[rule.action]
+    verdict = Verdict.REDIRECT if rule.redirects else Verdict.ALLOW
+    verdict = Verdict.DENY if rule.action is Action.DENY else verdict
     name = RuleId(policy=policy.id, origin=rule.origin)
     return _Ruling(verdict, Attribution(_OUTCOME_OF[verdict], (name,)))
 
@@ -252,6 +287,7 @@ def _admit_local_host(filled: dict[PolicyKey, _Ruling], table: int, host_class: 
 
 def _numbered(
     rulings: Mapping[PolicyKey, _Ruling],
+    proxy_ports: Mapping[PolicyKey, int],
     tables: tuple[Table, ...],
     peers: PeerClasses,
     ports: PortClasses,
@@ -271,7 +307,7 @@ def _numbered(
     cookies[None] = 0
     return Generation(
         policy={
-            key: PolicyEntry(ruling.verdict, cookies[ruling.because])
+            key: PolicyEntry(ruling.verdict, cookies[ruling.because], proxy_ports.get(key, 0))
             for key, ruling in sorted(rulings.items())
         },
         class_of=peers.class_of,

@@ -18,18 +18,22 @@ from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy
 
 CAPABILITIES: Final = frozenset({Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS})
-"""What agents of this version announce, and what their plans can hold."""
+"""What every agent of this version announces, and what its plans can hold."""
+WITH_PROXY: Final = CAPABILITIES | {Capability.HTTP}
+"""And what those do that run an Envoy."""
 
 UNSUPPORTED_RULE: Final = "UnsupportedRule"
 _NAMED: Final = 3
 
 
-def refuse_unenforceable(policies: Iterable[Policy]) -> None:
+def refuse_unenforceable(
+    policies: Iterable[Policy], capabilities: frozenset[Capability] = CAPABILITIES
+) -> None:
     """Raise RejectedBundle if any policy asks for what this agent cannot do."""
     lacking = {
         capability: rules
         for capability, rules in needed(policies).items()
-        if capability not in CAPABILITIES
+        if capability not in capabilities
     }
     if not lacking:
         return

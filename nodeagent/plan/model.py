@@ -37,11 +37,13 @@ _UNSELECTED = Attribution(Outcome.UNSELECTED, ())
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """One side's answer. `because` is None only where the identity or the table is unknown."""
+    """One side's answer. `because` is None only where the identity or the table is unknown. What is
+    redirected is allowed, and goes on by the proxy's port."""
 
     allowed: bool
     verdict: Verdict | None
     because: Attribution | None
+    proxy_port: int = 0
 
     @property
     def outcome(self) -> Outcome | None:
@@ -96,6 +98,7 @@ def judge(
         allowed=found.verdict is not Verdict.DENY,
         verdict=found.verdict,
         because=generation.attributions[found.cookie],
+        proxy_port=found.proxy_port,
     )
 
 

@@ -15,15 +15,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
+from netpolicy.capabilities import Capability
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import number_identities
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.rules import Mode, Policy
+from nodeagent.l7.listeners import (
+    DEFAULT_PORTS,
+    NO_LISTENERS,
+    Listeners,
+    PortRange,
+    shadowed,
+)
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
 from nodeagent.plan.build import ENFORCED, EVALUATED, Built, build, in_force
-from nodeagent.plan.enforceable import refuse_unenforceable
+from nodeagent.plan.enforceable import CAPABILITIES, refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.redirects import ProxyPorts
 from nodeagent.plan.regroup import rebuild
 from nodeagent.plan.room import AddressRoom, fit
 
@@ -49,7 +58,7 @@ class PlanInputs:
     `candidate`: policies to be evaluated as if they were the enforced ones. `remembered`: policies of
     generations that may come into force again by a flip, so that every address keeps its identity.
     `node_labels` are the local host's: the reserved label, and the node's own. `room`: what the address
-    maps hold; None for no limit.
+    maps hold; None for no limit. `capabilities`: what this agent enforces; with a proxy, on `proxy_ports`.
     """
 
     node: str
@@ -64,6 +73,8 @@ class PlanInputs:
     node_labels: Labels = RESERVED_LABELS[ReservedIdentity.HOST]
     admit_local_host: bool = True
     room: AddressRoom | None = None
+    capabilities: frozenset[Capability] = CAPABILITIES
+    proxy_ports: PortRange = DEFAULT_PORTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,14 @@ class NodePlan:
         return self.built_preview.generation if self.built_preview else None
 
     @property
+    def listeners(self) -> Listeners:
+        """What the proxy must serve for what is enforced, with what else is judged beside."""
+        beside = (self.built_candidate, self.built_preview)
+        return shadowed(
+            self.built.listeners, *(one.listeners if one else NO_LISTENERS for one in beside)
+        )
+
+    @property
     def numbers(self) -> dict[Labels, int]:
         """The number of each label set: what the next plan keeps."""
         return {labels: number for number, labels in self.identities.items()}
@@ -109,14 +128,16 @@ def plan_node(
     *,
     kept: Mapping[Labels, int] | None = None,
     before: NodePlan | None = None,
+    standing: Listeners = NO_LISTENERS,
 ) -> NodePlan:
     """Plan the node. `kept` are the numbers of the plan before, so that they stay.
 
-    `before` is a plan to carry on from: it changes how long this takes, never what comes of it.
+    `before` is a plan to carry on from: it changes how long this takes, and keeps the proxy's ports; else
+    those of `standing` are kept.
     Raises RejectedBundle for policies that this agent cannot enforce, StalledError for too many.
     """
     candidate = inputs.candidate
-    refuse_unenforceable((*inputs.policies, *(candidate or ())))
+    refuse_unenforceable((*inputs.policies, *(candidate or ())), inputs.capabilities)
     known = (*inputs.policies, *(candidate or ()), *inputs.remembered)
     owners = _owners(inputs)
     entries = tuple(owners.values())
@@ -131,9 +152,21 @@ def plan_node(
     built = partial(
         _built, inputs=inputs, endpoints=endpoints, identities=identities, before=before
     )
+    enforced = built(
+        inputs.policies,
+        inputs.modes,
+        standing=before.built.listeners if before else standing,
+        held=_ports_beside(before),
+    )
+    built_candidate = built_preview = None
+    if candidate is not None:
+        built_candidate = built(candidate, inputs.modes, standing=enforced.listeners)
+    if inputs.has_preview:
+        held = built_candidate.listeners.ports if built_candidate else frozenset()
+        built_preview = built(inputs.policies, EVALUATED, standing=enforced.listeners, held=held)
     return NodePlan(
         inputs=inputs,
-        built=built(inputs.policies, inputs.modes),
+        built=enforced,
         addresses=_fitted(
             plan_addresses(known, entries, node_addresses=inputs.node_addresses, numbers=numbers),
             inputs,
@@ -141,9 +174,18 @@ def plan_node(
         endpoints=endpoints,
         identities=identities,
         owners=owners,
-        built_candidate=None if candidate is None else built(candidate, inputs.modes),
-        built_preview=built(inputs.policies, EVALUATED) if inputs.has_preview else None,
+        built_candidate=built_candidate,
+        built_preview=built_preview,
     )
+
+
+def _ports_beside(plan: NodePlan | None) -> frozenset[int]:
+    """The ports that only a generation beside the enforced one has."""
+    if plan is None:
+        return frozenset()
+    beside = (plan.built_candidate, plan.built_preview)
+    ports = frozenset(port for one in beside if one for port in one.listeners.ports)
+    return ports - plan.built.listeners.ports
 
 
 def _fitted(addresses: AddressPlan, inputs: PlanInputs) -> AddressPlan:
@@ -162,14 +204,19 @@ def _built(
     endpoints: tuple[LocalEndpoint, ...],
     identities: Mapping[int, Labels],
     before: NodePlan | None,
+    standing: Listeners,
+    held: frozenset[int] = frozenset(),
 ) -> Built:
     """Carried on from a generation of the same policies, if the plan before has one."""
     enforced = in_force(policies, modes)
+    proxy = ProxyPorts(standing=standing, ports=inputs.proxy_ports, held=held)
     if before is not None:
         for one in (before.built, before.built_candidate, before.built_preview):
             if one is not None and one.stands_for(enforced, inputs.admit_local_host):
-                return rebuild(one, endpoints, identities)
-    return build(enforced, endpoints, identities, admit_local_host=inputs.admit_local_host)
+                return rebuild(one, endpoints, identities, proxy=proxy)
+    return build(
+        enforced, endpoints, identities, admit_local_host=inputs.admit_local_host, proxy=proxy
+    )
 
 
 def _owners(inputs: PlanInputs) -> dict[str, AddressEntry]:

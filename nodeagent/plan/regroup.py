@@ -21,21 +21,42 @@ from dataclasses import replace
 
 from netpolicy.labels import Labels
 from netpolicy.rules import Policy
+from nodeagent.l7.listeners import Listeners, reseated
 from nodeagent.plan.build import Built, Table, build, group_endpoints
 from nodeagent.plan.digest import class_digest, endpoint_digest
-from nodeagent.plan.generation import EndpointTable, LocalEndpoint
+from nodeagent.plan.generation import EndpointTable, Generation, LocalEndpoint
 from nodeagent.plan.named_ports import own_port_labels
 from nodeagent.plan.peer_classes import PeerClasses
+from nodeagent.plan.redirects import (
+    NO_PORTS_YET,
+    ProxyPorts,
+    endpoints_by_table,
+    places_by_port,
+    places_of,
+)
 
 
 def rebuild(
-    built: Built, endpoints: Sequence[LocalEndpoint], identities: Mapping[int, Labels]
+    built: Built,
+    endpoints: Sequence[LocalEndpoint],
+    identities: Mapping[int, Labels],
+    *,
+    proxy: ProxyPorts = NO_PORTS_YET,
 ) -> Built:
-    """The same policies over these endpoints and identities, by the shorter way if it can be taken."""
+    """The same policies over these endpoints and identities, by the shorter way if it can be taken.
+
+    The proxy's listeners stay where they are; `proxy` says where further ones come from.
+    """
     carried = regroup(built, endpoints, identities)
     if carried is not None:
         return carried
-    return build(built.given, endpoints, identities, admit_local_host=built.admit_local_host)
+    return build(
+        built.given,
+        endpoints,
+        identities,
+        admit_local_host=built.admit_local_host,
+        proxy=replace(proxy, standing=built.listeners),
+    )
 
 
 def regroup(
@@ -71,7 +92,22 @@ def regroup(
         tables=tables,
         peers=peers,
         parts=parts,
+        listeners=_reseated(built, generation),
     )
+
+
+def _reseated(built: Built, generation: Generation) -> Listeners:
+    """The listeners, judging for the endpoints and identities of today."""
+    if not built.rule_sets:
+        return built.listeners
+    places = places_of(
+        built.rule_sets,
+        endpoint_ids=endpoints_by_table(generation.endpoint_tables),
+        class_of=generation.class_of,
+        port_class_of=generation.port_class_of,
+    )
+    ports = {key: generation.policy[key].proxy_port for key in built.rule_sets}
+    return reseated(built.listeners, places_by_port(ports, places))
 
 
 def _goes_by_names(resolved: tuple[Policy, ...], given: tuple[Policy, ...]) -> bool:

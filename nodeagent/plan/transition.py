@@ -23,6 +23,7 @@ from enum import Enum, auto
 
 from nodeagent.plan.generation import AddressPlan, Generation
 from nodeagent.plan.node_plan import NodePlan
+from nodeagent.plan.redirects import ProxyPorts
 from nodeagent.plan.regroup import rebuild
 
 
@@ -113,4 +114,6 @@ def _over(plan: NodePlan, other: NodePlan) -> Generation:
     An endpoint's own identity is the desired plan's, which both hold.
     """
     identities = {**other.identities, **plan.identities}
-    return rebuild(plan.built, plan.endpoints, identities).generation
+    # A listener that only a bridge would need is not made: until the last flip its flows are refused.
+    proxy = ProxyPorts(is_closed=True)
+    return rebuild(plan.built, plan.endpoints, identities, proxy=proxy).generation
