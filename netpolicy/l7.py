@@ -8,21 +8,27 @@ Holds always:
 1. A list of rules without entries lets every request of its protocol pass, as in Cilium.
 2. A request of another protocol than the rules' never passes.
 3. What cannot be known here, the value of a secret, does not match.
+4. An HTTP request is judged in the form that a proxy passes it on in: docs/http-policy.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from netpolicy.dns_names import name_matches
+from netpolicy.http_path import normal_target
 from netpolicy.regex import compile_expression
 from netpolicy.rules import HeaderMatch, HttpRule, KafkaRule, L7Rules, NamePattern
+
+TUNNEL_METHOD: Final = "CONNECT"
+"""Asks for a tunnel, and what goes through it nobody could judge."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRequest:
-    """An HTTP request as its receiver sees it: `path` with its query, `headers` as (name, value) pairs."""
+    """An HTTP request as its client sends it: `path` with its query, `headers` as (name, value) pairs."""
 
     method: str
     path: str
@@ -55,11 +61,20 @@ def request_passes(rules: Iterable[L7Rules], request: Request) -> bool:
     given = tuple(rules)
     match request:
         case HttpRequest():
-            return any(_lists_http(one, request) for one in given)
+            judged = as_judged(request)
+            return judged is not None and any(_lists_http(one, judged) for one in given)
         case DnsQuery():
             return any(_lists_name(one, request) for one in given)
         case KafkaRequest():
             return _kafka_passes([one.kafka for one in given if one.kafka is not None], request)
+
+
+def as_judged(request: HttpRequest) -> HttpRequest | None:
+    """The request as its server gets it; None for one that no rule lets pass."""
+    path = normal_target(request.path)
+    if path is None or request.method == TUNNEL_METHOD:
+        return None
+    return replace(request, path=path)
 
 
 def server_name_passes(wanted: Iterable[NamePattern], server_name: str) -> bool:
@@ -68,7 +83,7 @@ def server_name_passes(wanted: Iterable[NamePattern], server_name: str) -> bool:
 
 
 def http_matches(rule: HttpRule, request: HttpRequest) -> bool:
-    """True if the request has the form of the rule."""
+    """True if the request, as it is judged, has the form of the rule."""
     return (
         _expression_matches(rule.method, request.method)
         and _expression_matches(rule.path, request.path)
@@ -113,10 +128,9 @@ def _expression_matches(expression: str, text: str) -> bool:
 
 
 def _has_header(request: HttpRequest, name: str, value: str) -> bool:
-    return any(
-        given.lower() == name.lower() and value in ("", content)
-        for given, content in request.headers
-    )
+    """Several headers of one name are one header, joined by commas (RFC 9110 section 5.2)."""
+    given = [content for other, content in request.headers if other.lower() == name.lower()]
+    return bool(given) and value in ("", ",".join(given))
 
 
 def _header_passes(wanted: HeaderMatch, request: HttpRequest) -> bool:

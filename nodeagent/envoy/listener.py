@@ -7,17 +7,22 @@ Pure. A change of HTTP rules changes nothing here: they are in route configurati
 Holds always:
 1. A request that the route configuration does not allow is refused, and so is each while there is none.
 2. The proxy adds no header to a request, retries none, and sets no limit on how long one may take.
-3. A path is judged as it is passed on: dot segments resolved, slashes merged; refused are those with
-   escaped slashes.
+3. A path is judged in the form it is passed on in, which is that of `netpolicy.http_path`.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from netpolicy.http_path import DOTS_BEFORE_SEMICOLON
 from netpolicy.rules import Direction
 from nodeagent.envoy.document import Json, extension, typed, watched
-from nodeagent.envoy.request_rules import FORWARDED_PROTO, KEPT_PROTO
+from nodeagent.envoy.request_rules import (
+    FORWARDED_PROTO,
+    KEPT_PROTO,
+    PATH,
+    header_expression,
+)
 from nodeagent.envoy.settings import LISTENER_MARK, UPSTREAM_MARKS, EnvoySettings
 from nodeagent.l7.access_log import RBAC_FILTER, headers_filter, http_access_log, tcp_access_log
 from nodeagent.l7.listeners import Listener
@@ -26,6 +31,8 @@ ORIGINAL_CLUSTER: Final = "original"
 MAX_HEADERS_KIB: Final = 60
 MAX_HEADERS: Final = 200
 HEADERS_SECONDS: Final = 60
+UNREADABLE: Final = "unreadable"
+"""In the access log, what refused a path that servers read in different ways."""
 
 _SOL_SOCKET: Final = 1
 _SO_MARK: Final = 36
@@ -166,8 +173,19 @@ def _one_reading() -> Json:
 
 def _http_filters() -> list[Json]:
     """The route configuration tells the RBAC filter what passes; by itself it lets nothing."""
+    refusals = {
+        UNREADABLE: {
+            "permissions": [{"header": header_expression(PATH, DOTS_BEFORE_SEMICOLON)}],
+            "principals": [{"any": True}],
+        }
+    }
     return [
         headers_filter(),
+        extension(
+            "tidegate.unreadable",
+            "extensions.filters.http.rbac.v3.RBAC",
+            rules={"action": "DENY", "policies": refusals},
+        ),
         extension(RBAC_FILTER, "extensions.filters.http.rbac.v3.RBAC", rules={"action": "ALLOW"}),
         extension(_ROUTER, "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]

@@ -93,6 +93,11 @@ def secrets_of(rules: Iterable[ProxyRule]) -> frozenset[SecretRef]:
     )
 
 
+def header_expression(name: str, expression: str) -> Json:
+    """The whole of a header (or of a pseudo-header) has the form of an expression."""
+    return {"name": name, "string_match": {"safe_regex": {"regex": expression}}}
+
+
 def _judgement(placed: Iterable[PlacedRule], secrets: Secrets) -> Json:
     policies = {
         name: {"permissions": [permission], "principals": [_ANY]}
@@ -120,7 +125,7 @@ def _permissions(placed: PlacedRule, secrets: Secrets) -> Iterator[tuple[str, Js
 def _matchers(rule: HttpRule, secrets: Secrets) -> tuple[Json, ...] | None:
     """What a request must have to match a rule; None if nothing can."""
     asked = ((METHOD, rule.method), (PATH, rule.path), (HOST, rule.host))
-    found = [_expression(name, expression) for name, expression in asked if expression]
+    found = [header_expression(name, expression) for name, expression in asked if expression]
     found += [_header(name, value) for name, value in rule.headers]
     for match in rule.header_matches:
         value = _wanted_value(match, secrets)
@@ -136,10 +141,6 @@ def _wanted_value(match: HeaderMatch, secrets: Secrets) -> str | None:
     if match.secret is None:
         return match.value
     return secrets.get(match.secret, match.value or None)
-
-
-def _expression(name: str, expression: str) -> Json:
-    return {"name": name, "string_match": {"safe_regex": {"regex": expression}}}
 
 
 def _header(name: str, value: str) -> Json:
