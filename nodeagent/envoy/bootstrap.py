@@ -26,6 +26,15 @@ NO_LIMIT: Final = (1 << 32) - 1
 REGEX_PROGRAM_SIZE: Final = 1_000_000
 """More than any expression that `netpolicy.regex` takes compiles to: Envoy refuses none of them."""
 
+READINGS: Final = {
+    # Several headers of one name are one value: else "no" and "yes" would pass for "yes".
+    "envoy.reloadable_features.rbac_match_headers_individually": False,
+    "envoy.reloadable_features.match_headers_individually": False,
+    # A dot segment with parameters is a dot segment.
+    "envoy.reloadable_features.strip_path_parameters_per_segment": True,
+}
+"""How Envoy reads requests, where its versions differ: as `netpolicy.l7` does."""
+
 _OWNER_ONLY: Final = 0o600
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -43,6 +52,7 @@ def _document(settings: EnvoySettings) -> Json:
     runtime = {
         "re2.max_program_size.error_level": REGEX_PROGRAM_SIZE,
         "re2.max_program_size.warn_level": REGEX_PROGRAM_SIZE,
+        **READINGS,
     }
     return {
         "node": {"id": "tidegate", "cluster": "tidegate"},

@@ -80,11 +80,16 @@ class EnvoyScene:
         """Do something in the agent's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
-    def restart_agent(self) -> None:
-        """End the agent's part and begin it anew; Envoy is not told."""
+    def end_agent(self) -> None:
+        """End the agent's part; Envoy goes on."""
         self.running.cancel()
         with suppress(CancelledError):
             self.running.result(10)
+        self.call(_settled())
+
+    def restart_agent(self) -> None:
+        """End the agent's part and begin it anew; Envoy is not told."""
+        self.end_agent()
         self.proxy = self.call(_made(self.settings))
         self.running = asyncio.run_coroutine_threadsafe(self.proxy.run(), self.loop)
 
@@ -168,7 +173,7 @@ def envoy_scene(folder: Path) -> Iterator[EnvoyScene]:
         try:
             yield scene
         finally:
-            scene.running.cancel()
+            scene.end_agent()
             end_envoy(scene.settings)
 
 
@@ -178,6 +183,12 @@ def end_envoy(settings: EnvoySettings) -> None:
     if pid is not None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+async def _settled() -> None:
+    """Return once every other task of the loop is over."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _made(settings: EnvoySettings) -> EnvoyProxy:
