@@ -85,11 +85,29 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCounts:
+    """How HTTP requests were answered: of `requests`, so many were refused (403, or gRPC's
+    PERMISSION_DENIED), and so many failed (5xx, no answer, or gRPC's UNAVAILABLE)."""
+
+    requests: int = 0
+    refused: int = 0
+    failed: int = 0
+
+    def __add__(self, other: AnswerCounts) -> AnswerCounts:
+        return AnswerCounts(
+            requests=self.requests + other.requests,
+            refused=self.refused + other.refused,
+            failed=self.failed + other.failed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeEvidence:
     """One node's report on one candidate.
 
     `flows`: flows judged under the candidate too; `pods`: local pods they belong to. `omitted`:
     differing flows that are counted but not listed. `error`: why the candidate is not loaded.
+    `answers`: to requests that a proxy saw, since the node does with the candidate what it does.
     """
 
     node: str
@@ -101,3 +119,4 @@ class NodeEvidence:
     differences: tuple[Difference, ...] = ()
     omitted: int = 0
     error: str = ""
+    answers: AnswerCounts = AnswerCounts()

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from netpolicy.evidence import Shadow
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.batch import FlowBatch
 from nodeagent.flows.naming_requests import Judged, Places, RulesOf, name_requests
 from nodeagent.flows.ring import FlowRing
-from nodeagent.l7.request_counts import RequestCounts
+from nodeagent.l7.request_counts import RequestCounts, answers_of
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.request_shadows import RequestShadows
 
@@ -21,20 +22,28 @@ from nodeagent.request_shadows import RequestShadows
 class RequestPump:
     """Names requests and hands them on."""
 
-    def __init__(self, enforcer: Enforcer, ring: FlowRing, node: str, rules_of: RulesOf) -> None:
+    def __init__(
+        self,
+        enforcer: Enforcer,
+        ring: FlowRing,
+        node: str,
+        rules_of: RulesOf,
+        shadows: RequestShadows,
+    ) -> None:
         self._enforcer = enforcer
         self._ring = ring
         self._node = node
         self._rules_of = rules_of
         self._places = Places()
         self.counts = RequestCounts()
-        self.shadows = RequestShadows()
+        self.shadows = shadows
 
     def take(self, requests: Sequence[JudgedRequest]) -> None:
         """Record requests, oldest first."""
         if not requests:
             return
         self.counts.add(requests)
+        self.shadows.tallies[Shadow.CANDIDATE].answer(answers_of(requests))
         judged = self._judged()
         self._ring.add(FlowBatch.of(name_requests(requests, judged)))
         if audits := list(self.shadows.rulings(requests, self._places)):

@@ -1,6 +1,6 @@
 """Follow a shadow on this node: what is counted of it, under whichever generation it is loaded.
 
-In:   the datapath's counts; which bundle the shadow is made of, and under which names
+In:   the datapath's counts, and those of requests; which bundle the shadow is made of, and under which names
 Out:  NodeEvidence; a file that keeps it through restarts
 Shell over the datapath's counters and one file.
 
@@ -12,7 +12,7 @@ Holds always:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ from netpolicy.evidence import NodeEvidence, Role, Shadow
 from netpolicy.wire.evidence import MAX_EVIDENCE_BYTES, decode_evidence, encode_evidence
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.datapath import Datapath
+from nodeagent.rollout.request_tally import RequestTally
 from nodeagent.rollout.tally import Names, Tally, report, tally, tally_of, total
 
 log = structlog.get_logger()
@@ -52,9 +53,18 @@ class Followed:
 class ShadowWatch:
     """The tally of one shadow. One caller at a time."""
 
-    def __init__(self, datapath: Datapath, shadow: Shadow, *, node: str, state_dir: Path) -> None:
+    def __init__(
+        self,
+        datapath: Datapath,
+        shadow: Shadow,
+        *,
+        node: str,
+        state_dir: Path,
+        requests: RequestTally | None = None,
+    ) -> None:
         self._datapath = datapath
         self._shadow = shadow
+        self._requests = requests or RequestTally()
         self._node = node
         self._path = state_dir / EVIDENCE_FILES[shadow]
         self._followed: Followed | None = None
@@ -63,10 +73,15 @@ class ShadowWatch:
 
     def follow(self, followed: Followed | None) -> None:
         """From now on this is the shadow, and these are its names."""
+        before = self._followed
         if followed is None:
             self._earlier = Tally()
-        elif self._followed is None or (self._followed.bundle_digest != followed.bundle_digest):
+        elif before is None or before.bundle_digest != followed.bundle_digest:
             self._earlier = self._load(followed.bundle_digest)
+        if _subject(before) != _subject(followed):
+            self._requests.take()
+        if _subject(before) != _subject(followed) or _role(before) is not _role(followed):
+            self._requests.restart_answers()
         self._followed = followed
         self._slot = self._datapath.control().slot_of(self._shadow)
 
@@ -76,6 +91,7 @@ class ShadowWatch:
         if followed is None or followed.names is None:
             return
         self._earlier = total(self._earlier, self._counted(followed.names))
+        self._earlier = total(self._earlier, self._requests.take())
         self._followed = Followed(
             bundle_digest=followed.bundle_digest,
             generation_digest=followed.generation_digest,
@@ -92,7 +108,8 @@ class ShadowWatch:
         counted = self._earlier
         if followed.names is not None:
             counted = total(counted, self._counted(followed.names))
-        return self._report(followed, counted)
+        counted = total(counted, self._requests.standing())
+        return replace(self._report(followed, counted), answers=self._requests.answers())
 
     def _counted(self, names: Names) -> Tally:
         """By the slot that it had when it was followed: maybe it is no shadow any more."""
@@ -131,3 +148,11 @@ class ShadowWatch:
         except (OSError, ValueError, DecodeError):
             return Tally()
         return tally_of(saved) if saved.candidate_digest == bundle_digest else Tally()
+
+
+def _subject(followed: Followed | None) -> str:
+    return followed.bundle_digest if followed else ""
+
+
+def _role(followed: Followed | None) -> Role | None:
+    return followed.role if followed else None

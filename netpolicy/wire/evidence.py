@@ -16,7 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
-from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, NodeEvidence, Role
+from netpolicy.evidence import (
+    MAX_DIFFERENCES,
+    AnswerCounts,
+    Cause,
+    Difference,
+    FlowSide,
+    NodeEvidence,
+    Role,
+)
 from netpolicy.http_flow import HttpForm
 from netpolicy.labels import Label, Labels
 from netpolicy.rules import LAST_PORT, Direction, PolicyId, PolicyKind, RuleId
@@ -44,6 +52,7 @@ def encode_evidence(evidence: NodeEvidence) -> push_pb2.Evidence:
             flows=min(evidence.flows, MAX_COUNT),
             pods=evidence.pods,
             error=evidence.error[:MAX_TEXT],
+            answers=_answers_message(evidence.answers),
         )
     )
     frequent = sorted(evidence.differences, key=lambda d: d.count, reverse=True)
@@ -72,6 +81,7 @@ def decode_evidence(node: str, message: push_pb2.Evidence) -> NodeEvidence:
         differences=tuple(_difference(d, label_sets, rules) for d in message.differences),
         omitted=_count(message.omitted),
         error="".join(c if c.isprintable() else " " for c in message.error[:MAX_TEXT]),
+        answers=_answers(message.answers),
     )
 
 
@@ -148,6 +158,23 @@ def _difference(
         count=_count(message.count),
         request=_request(message.request) if message.HasField("request") else None,
     )
+
+
+def _answers_message(answers: AnswerCounts) -> push_pb2.AnswerCounts:
+    return push_pb2.AnswerCounts(
+        requests=answers.requests, refused=answers.refused, failed=answers.failed
+    )
+
+
+def _answers(message: push_pb2.AnswerCounts) -> AnswerCounts:
+    found = AnswerCounts(
+        requests=_count(message.requests),
+        refused=_count(message.refused),
+        failed=_count(message.failed),
+    )
+    if found.refused + found.failed > found.requests:
+        raise ValueError("more answers than requests")
+    return found
 
 
 def _request_message(form: HttpForm | None) -> push_pb2.RequestForm | None:

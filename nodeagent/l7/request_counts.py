@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from netpolicy.evidence import AnswerCounts
+from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import Direction
 from nodeagent.l7.requests import NANOSECONDS, JudgedRequest
 
@@ -24,6 +26,10 @@ BUCKET_SECONDS: Final = (
 """Upper bounds of the latency buckets; one more holds what took longer."""
 _CLASSES: Final = ("1xx", "2xx", "3xx", "4xx", "5xx")
 NO_ANSWER: Final = "none"
+FORBIDDEN: Final = 403
+SERVER_ERRORS: Final = 500
+PERMISSION_DENIED: Final = 7
+UNAVAILABLE: Final = 14
 
 
 class Kind(NamedTuple):
@@ -56,6 +62,28 @@ class RequestCounts:
                 took = request.exchange.latency_ns / NANOSECONDS
                 self.buckets[request.direction][bisect_left(BUCKET_SECONDS, took)] += 1
                 self.seconds[request.direction] += took
+
+
+def answers_of(requests: Iterable[JudgedRequest]) -> AnswerCounts:
+    """How these requests were answered, by whomever."""
+    exchanges = [request.exchange for request in requests]
+    return AnswerCounts(
+        requests=len(exchanges),
+        refused=sum(map(_is_refused, exchanges)),
+        failed=sum(map(_is_failed, exchanges)),
+    )
+
+
+def _is_refused(exchange: HttpExchange) -> bool:
+    return exchange.code == FORBIDDEN or exchange.grpc_status == PERMISSION_DENIED
+
+
+def _is_failed(exchange: HttpExchange) -> bool:
+    if _is_refused(exchange):
+        return False
+    return (
+        exchange.code == 0 or exchange.code >= SERVER_ERRORS or exchange.grpc_status == UNAVAILABLE
+    )
 
 
 def _kind(request: JudgedRequest) -> Kind:

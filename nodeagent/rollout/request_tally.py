@@ -1,7 +1,7 @@
-"""Count the requests that a shadow judges otherwise.
+"""Count the requests that a shadow judges otherwise, and how requests are answered meanwhile.
 
-In:   opinions on requests, as they are made
-Out:  Tally, to be added to what the kernel counted of the same shadow
+In:   opinions on requests, as they are made; answers
+Out:  Tally, to be added to what the kernel counted of the same shadow; AnswerCounts
 Shell over nothing; may be asked from another thread than the one that counts.
 
 Holds always:
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from threading import Lock
 
-from netpolicy.evidence import MAX_DIFFERENCES, Difference
+from netpolicy.evidence import MAX_DIFFERENCES, AnswerCounts, Difference
 from nodeagent.rollout.tally import Tally
 
 
@@ -25,6 +25,22 @@ class RequestTally:
         self._lock = Lock()
         self._counts: Counter[Difference] = Counter()
         self._omitted = 0
+        self._answers = AnswerCounts()
+
+    def answer(self, answers: AnswerCounts) -> None:
+        """Count how requests were answered."""
+        with self._lock:
+            self._answers += answers
+
+    def answers(self) -> AnswerCounts:
+        """How requests were answered since the last restart."""
+        with self._lock:
+            return self._answers
+
+    def restart_answers(self) -> None:
+        """Count from zero: what decides over requests has changed."""
+        with self._lock:
+            self._answers = AnswerCounts()
 
     def add(self, difference: Difference) -> None:
         """Count a request; `difference` has no count."""

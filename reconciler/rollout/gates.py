@@ -19,6 +19,7 @@ from typing import Final
 
 from netpolicy.evidence import Cause, Difference, FlowSide, Role
 from netpolicy.rules import Protocol
+from reconciler.rollout.answers import answer_failures
 from reconciler.rollout.evidence import Evidence, NodeReport
 from reconciler.rollout.expected import ExpectedDenial
 from reconciler.rollout.plan import Gates
@@ -60,7 +61,11 @@ def judge_stage(
     gates: Gates, evidence: Evidence, fleet: Fleet, expected: Iterable[ExpectedDenial]
 ) -> Verdict:
     """What the gates say of a stage."""
-    failures = [*health_failures(evidence, fleet), *_difference_failures(gates, evidence, expected)]
+    failures = [
+        *health_failures(evidence, fleet),
+        *_difference_failures(gates, evidence, expected),
+        *answer_failures(gates, evidence),
+    ]
     if failures:
         return Verdict(answer=Answer.FAIL, reasons=tuple(failures))
     missing = [*_silent(gates, evidence, fleet), *_thin_coverage(gates, evidence)]

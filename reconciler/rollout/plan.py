@@ -62,6 +62,8 @@ class Gates:
     """What the evidence must show. `unexpected_allows` None: newly allowed flows are not judged.
 
     `unreported_nodes`: how many nodes of the inventory may be silent without holding a stage.
+    `refused_rise`, `failed_rise`: by how many of a hundred HTTP requests more may be refused, or fail,
+    where the candidate is enforced than did before.
     """
 
     unexpected_denials: int = 0
@@ -69,6 +71,8 @@ class Gates:
     minimum_flows: int = 1
     minimum_pods: int = 1
     unreported_nodes: int = 0
+    refused_rise: int = 5
+    failed_rise: int = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -122,6 +122,8 @@ def _gates(fields: Fields) -> Gates:
         minimum_flows=_count(fields, "minimumFlows", known.minimum_flows),
         minimum_pods=_count(fields, "minimumPods", known.minimum_pods),
         unreported_nodes=_count(fields, "unreportedNodes", known.unreported_nodes),
+        refused_rise=_points(fields, "refusedRise", known.refused_rise),
+        failed_rise=_points(fields, "failedRise", known.failed_rise),
     )
     fields.finish()
     return gates
@@ -197,6 +199,16 @@ def _count(fields: Fields, key: str, default: int) -> int:
     number = fields.number(key, default)
     if number < 0 and number != default:
         fields.fault((key,), BAD_VALUE, f"{key} must be 0 or more")
+        return default
+    return number
+
+
+def _points(fields: Fields, key: str, default: int) -> int:
+    number = fields.number(key, default)
+    if not 0 <= number <= 100:
+        fields.fault(
+            (key,), BAD_VALUE, f"{key} is percentage points: 0 to 100, 100 to judge nothing"
+        )
         return default
     return number
 

@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, NodeEvidence, Role
+from netpolicy.evidence import (
+    MAX_DIFFERENCES,
+    AnswerCounts,
+    Cause,
+    Difference,
+    FlowSide,
+    NodeEvidence,
+    Role,
+)
 from netpolicy.http_flow import form_of
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
@@ -39,6 +47,7 @@ REPORT = NodeEvidence(
     ),
     omitted=4,
     error="half of it",
+    answers=AnswerCounts(requests=9, refused=2, failed=1),
 )
 
 
@@ -85,6 +94,8 @@ def broken(**change: object) -> push_pb2.Evidence:
         broken(role="king"),
         broken(candidate_digest="x"),
         broken(flows=1 << 63),
+        broken(answers__refused=9),
+        broken(differences__1__request__path="/\x1b[31m"),
         broken(differences__0__cause="whim"),
         broken(differences__0__direction="up"),
         broken(differences__0__port=70_000),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netpolicy.evidence import Cause, Difference, NodeEvidence, Role
+from netpolicy.evidence import AnswerCounts, Cause, Difference, NodeEvidence, Role
 from netpolicy.inventory import Node
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Protocol
@@ -126,6 +126,24 @@ def test_equally_frequent_differences_have_an_order_too() -> None:
     both = (cut(1, port=80), cut(1, port=81))
     for told in (both, both[::-1]):
         assert evidence(report("node-a", *told)).differences() == both
+
+
+@pytest.mark.parametrize(("before", "now", "expected"), [
+    (AnswerCounts(requests=100), AnswerCounts(requests=100, refused=5), Answer.PASS),
+    (AnswerCounts(requests=100), AnswerCounts(requests=100, refused=6), Answer.FAIL),
+    (AnswerCounts(requests=100, refused=50), AnswerCounts(requests=20, refused=11), Answer.PASS),
+    (AnswerCounts(requests=100, failed=10), AnswerCounts(requests=100, failed=16), Answer.FAIL),
+    (AnswerCounts(requests=19), AnswerCounts(requests=100, refused=100), Answer.PASS),
+    (AnswerCounts(requests=100), AnswerCounts(requests=19, refused=19), Answer.PASS),
+])  # fmt: skip
+def test_a_risen_share_of_refused_or_failed_requests_fails_the_stage(
+    before: AnswerCounts, now: AnswerCounts, expected: Answer
+) -> None:
+    # The other node only observes: its answers are no change of anything.
+    watching = report("b", answers=AnswerCounts(requests=1000, refused=1000))
+    found = evidence(watching, report("a", answers=before))
+    found = add(found, [report("a", role=Role.ENFORCING, answers=now)])
+    assert answer(found) is expected
 
 
 def test_an_intent_covers_exactly_its_own_flow() -> None:

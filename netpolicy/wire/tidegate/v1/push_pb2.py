@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%netpolicy/wire/tidegate/v1/push.proto\x12\x0btidegate.v1\"\xe4\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.HelloH\x00\x12\x1f\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x10.tidegate.v1.AckH\x00\x12)\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.tidegate.v1.EvidenceH\x00\x12\x31\n\nencryption\x18\x04 \x01(\x0b\x32\x1b.tidegate.v1.NodeEncryptionH\x00\x12(\n\x07preview\x18\x05 \x01(\x0b\x32\x15.tidegate.v1.EvidenceH\x00\x42\x06\n\x04kind\"\x81\x01\n\x11ReconcilerMessage\x12\x31\n\x0c\x61nnouncement\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.AnnouncementH\x00\x12\x31\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x19.tidegate.v1.ConfirmationH\x00\x42\x06\n\x04kind\"y\n\x05Hello\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x04\"P\n\x0c\x41nnouncement\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\xf5\x01\n\x03\x41\x63k\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x19\n\x11generation_digest\x18\x05 \x01(\t\x12\x15\n\rapplied_at_us\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04role\x18\t \x01(\t\x12#\n\x1b\x63\x61ndidate_generation_digest\x18\n \x01(\t\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\x04\x12\x18\n\x10refused_sequence\x18\x0c \x01(\x04\"-\n\x0c\x43onfirmation\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x04\"\x89\x02\n\x08\x45vidence\x12\x18\n\x10\x63\x61ndidate_digest\x18\x01 \x01(\t\x12\x19\n\x11generation_digest\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05\x66lows\x18\x04 \x01(\x04\x12\x0c\n\x04pods\x18\x05 \x01(\x04\x12\x0f\n\x07omitted\x18\x06 \x01(\x04\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12)\n\nlabel_sets\x18\x08 \x03(\x0b\x32\x15.tidegate.v1.LabelSet\x12$\n\x05rules\x18\t \x03(\x0b\x32\x15.tidegate.v1.RuleName\x12,\n\x0b\x64ifferences\x18\n \x03(\x0b\x32\x17.tidegate.v1.Difference\"I\n\x08RuleName\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06origin\x18\x04 \x01(\t\"\xea\x01\n\nDifference\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.tidegate.v1.FlowSide\x12*\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x15.tidegate.v1.FlowSide\x12\x10\n\x08protocol\x18\x03 \x01(\r\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x11\n\tdirection\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\r\n\x05rules\x18\x07 \x03(\r\x12\r\n\x05\x63ount\x18\x08 \x01(\x04\x12)\n\x07request\x18\t \x01(\x0b\x32\x18.tidegate.v1.RequestForm\"+\n\x0bRequestForm\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"=\n\x08\x46lowSide\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tlabel_set\x18\x03 \x01(\r\"\x90\x01\n\x0eNodeEncryption\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12$\n\x04keys\x18\x03 \x03(\x0b\x32\x16.tidegate.v1.PublicKey\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x14\n\x0csilent_peers\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"M\n\tPublicKey\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x12\n\nmade_at_us\x18\x04 \x01(\x03\"%\n\x14\x46\x65tchMetadataRequest\x12\r\n\x05names\x18\x01 \x03(\t\"#\n\x12\x46\x65tchMetadataReply\x12\r\n\x05\x66iles\x18\x01 \x03(\x0c\"$\n\x11\x46\x65tchUnitsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"7\n\tUnitChunk\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x1f\n\x0cInventoryAck\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\xa1\x02\n\x0fInventoryUpdate\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12)\n\nlabel_sets\x18\x04 \x03(\x0b\x32\x15.tidegate.v1.LabelSet\x12,\n\x07upserts\x18\x05 \x03(\x0b\x32\x1b.tidegate.v1.InventoryEntry\x12+\n\x08removals\x18\x06 \x03(\x0b\x32\x19.tidegate.v1.InventoryKey\x12*\n\x0bkey_upserts\x18\x07 \x03(\x0b\x32\x15.tidegate.v1.NodeKeys\x12\x14\n\x0ckey_removals\x18\x08 \x03(\t\x12\x14\n\x0ckeys_pending\x18\t \x01(\x08\"P\n\x08NodeKeys\x12\x0c\n\x04node\x18\x01 \x01(\t\x12$\n\x04keys\x18\x02 \x03(\x0b\x32\x16.tidegate.v1.PublicKey\x12\x10\n\x08in_force\x18\x03 \x01(\x08\".\n\x08LabelSet\x12\"\n\x06labels\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Label\"3\n\x05Label\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"@\n\x0cInventoryKey\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"Y\n\x0eInventoryEntry\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.InventoryKey\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x11\n\tlabel_set\x18\x03 \x01(\r2\xb8\x02\n\x04Push\x12I\n\x08\x41nnounce\x12\x19.tidegate.v1.AgentMessage\x1a\x1e.tidegate.v1.ReconcilerMessage(\x01\x30\x01\x12S\n\rFetchMetadata\x12!.tidegate.v1.FetchMetadataRequest\x1a\x1f.tidegate.v1.FetchMetadataReply\x12\x46\n\nFetchUnits\x12\x1e.tidegate.v1.FetchUnitsRequest\x1a\x16.tidegate.v1.UnitChunk0\x01\x12H\n\tInventory\x12\x19.tidegate.v1.InventoryAck\x1a\x1c.tidegate.v1.InventoryUpdate(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%netpolicy/wire/tidegate/v1/push.proto\x12\x0btidegate.v1\"\xe4\x01\n\x0c\x41gentMessage\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x12.tidegate.v1.HelloH\x00\x12\x1f\n\x03\x61\x63k\x18\x02 \x01(\x0b\x32\x10.tidegate.v1.AckH\x00\x12)\n\x08\x65vidence\x18\x03 \x01(\x0b\x32\x15.tidegate.v1.EvidenceH\x00\x12\x31\n\nencryption\x18\x04 \x01(\x0b\x32\x1b.tidegate.v1.NodeEncryptionH\x00\x12(\n\x07preview\x18\x05 \x01(\x0b\x32\x15.tidegate.v1.EvidenceH\x00\x42\x06\n\x04kind\"\x81\x01\n\x11ReconcilerMessage\x12\x31\n\x0c\x61nnouncement\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.AnnouncementH\x00\x12\x31\n\x0c\x63onfirmation\x18\x02 \x01(\x0b\x32\x19.tidegate.v1.ConfirmationH\x00\x42\x06\n\x04kind\"y\n\x05Hello\x12\x10\n\x08instance\x18\x01 \x01(\t\x12\x15\n\ragent_version\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x10\n\x08sequence\x18\x04 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x04\"P\n\x0c\x41nnouncement\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\"\xf5\x01\n\x03\x41\x63k\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0f\n\x07version\x18\x02 \x01(\x04\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x19\n\x11generation_digest\x18\x05 \x01(\t\x12\x15\n\rapplied_at_us\x18\x06 \x01(\x03\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12\x0e\n\x06reason\x18\x08 \x01(\t\x12\x0c\n\x04role\x18\t \x01(\t\x12#\n\x1b\x63\x61ndidate_generation_digest\x18\n \x01(\t\x12\x0e\n\x06\x61nswer\x18\x0b \x01(\x04\x12\x18\n\x10refused_sequence\x18\x0c \x01(\x04\"-\n\x0c\x43onfirmation\x12\r\n\x05nonce\x18\x01 \x01(\x04\x12\x0e\n\x06\x61nswer\x18\x02 \x01(\x04\"\xb5\x02\n\x08\x45vidence\x12\x18\n\x10\x63\x61ndidate_digest\x18\x01 \x01(\t\x12\x19\n\x11generation_digest\x18\x02 \x01(\t\x12\x0c\n\x04role\x18\x03 \x01(\t\x12\r\n\x05\x66lows\x18\x04 \x01(\x04\x12\x0c\n\x04pods\x18\x05 \x01(\x04\x12\x0f\n\x07omitted\x18\x06 \x01(\x04\x12\r\n\x05\x65rror\x18\x07 \x01(\t\x12)\n\nlabel_sets\x18\x08 \x03(\x0b\x32\x15.tidegate.v1.LabelSet\x12$\n\x05rules\x18\t \x03(\x0b\x32\x15.tidegate.v1.RuleName\x12,\n\x0b\x64ifferences\x18\n \x03(\x0b\x32\x17.tidegate.v1.Difference\x12*\n\x07\x61nswers\x18\x0b \x01(\x0b\x32\x19.tidegate.v1.AnswerCounts\"A\n\x0c\x41nswerCounts\x12\x10\n\x08requests\x18\x01 \x01(\x04\x12\x0f\n\x07refused\x18\x02 \x01(\x04\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x04\"I\n\x08RuleName\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x0e\n\x06origin\x18\x04 \x01(\t\"\xea\x01\n\nDifference\x12%\n\x06source\x18\x01 \x01(\x0b\x32\x15.tidegate.v1.FlowSide\x12*\n\x0b\x64\x65stination\x18\x02 \x01(\x0b\x32\x15.tidegate.v1.FlowSide\x12\x10\n\x08protocol\x18\x03 \x01(\r\x12\x0c\n\x04port\x18\x04 \x01(\r\x12\x11\n\tdirection\x18\x05 \x01(\t\x12\r\n\x05\x63\x61use\x18\x06 \x01(\t\x12\r\n\x05rules\x18\x07 \x03(\r\x12\r\n\x05\x63ount\x18\x08 \x01(\x04\x12)\n\x07request\x18\t \x01(\x0b\x32\x18.tidegate.v1.RequestForm\"+\n\x0bRequestForm\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"=\n\x08\x46lowSide\x12\x11\n\tnamespace\x18\x01 \x01(\t\x12\x0b\n\x03pod\x18\x02 \x01(\t\x12\x11\n\tlabel_set\x18\x03 \x01(\r\"\x90\x01\n\x0eNodeEncryption\x12\x0c\n\x04mode\x18\x01 \x01(\t\x12\x16\n\x0eimplementation\x18\x02 \x01(\t\x12$\n\x04keys\x18\x03 \x03(\x0b\x32\x16.tidegate.v1.PublicKey\x12\r\n\x05peers\x18\x04 \x01(\r\x12\x14\n\x0csilent_peers\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\"M\n\tPublicKey\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x11\n\taddresses\x18\x02 \x03(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x12\n\nmade_at_us\x18\x04 \x01(\x03\"%\n\x14\x46\x65tchMetadataRequest\x12\r\n\x05names\x18\x01 \x03(\t\"#\n\x12\x46\x65tchMetadataReply\x12\r\n\x05\x66iles\x18\x01 \x03(\x0c\"$\n\x11\x46\x65tchUnitsRequest\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"7\n\tUnitChunk\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x1f\n\x0cInventoryAck\x12\x0f\n\x07version\x18\x01 \x01(\x04\"\xa1\x02\n\x0fInventoryUpdate\x12\x0f\n\x07version\x18\x01 \x01(\x04\x12\r\n\x05reset\x18\x02 \x01(\x08\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12)\n\nlabel_sets\x18\x04 \x03(\x0b\x32\x15.tidegate.v1.LabelSet\x12,\n\x07upserts\x18\x05 \x03(\x0b\x32\x1b.tidegate.v1.InventoryEntry\x12+\n\x08removals\x18\x06 \x03(\x0b\x32\x19.tidegate.v1.InventoryKey\x12*\n\x0bkey_upserts\x18\x07 \x03(\x0b\x32\x15.tidegate.v1.NodeKeys\x12\x14\n\x0ckey_removals\x18\x08 \x03(\t\x12\x14\n\x0ckeys_pending\x18\t \x01(\x08\"P\n\x08NodeKeys\x12\x0c\n\x04node\x18\x01 \x01(\t\x12$\n\x04keys\x18\x02 \x03(\x0b\x32\x16.tidegate.v1.PublicKey\x12\x10\n\x08in_force\x18\x03 \x01(\x08\".\n\x08LabelSet\x12\"\n\x06labels\x18\x01 \x03(\x0b\x32\x12.tidegate.v1.Label\"3\n\x05Label\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\r\n\x05value\x18\x03 \x01(\t\"@\n\x0cInventoryKey\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\"Y\n\x0eInventoryEntry\x12&\n\x03key\x18\x01 \x01(\x0b\x32\x19.tidegate.v1.InventoryKey\x12\x0c\n\x04node\x18\x02 \x01(\t\x12\x11\n\tlabel_set\x18\x03 \x01(\r2\xb8\x02\n\x04Push\x12I\n\x08\x41nnounce\x12\x19.tidegate.v1.AgentMessage\x1a\x1e.tidegate.v1.ReconcilerMessage(\x01\x30\x01\x12S\n\rFetchMetadata\x12!.tidegate.v1.FetchMetadataRequest\x1a\x1f.tidegate.v1.FetchMetadataReply\x12\x46\n\nFetchUnits\x12\x1e.tidegate.v1.FetchUnitsRequest\x1a\x16.tidegate.v1.UnitChunk0\x01\x12H\n\tInventory\x12\x19.tidegate.v1.InventoryAck\x1a\x1c.tidegate.v1.InventoryUpdate(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,41 +44,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMATION']._serialized_start=870
   _globals['_CONFIRMATION']._serialized_end=915
   _globals['_EVIDENCE']._serialized_start=918
-  _globals['_EVIDENCE']._serialized_end=1183
-  _globals['_RULENAME']._serialized_start=1185
-  _globals['_RULENAME']._serialized_end=1258
-  _globals['_DIFFERENCE']._serialized_start=1261
-  _globals['_DIFFERENCE']._serialized_end=1495
-  _globals['_REQUESTFORM']._serialized_start=1497
-  _globals['_REQUESTFORM']._serialized_end=1540
-  _globals['_FLOWSIDE']._serialized_start=1542
-  _globals['_FLOWSIDE']._serialized_end=1603
-  _globals['_NODEENCRYPTION']._serialized_start=1606
-  _globals['_NODEENCRYPTION']._serialized_end=1750
-  _globals['_PUBLICKEY']._serialized_start=1752
-  _globals['_PUBLICKEY']._serialized_end=1829
-  _globals['_FETCHMETADATAREQUEST']._serialized_start=1831
-  _globals['_FETCHMETADATAREQUEST']._serialized_end=1868
-  _globals['_FETCHMETADATAREPLY']._serialized_start=1870
-  _globals['_FETCHMETADATAREPLY']._serialized_end=1905
-  _globals['_FETCHUNITSREQUEST']._serialized_start=1907
-  _globals['_FETCHUNITSREQUEST']._serialized_end=1943
-  _globals['_UNITCHUNK']._serialized_start=1945
-  _globals['_UNITCHUNK']._serialized_end=2000
-  _globals['_INVENTORYACK']._serialized_start=2002
-  _globals['_INVENTORYACK']._serialized_end=2033
-  _globals['_INVENTORYUPDATE']._serialized_start=2036
-  _globals['_INVENTORYUPDATE']._serialized_end=2325
-  _globals['_NODEKEYS']._serialized_start=2327
-  _globals['_NODEKEYS']._serialized_end=2407
-  _globals['_LABELSET']._serialized_start=2409
-  _globals['_LABELSET']._serialized_end=2455
-  _globals['_LABEL']._serialized_start=2457
-  _globals['_LABEL']._serialized_end=2508
-  _globals['_INVENTORYKEY']._serialized_start=2510
-  _globals['_INVENTORYKEY']._serialized_end=2574
-  _globals['_INVENTORYENTRY']._serialized_start=2576
-  _globals['_INVENTORYENTRY']._serialized_end=2665
-  _globals['_PUSH']._serialized_start=2668
-  _globals['_PUSH']._serialized_end=2980
+  _globals['_EVIDENCE']._serialized_end=1227
+  _globals['_ANSWERCOUNTS']._serialized_start=1229
+  _globals['_ANSWERCOUNTS']._serialized_end=1294
+  _globals['_RULENAME']._serialized_start=1296
+  _globals['_RULENAME']._serialized_end=1369
+  _globals['_DIFFERENCE']._serialized_start=1372
+  _globals['_DIFFERENCE']._serialized_end=1606
+  _globals['_REQUESTFORM']._serialized_start=1608
+  _globals['_REQUESTFORM']._serialized_end=1651
+  _globals['_FLOWSIDE']._serialized_start=1653
+  _globals['_FLOWSIDE']._serialized_end=1714
+  _globals['_NODEENCRYPTION']._serialized_start=1717
+  _globals['_NODEENCRYPTION']._serialized_end=1861
+  _globals['_PUBLICKEY']._serialized_start=1863
+  _globals['_PUBLICKEY']._serialized_end=1940
+  _globals['_FETCHMETADATAREQUEST']._serialized_start=1942
+  _globals['_FETCHMETADATAREQUEST']._serialized_end=1979
+  _globals['_FETCHMETADATAREPLY']._serialized_start=1981
+  _globals['_FETCHMETADATAREPLY']._serialized_end=2016
+  _globals['_FETCHUNITSREQUEST']._serialized_start=2018
+  _globals['_FETCHUNITSREQUEST']._serialized_end=2054
+  _globals['_UNITCHUNK']._serialized_start=2056
+  _globals['_UNITCHUNK']._serialized_end=2111
+  _globals['_INVENTORYACK']._serialized_start=2113
+  _globals['_INVENTORYACK']._serialized_end=2144
+  _globals['_INVENTORYUPDATE']._serialized_start=2147
+  _globals['_INVENTORYUPDATE']._serialized_end=2436
+  _globals['_NODEKEYS']._serialized_start=2438
+  _globals['_NODEKEYS']._serialized_end=2518
+  _globals['_LABELSET']._serialized_start=2520
+  _globals['_LABELSET']._serialized_end=2566
+  _globals['_LABEL']._serialized_start=2568
+  _globals['_LABEL']._serialized_end=2619
+  _globals['_INVENTORYKEY']._serialized_start=2621
+  _globals['_INVENTORYKEY']._serialized_end=2685
+  _globals['_INVENTORYENTRY']._serialized_start=2687
+  _globals['_INVENTORYENTRY']._serialized_end=2776
+  _globals['_PUSH']._serialized_start=2779
+  _globals['_PUSH']._serialized_end=3091
 # @@protoc_insertion_point(module_scope)

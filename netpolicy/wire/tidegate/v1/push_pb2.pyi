@@ -93,7 +93,7 @@ class Confirmation(_message.Message):
     def __init__(self, nonce: _Optional[int] = ..., answer: _Optional[int] = ...) -> None: ...
 
 class Evidence(_message.Message):
-    __slots__ = ("candidate_digest", "generation_digest", "role", "flows", "pods", "omitted", "error", "label_sets", "rules", "differences")
+    __slots__ = ("candidate_digest", "generation_digest", "role", "flows", "pods", "omitted", "error", "label_sets", "rules", "differences", "answers")
     CANDIDATE_DIGEST_FIELD_NUMBER: _ClassVar[int]
     GENERATION_DIGEST_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -104,6 +104,7 @@ class Evidence(_message.Message):
     LABEL_SETS_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     DIFFERENCES_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
     candidate_digest: str
     generation_digest: str
     role: str
@@ -114,7 +115,18 @@ class Evidence(_message.Message):
     label_sets: _containers.RepeatedCompositeFieldContainer[LabelSet]
     rules: _containers.RepeatedCompositeFieldContainer[RuleName]
     differences: _containers.RepeatedCompositeFieldContainer[Difference]
-    def __init__(self, candidate_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., role: _Optional[str] = ..., flows: _Optional[int] = ..., pods: _Optional[int] = ..., omitted: _Optional[int] = ..., error: _Optional[str] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RuleName, _Mapping]]] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ...) -> None: ...
+    answers: AnswerCounts
+    def __init__(self, candidate_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., role: _Optional[str] = ..., flows: _Optional[int] = ..., pods: _Optional[int] = ..., omitted: _Optional[int] = ..., error: _Optional[str] = ..., label_sets: _Optional[_Iterable[_Union[LabelSet, _Mapping]]] = ..., rules: _Optional[_Iterable[_Union[RuleName, _Mapping]]] = ..., differences: _Optional[_Iterable[_Union[Difference, _Mapping]]] = ..., answers: _Optional[_Union[AnswerCounts, _Mapping]] = ...) -> None: ...
+
+class AnswerCounts(_message.Message):
+    __slots__ = ("requests", "refused", "failed")
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    requests: int
+    refused: int
+    failed: int
+    def __init__(self, requests: _Optional[int] = ..., refused: _Optional[int] = ..., failed: _Optional[int] = ...) -> None: ...
 
 class RuleName(_message.Message):
     __slots__ = ("kind", "namespace", "name", "origin")
