@@ -28,6 +28,7 @@ from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
 from reconciler import conditions
 from reconciler.account import Account, account_of
+from reconciler.bringing_back import BringingBack, Judged
 from reconciler.config import ReconcilerConfig
 from reconciler.encryption.admission import places_of
 from reconciler.encryption.watch import EncryptionWatch
@@ -40,7 +41,7 @@ from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.rollout.descent import may_follow
-from reconciler.rollout.machine import Phase, Refused, Rollout, step
+from reconciler.rollout.machine import Refused, Rollout, step
 from reconciler.sign import expiry_of
 from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
@@ -50,7 +51,7 @@ from reconciler.staging.reverts import Reverts
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
-from reconciler.state.rollouts import Change, RolloutStore
+from reconciler.state.rollouts import RolloutStore
 from reconciler.surroundings import (
     NOTHING_REMEMBERED,
     Following,
@@ -293,31 +294,17 @@ class Reconciler:
         )
 
     async def _bring_back(self, remembered: Remembered) -> None:
-        """Publish again what was enforced when the state was lost, as it was compiled then.
+        """Publish again what was enforced, and what was on its way, when the state was lost."""
+        bringing_back = BringingBack(
+            self._followed.source, self._rollouts, self._store, self._judge_again
+        )
+        await bringing_back.run(remembered)
 
-        A revision that is new to the fleet must not be taken for the first ever, which nothing holds back.
-        """
-        source = self._followed.source
-        fetched = await asyncio.to_thread(source.fetch, since=remembered.stable)
-        if fetched.relation is Relation.DIVERGED:
-            raise StalledError(
-                f"the branch does not descend from the enforced revision {remembered.stable}",
-                reason=Reason.HISTORY_DIVERGED,
-            )
-        files = await asyncio.to_thread(source.read, remembered.stable, known=None)
+    async def _judge_again(self, commit: str, files: RevisionFiles) -> Judged:
         self._judged_for = self._fleet.capabilities(self._nodes())
         verdict = await asyncio.to_thread(self._judge, files)
-        if not verdict.accepted:
-            raise StalledError(
-                f"the enforced revision {remembered.stable} is refused now",
-                reason=Reason.VALIDATION_FAILED,
-            )
-        for revision in remembered.taken_back:
-            self._store.save(
-                Change(rollouts=(Rollout(revision=revision, phase=Phase.QUARANTINED),))
-            )
-        outcome = self._settle(self._judgement(remembered.stable, verdict), verdict)
-        log.info("state_brought_back", revision=remembered.stable, outcome=outcome)
+        judgements.save_judgement(self._database, self._judgement(commit, verdict))
+        return Judged(verdict=verdict, revision=_revision_of(commit, verdict))
 
     def _settle(self, judgement: judgements.Judgement, verdict: Verdict) -> str:
         """Save a judgement, and begin the rollout of what it accepts; what became of it, in a word."""
@@ -327,20 +314,7 @@ class Reconciler:
             judgements.save_judgement(self._database, judgement, rejected)
             return "refused"
         judgements.save_judgement(self._database, judgement)
-        units = {unit.namespace: pack_unit(unit) for unit in verdict.units}
-        return self._rollouts.begin(
-            Revision(
-                revision=revision,
-                digest=bundle_digest(
-                    {name: unit.digest for name, unit in units.items()}, verdict.encryption
-                ),
-                units=units,
-                encryption=verdict.encryption,
-                own_plan=verdict.plan,
-                expected=verdict.expected,
-            ),
-            now=now,
-        )
+        return self._rollouts.begin(_revision_of(revision, verdict), now=now)
 
     def _check_descent(self, fetched: Fetched) -> None:
         if may_follow(
@@ -452,6 +426,20 @@ class Reconciler:
         """Seconds to the next pass."""
         following = self._followed.wanted
         return _pause(following.interval_seconds if following else IDLE_SECONDS, failures)
+
+
+def _revision_of(commit: str, verdict: Verdict) -> Revision:
+    """What an accepted revision begins its rollout with."""
+    units = {unit.namespace: pack_unit(unit) for unit in verdict.units}
+    digests = {name: unit.digest for name, unit in units.items()}
+    return Revision(
+        revision=commit,
+        digest=bundle_digest(digests, verdict.encryption),
+        units=units,
+        encryption=verdict.encryption,
+        own_plan=verdict.plan,
+        expected=verdict.expected,
+    )
 
 
 def standalone(config: ReconcilerConfig) -> Reconciler:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -43,6 +44,9 @@ from reconciler.state.database import Database
 
 log = structlog.get_logger()
 
+KEPT_OFFERS: Final = 2
+"""The newest revision and, where nothing is published yet, the one that it is to replace."""
+
 
 class Publisher:
     """The publication in force."""
@@ -65,7 +69,7 @@ class Publisher:
         self._keys = keys
         self._push = push
         self._counted = ("", 0)
-        self._offered: tuple[str, Content] = ("", Content(units={}))
+        self._offered: dict[str, Content] = {}
         self.publication: Publication | None = publications.last_publication(database)
         self._standing = _says(self.publication)
         self._changes_encryption = _changes_encryption(self.publication)
@@ -98,12 +102,13 @@ class Publisher:
         return self._counted[1]
 
     def offer(self, revision: str, content: Content) -> None:
-        """Keep what the newest revision says at hand until it is published."""
-        self._offered = (revision, content)
+        """Keep what a new revision says at hand until it is published."""
+        newest = {**self._offered, revision: content}
+        self._offered = dict(list(newest.items())[-KEPT_OFFERS:])
 
     def has_units(self, revision: str) -> bool:
         """True if the revision can be signed."""
-        in_hand = (self._offered[0], *_revisions(self._standing))
+        in_hand = (*self._offered, *_revisions(self._standing))
         return revision in in_hand or self.was_stable(revision)
 
     def was_stable(self, revision: str) -> bool:
@@ -188,8 +193,8 @@ class Publisher:
                 return content_of(publication, STABLE)
             if revision == standing.candidate:
                 return content_of(publication, CANDIDATE)
-        if revision == self._offered[0]:
-            return self._offered[1]
+        if revision in self._offered:
+            return self._offered[revision]
         kept = publications.publication_of(self._database, revision)
         if kept is None:
             raise StalledError(f"{revision} is not kept any more", reason=Reason.SIGNING_FAILED)

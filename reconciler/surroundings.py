@@ -14,6 +14,7 @@ from typing import Protocol
 
 from netpolicy.inventory import Inventory
 from reconciler.cluster import watch_inventory
+from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.settings import Settings
 from reconciler.source import SourceConfig
 from reconciler.staging.interfaces import Request
@@ -34,11 +35,12 @@ class Following:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
-    """What is known elsewhere if the state directory is empty: the enforced revision, and those that were
-    taken back."""
+    """What is known elsewhere if the state directory is empty: the enforced revision, those that were
+    taken back, and the one that is on its way."""
 
     stable: str = ""
     taken_back: tuple[str, ...] = ()
+    on_its_way: OnItsWay | None = None
 
 
 NOTHING_REMEMBERED = Remembered()

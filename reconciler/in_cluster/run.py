@@ -52,6 +52,7 @@ from reconciler.config import ReconcilerConfig
 from reconciler.in_cluster.following import INVALID, following_of
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests
+from reconciler.in_cluster.said import on_its_way
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.sign.certificates import certify_node
 from reconciler.surroundings import Following, Remembered
@@ -252,10 +253,14 @@ class Replica:
         found = in_force(self._repositories.cache.items.values())
         if found is None:
             return Remembered()
-        ours = (one for one in self._rollouts.cache.items.values() if one.repository == found.name)
+        ours = [one for one in self._rollouts.cache.items.values() if one.repository == found.name]
         back = [one.revision for one in ours if one.status.get("phase") in TAKEN_BACK]
         stable = str(found.status.get("lastAppliedRevision", ""))
-        return Remembered(stable=stable, taken_back=tuple(sorted(back)))
+        return Remembered(
+            stable=stable,
+            taken_back=tuple(sorted(back)),
+            on_its_way=on_its_way(ours, stable=stable),
+        )
 
     def _look_at_objects(self) -> None:
         self._requests.changed()

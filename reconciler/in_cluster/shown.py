@@ -58,7 +58,7 @@ def shown_history(found: Iterable[RolloutObject]) -> list[Entry]:
     """What happened to all of them, the newest first."""
     entries = [
         Entry(
-            at=_seconds(one.get("at", "")),
+            at=seconds_of(one.get("at", "")),
             revision=each.revision,
             event=one.get("event", ""),
             phase=one.get("phase", ""),
@@ -95,10 +95,11 @@ def _phase(found: RolloutObject) -> str:
 
 
 def _since(found: RolloutObject) -> float:
-    return _seconds(str(found.status.get("since", "")))
+    return seconds_of(str(found.status.get("since", "")))
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """A time of a status in seconds since the epoch; 0 if it is none."""
     try:
         return datetime.strptime(text, _TIME).replace(tzinfo=UTC).timestamp()
     except ValueError:

@@ -22,7 +22,7 @@ from reconciler.account import Account, RolloutAccount
 from reconciler.cluster.kinds import API_VERSION, ROLLOUT, RepositoryObject, RolloutObject
 from reconciler.rollout.gates import protocol_word, side_text
 from reconciler.rollout.machine import HALTED, OVER, STAGES, TAKEN_BACK, Phase, Rollout
-from reconciler.staging.driver import where
+from reconciler.staging.entries import where
 from reconciler.staging.text import SHORT_HASH, WOULD_BE
 from reconciler.state.fleet import AgentRecord
 from reconciler.state.rollouts import Entry, Previewed, Sighting

@@ -57,7 +57,7 @@ OVER: Final = frozenset(
 )
 """Nothing moves any more, unless somebody undoes it, or a promoted one turns out to cut nodes off."""
 
-_PHASE_OF: Final = {
+PHASE_OF: Final = {
     StageKind.SHADOW: Phase.SHADOW,
     StageKind.CANARY: Phase.CANARY,
     StageKind.WAVE: Phase.WAVE,
@@ -397,9 +397,9 @@ def _moved(rollout: Rollout, target: Target) -> Rollout:
             if stage >= len(rollout.plan.stages):
                 return _entered(rollout, Phase.PUBLISHED)
             kind = rollout.plan.stages[stage].kind
-            return _entered(replace(rollout, stage=stage), _PHASE_OF[kind])
+            return _entered(replace(rollout, stage=stage), PHASE_OF[kind])
         case Turn.BACK_IN:
-            return _entered(rollout, _PHASE_OF[rollout.plan.stages[rollout.stage].kind])
+            return _entered(rollout, PHASE_OF[rollout.plan.stages[rollout.stage].kind])
         case Turn.STAY:
             return rollout
     assert_never(target)

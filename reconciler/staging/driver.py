@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import structlog
 
-from reconciler.publication import Content
+from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.rollout.gates import Verdict
 from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import (
@@ -45,6 +45,8 @@ from reconciler.rollout.plan import DIRECT, Plan, plan_of
 from reconciler.rollout.progress import due
 from reconciler.rollout.verdict import UNSEEN
 from reconciler.rollout.wanted import wanted
+from reconciler.staging.carry_on import carrying_on, content_of
+from reconciler.staging.entries import entry_of
 from reconciler.staging.interfaces import Action, Begun, Publishes, Request, Revision, Store
 from reconciler.state.rollouts import Change, Entry
 
@@ -82,9 +84,7 @@ class Rollouts:
 
     def begin(self, revision: Revision, *, now: float) -> Begun:
         """Begin the rollout of an accepted revision, in place of the one on its way."""
-        self._publisher.offer(
-            revision.revision, Content(units=revision.units, encryption=revision.encryption)
-        )
+        self._publisher.offer(revision.revision, content_of(revision))
         self._end_rollback(now=now)
         known = self._store.rollout_of(revision.revision)
         if known is not None and known.phase in TAKEN_BACK:
@@ -98,6 +98,20 @@ class Rollouts:
         self._start(revision, known, now=now)
         self.perform(now=now)
         return Begun.BEGUN
+
+    def carry_on(self, stable: Revision, current: Revision, said: OnItsWay, *, now: float) -> bool:
+        """Nothing is published yet: publish `current` where it stood. False if it must begin anew.
+
+        Both channels go out at once, so no node goes back meanwhile to what is stable.
+        """
+        for one in (stable, current):
+            self._publisher.offer(one.revision, content_of(one))
+        change = carrying_on(said, stable, current, self._publisher, now=now)
+        if change is None or change.publication is None:
+            return False
+        self._save(change)
+        self._publisher.announce(change.publication)
+        return True
 
     def look(
         self,
@@ -144,7 +158,7 @@ class Rollouts:
         sequence = publication.sequence if publication else self._publisher.sequence
         published = Published(revision=rollout.revision, sequence=sequence)
         moved, _ = step(rollout, published, now=now)
-        entries = (_entry(moved, "Published", now),) if moved.phase is not rollout.phase else ()
+        entries = (entry_of(moved, "Published", now),) if moved.phase is not rollout.phase else ()
         self._save(Change(rollouts=(moved,), publication=publication, entries=entries, at=now))
         if publication is not None:
             self._publisher.announce(publication)
@@ -163,7 +177,7 @@ class Rollouts:
         rollout, _ = step(rollout, event, now=now)
         moved = (*before, rollout)
         entries = tuple(
-            _entry(one, "Superseded" if one in before else "Begun", now) for one in moved
+            entry_of(one, "Superseded" if one in before else "Begun", now) for one in moved
         )
         self._save(Change(rollouts=moved, entries=entries, brought=revision.revision, at=now))
 
@@ -244,7 +258,7 @@ class Rollouts:
         self._save(
             Change(
                 rollouts=(*back, moved),
-                entries=(_entry(moved, "Undo", now, by=request.by),),
+                entries=(entry_of(moved, "Undo", now, by=request.by),),
                 handled=(request.action, request.token),
                 at=now,
             )
@@ -283,7 +297,7 @@ class Rollouts:
         rollout = self._rollout
         assert rollout is not None
         moved, commands = step(rollout, event, now=now)
-        entry = _entry(moved, type(event).__name__, now, by=request.by if request else "")
+        entry = entry_of(moved, type(event).__name__, now, by=request.by if request else "")
         handled = (request.action, request.token) if request else None
         self._save(Change(rollouts=(moved,), entries=(entry,), handled=handled, at=now))
         if Command.PUBLISH in commands:
@@ -320,21 +334,3 @@ def _event_of(request: Request) -> Event:
 
 def _is_approved(known: Rollout | None) -> bool:
     return known is not None and known.phase is Phase.WAITING and not known.needs_approval
-
-
-def _entry(rollout: Rollout, event: str, now: float, *, by: str = "") -> Entry:
-    return Entry(
-        at=now,
-        revision=rollout.revision,
-        event=event,
-        phase=where(rollout),
-        by=by,
-        reason=rollout.reason,
-    )
-
-
-def where(rollout: Rollout) -> str:
-    """The phase as people read it: waves by their share."""
-    if rollout.phase is Phase.WAVE:
-        return f"{rollout.phase} {rollout.plan.stages[rollout.stage].percent:g}%"
-    return str(rollout.phase)

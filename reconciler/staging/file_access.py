@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.staging.access import Whereabouts
-from reconciler.staging.driver import where
+from reconciler.staging.entries import where
 from reconciler.staging.interfaces import Request
 from reconciler.staging.request_file import NAME, RolloutFile
 from reconciler.staging.text import status_data

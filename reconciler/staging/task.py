@@ -26,7 +26,8 @@ from reconciler.rollout.evidence import Evidence
 from reconciler.rollout.lifeline import Lifeline, fetch_is_due, lifeline_of
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.rollout.verdict import judge_rollout
-from reconciler.staging.driver import Rollouts, where
+from reconciler.staging.driver import Rollouts
+from reconciler.staging.entries import where
 from reconciler.staging.git_contact import GitContact
 from reconciler.staging.interfaces import Request
 from reconciler.staging.sightings import Sightings

@@ -12,6 +12,7 @@ from netpolicy.errors import TransientError
 from netpolicy.kube_api import KubeApi
 from reconciler.cluster import lease
 from reconciler.cluster.lease_keeper import LeaseKeeper
+from reconciler.in_cluster.shown import seconds_of
 from tests.cluster.test_reconciler import A, B, until
 from tests.support.kube_replicas import Cluster
 from tests.support.kube_scene import make_namespace
@@ -119,6 +120,40 @@ def test_a_successor_without_state_brings_back_what_is_enforced_and_goes_on(
                 assert cluster.rollout_status(bad) == told
                 events = [one["event"] for one in cluster.rollout_status(first)["history"]]
                 assert events.count("Begun") == 2, "the history of both leaders"
+
+    asyncio.run(script())
+
+
+def test_a_successor_goes_on_with_a_rollout_where_it_stood(
+    server: KubeServer, tmp_path: Path
+) -> None:
+    """No node goes back to what is stable meanwhile, and no soak begins anew."""
+
+    async def script() -> None:
+        cluster = Cluster.make(server, "goeson", tmp_path)
+        first = cluster.scene.repository.commit({A: deny("a")})
+        waves = {"percent": [50, 100], "soak": "1h"}
+        cluster.follow(rollout={"shadow": {"soak": "1h"}, "waves": waves})
+        async with cluster.scene.agent() as node:
+            async with cluster.replica("replica-a", port=cluster.scene.port):
+                await until(lambda: cluster.phase(first) == "Promoted")
+                second = cluster.scene.repository.commit({B: deny("b")})
+                await until(lambda: cluster.phase(second) == "Shadow")
+                cluster.annotate(second, promote="1")
+                await until(lambda: cluster.rollout_status(second).get("where") == "Wave 50%")
+                await until(lambda: "promote" in cluster.rollout_status(second)["lastHandled"])
+                await until(lambda: cluster.rollout_status(second).get("sequence"))
+                told, before = cluster.rollout_status(second), node.channels[-1].terms
+            async with cluster.replica("replica-b", port=cluster.scene.port):
+                await until_true(lambda: node.channels[-1].sequence > before.sequence)
+                await until(lambda: cluster.rollout_status(second)["sequence"] > before.sequence)
+                assert node.channels[-1].terms.candidate == before.candidate
+                after = cluster.rollout_status(second)
+                assert (after["phase"], after["stage"]) == ("Wave", 1)
+                assert 0 <= seconds_of(after["since"]) - seconds_of(told["since"]) <= 1
+                assert after["history"][0]["event"] == "CarriedOn"
+                cluster.annotate(second, promote="2")  # what is on its way can be acted on
+                await until(lambda: cluster.rollout_status(second).get("where") == "Wave 100%")
 
     asyncio.run(script())
 
