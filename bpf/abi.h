@@ -424,7 +424,7 @@ struct tg_event {
 	__u8 reply;
 	__u8 shadow;                         /* of an audit: who judges otherwise, and how */
 	__u8 cause;
-	__u8 padding[1];
+	__u8 encrypted;                      /* it goes into a tunnel, or came out of one */
 };
 _Static_assert(sizeof(struct tg_event) == 112, "no hidden padding");
 

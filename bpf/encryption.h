@@ -15,7 +15,6 @@
 #define TIDEGATE_ENCRYPTION_H
 
 #include "abi.h"
-#include "events.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
@@ -34,6 +33,19 @@ static __always_inline __u8 place_of(const struct tg_address *address)
 	__u32 *place = bpf_map_lookup_elem(&pod_places, &key);
 
 	return place ? *place : TG_PLACE_NO_POD;
+}
+
+/* For who is told of a packet: does it go into a tunnel, if its verdict lets it, or did it come out of one?
+ * Not inline: the key gets a stack of its own. */
+static __noinline int travels_encrypted(const struct __sk_buff *skb, const struct tg_address *destination,
+					__u8 direction, __u8 verdict)
+{
+	if (!(encryption_flags() & TG_ENCRYPTION_ON))
+		return false;
+	if (direction == TG_INGRESS)
+		return (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED;
+	return (verdict == TG_ALLOW || verdict == TG_REDIRECT) &&
+	       place_of(destination) == TG_PLACE_TUNNEL;
 }
 
 /* Volatile: the compiler would store the one byte that changes, and the verifier wants the whole word. */

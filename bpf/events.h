@@ -4,6 +4,7 @@
 #define TIDEGATE_EVENTS_H
 
 #include "abi.h"
+#include "encryption.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
@@ -74,7 +75,8 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	event->verdict = ruling->verdict;
 	event->reason = ruling->reason;
 	event->reply = passage->reply;
-	__builtin_memset(event->padding, 0, sizeof(event->padding));
+	event->encrypted = travels_encrypted(passage->skb, &packet->destination, passage->direction,
+					     passage->ruling.verdict);
 }
 
 static __always_inline void emit(const struct passage *passage)

@@ -88,7 +88,8 @@ class FlowRecord:
     `revision` is the datapath's, `commit` the Git commit it enforced. `icmp_type` and `icmp_code`
     mean something for the two ICMPs only. An AUDIT is what a `shadow` would have done with the packet,
     and `cause` how that differs: reason, policies and commit are the shadow's. It stands for `packets`:
-    of a closed flow all that its opener sent, and `reply_packets` those of the other side. With `http`
+    of a closed flow all that its opener sent, and `reply_packets` those of the other side. `encrypted`:
+    it goes into a tunnel to another node, or came out of one. With `http`
     it is one request of the flow between the same ends, judged by the proxy of the endpoint.
     """
 
@@ -116,6 +117,7 @@ class FlowRecord:
     bytes: int = 0
     reply_packets: int = 0
     reply_bytes: int = 0
+    encrypted: bool = False
     http: HttpExchange | None = None
 
 
@@ -137,6 +139,7 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
             "source": flow.source.address,
             "destination": flow.destination.address,
             "ipVersion": "IPv6" if ":" in flow.source.address else "IPv4",
+            "encrypted": flow.encrypted,
         },
         "l4": {protocol_word(flow.protocol): _l4_json(flow)},
         "source": _end_json(flow.source),
@@ -177,7 +180,8 @@ def flow_text(flow: FlowRecord) -> str:
     left, right = ends[::-1] if flow.is_reply else ends
     return (
         f"{stamp:%b %d %H:%M:%S}.{millis:03}: {left} {arrow} {right} "
-        f"{_decision_text(flow)} ({http_text(flow.http) if flow.http else _l4_text(flow)})"
+        f"{_decision_text(flow)} ({http_text(flow.http) if flow.http else _l4_text(flow)}"
+        f"{'; encrypted' if flow.encrypted else ''})"
     )
 
 

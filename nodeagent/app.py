@@ -26,6 +26,7 @@ from typing import Any, Final
 
 import grpc
 import structlog
+from prometheus_client.core import Metric
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
@@ -39,6 +40,7 @@ from nodeagent.cni.store import SandboxStore
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
 from nodeagent.drift.watch import DriftWatch
+from nodeagent.encryption_metrics import encryption_metrics
 from nodeagent.endpoints.interfaces import watch_interfaces
 from nodeagent.endpoints.links import pod_like, read_links
 from nodeagent.enforcer import Enforcer
@@ -46,6 +48,7 @@ from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, quick_status, serve
+from nodeagent.local_api_messages import encryption_message
 from nodeagent.metrics import agent_metrics
 from nodeagent.placement import Placement
 from nodeagent.plan.room import AddressRoom
@@ -228,7 +231,7 @@ class Agent:
             return None
         pages = StatusPages(
             self._config.metrics,
-            metrics=lambda: agent_metrics(quick_status(self._parts)),
+            metrics=self._metrics,
             is_ready=self._planner.first_plan.is_set,
         )
         try:
@@ -237,6 +240,10 @@ class Agent:
             log.error(STATUS_PAGES_FAILED, error=str(error))
             return None
         return pages
+
+    def _metrics(self) -> tuple[Metric, ...]:
+        encryption = encryption_message(self._tunnels.status())
+        return (*agent_metrics(quick_status(self._parts)), *encryption_metrics(encryption))
 
     async def _serve_cni(self) -> asyncio.Server | None:
         """Answer the CNI plugin. Without it new pods are not started, which widens nothing."""

@@ -413,7 +413,7 @@ class Event(Structure):
         ("reply", c_uint8),
         ("shadow", c_uint8),
         ("cause", c_uint8),
-        ("padding", c_uint8 * 1),
+        ("encrypted", c_uint8),
     )
 
 

@@ -60,6 +60,7 @@ class EventColumns(NamedTuple):
     reply: Sequence[int]
     shadow: Sequence[int]
     cause: Sequence[int]
+    encrypted: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class FlowEvent:
 
     `direction` is the packet's, seen from the endpoint. `reason` 0: it passes. `cookie` belongs to the
     generation that `revision` enforced. `is_reply` is False where the kernel could not know.
+    `encrypted`: the packet goes into a tunnel to another node, or came out of one.
     It stands for `packets`: of a closed flow all that passed, and `reply_packets` its answers.
     Of an AUDIT, verdict, reason and cookie are the `shadow`'s; `cause` says how it judges otherwise.
     """
@@ -98,6 +100,7 @@ class FlowEvent:
     reply_bytes: int
     shadow: Shadow | None
     cause: Cause | None
+    encrypted: bool
 
 
 class EventDecoder:
@@ -188,6 +191,7 @@ def flow_events(columns: EventColumns) -> Iterator[FlowEvent]:
             reply_bytes=columns.reply_bytes[i],
             shadow=Shadow(columns.shadow[i]) if columns.shadow[i] else None,
             cause=abi.cause_of(columns.cause[i]) if columns.cause[i] else None,
+            encrypted=bool(columns.encrypted[i]),
         )
 
 

@@ -71,6 +71,7 @@ class FlowRows(NamedTuple):
     bytes: Sequence[int] = ()
     reply_packets: Sequence[int] = ()
     reply_bytes: Sequence[int] = ()
+    encrypted: Sequence[int] = b""
     http: Sequence[int] = ()
 
 
@@ -150,6 +151,7 @@ class FlowColumns:
             bytes=rows.bytes[row],
             reply_packets=rows.reply_packets[row],
             reply_bytes=rows.reply_bytes[row],
+            encrypted=bool(rows.encrypted[row]),
             http=self.exchanges[rows.http[row] - 1] if rows.http[row] else None,
         )
 

@@ -83,6 +83,8 @@ class KernelEvents(Shape):
     def reply_packets(self) -> Sequence[int]: ...
     @property
     def reply_bytes(self) -> Sequence[int]: ...
+    @property
+    def encrypted(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +142,7 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         reply_packets=events.reply_packets,
         reply_bytes=events.reply_bytes,
         http=bytes(len(events.time_ns)),
+        encrypted=events.encrypted,
     )
     return FlowColumns(
         node=names.node,

@@ -1,18 +1,27 @@
 """When each peer last shook hands, and who has been silent for too long.
 
 In:   observed devices
-Out:  times by (device, public key); silent nodes
+Out:  times by (device, public key); silent nodes, and who turned so
 Pure but for what it keeps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from netpolicy.node_encryption import SILENCE_SECONDS
 from nodeagent.wireguard.difference import ObservedDevice
 from nodeagent.wireguard.peers import Agreed
 from nodeagent.wireguard.tunnels import OwnKey, device_name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Turns:
+    """Nodes that fell silent, and nodes that are heard again."""
+
+    silent: tuple[str, ...]
+    heard: tuple[str, ...]
 
 
 class Handshakes:
@@ -21,6 +30,7 @@ class Handshakes:
     def __init__(self) -> None:
         self._seen: dict[str, ObservedDevice] = {}
         self._known_since: dict[str, float] = {}
+        self._silent: frozenset[str] = frozenset()
 
     @property
     def latest(self) -> Mapping[tuple[str, str], float]:
@@ -49,6 +59,15 @@ class Handshakes:
         """Note who is a peer: nobody is silent before there was time to speak."""
         nodes = {peer.node for peer in agreed.peers}
         self._known_since = {node: self._known_since.get(node, now) for node in nodes}
+
+    def turns(self, agreed: Agreed, own: tuple[OwnKey, ...], *, now: float) -> Turns:
+        """Who fell silent, and who was heard again, since this was asked last."""
+        before, self._silent = self._silent, frozenset(self.silent(agreed, own, now=now))
+        still_peers = {peer.node for peer in agreed.peers}
+        return Turns(
+            silent=tuple(sorted(self._silent - before)),
+            heard=tuple(sorted((before - self._silent) & still_peers)),
+        )
 
     def silent(self, agreed: Agreed, own: tuple[OwnKey, ...], *, now: float) -> tuple[str, ...]:
         """Nodes that no pair of keys has lately shaken hands with."""

@@ -55,6 +55,9 @@ log = structlog.get_logger()
 ENCRYPTION_APPLIED: Final = "encryption_applied"
 ENCRYPTION_FAILED: Final = "encryption_failed"
 PEERS_REFUSED: Final = "peers_refused"
+PEERS_SILENT: Final = "peers_silent"
+PEERS_HEARD: Final = "peers_heard_again"
+MAX_LOGGED: Final = 10
 KEY_ROTATES: Final = "key_rotates"
 KEY_RETIRED: Final = "key_retired"
 STRICT_RESTORED: Final = "strict_restored"
@@ -246,8 +249,16 @@ class Tunnels:
         self._applied, self._agreed, self._devices = mode, agreed, devices
         self._handshakes.forget(frozenset(indices))
         self._handshakes.know(agreed, now=now)
+        self._tell_silence(now)
         self._interfaces = host.interfaces | indices
         self._go_on_rotating(agreed, settings.rotation_seconds, now=now)
+
+    def _tell_silence(self, now: float) -> None:
+        turns = self._handshakes.turns(self._agreed, self._own, now=now)
+        if turns.silent:
+            log.warning(PEERS_SILENT, count=len(turns.silent), nodes=turns.silent[:MAX_LOGGED])
+        if turns.heard:
+            log.info(PEERS_HEARD, count=len(turns.heard), nodes=turns.heard[:MAX_LOGGED])
 
     def _agree(self, inputs: EncryptionInputs) -> Agreed:
         pods = (

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -59,6 +61,13 @@ class Encrypted:
             lambda event: event.name == "encryption_applied" and event.says(mode=mode),
         ).at
 
+    def says_encrypted(self, node: str, since: float) -> bool:
+        """True if every flow between nodes, after a moment, is one that travelled encrypted."""
+        shown = self.whole.services.ask_agent(node, "flows", "-o", "json").splitlines()
+        flows = [flow for flow in map(json.loads, shown) if _time(flow) > since]
+        assert flows
+        return all(flow["IP"]["encrypted"] for flow in flows)
+
     def promote(self, pushed: Pushed) -> None:
         self.whole.stage.wait_for_phase(pushed, "Canary")
         code, answer = self.whole.tidegate("rollout", "promote")
@@ -70,6 +79,10 @@ class Encrypted:
 def encrypted() -> Iterator[Encrypted]:
     with World(ECOMMERCE) as world:
         yield Encrypted(world)
+
+
+def _time(flow: dict[str, Any]) -> float:
+    return datetime.fromisoformat(flow["time"]).timestamp()
 
 
 def pod_packets(seen: Tap, node: WorldNode, *, since: float) -> list[ClearPacket]:
@@ -106,6 +119,11 @@ def test_a_commit_switches_it_on_in_stages_a_command_rotates_it_and_a_commit_swi
         stage.wait_for_stream("shop", "goes on", lambda seen: seen.answered > answered + 10)
     assert seen.in_the_clear == []
     assert seen.tunnelled > 0
+    stage.start_stream("fresh", "frontend", "api-gateway", fresh=True)
+    stage.wait_for_stream("fresh", "runs", lambda seen: seen.answered > 3)
+    stage.stop_stream("fresh")
+    for node in ECOMMERCE.nodes:
+        assert encrypted.says_encrypted(node.name, stage.stream("fresh").records[0].begun)
     code, said = whole.tidegate("encrypt", "status")
     assert code == 0, said
     off = whole.author.publish("Do not encrypt", {SETTINGS_FILE: STAGES})

@@ -79,6 +79,7 @@ class SampleEvents:
     bytes: Sequence[int] = (60,)
     reply_packets: Sequence[int] = (0,)
     reply_bytes: Sequence[int] = (0,)
+    encrypted: Sequence[int] = (0,)
 
 
 def sample_batch(

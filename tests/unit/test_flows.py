@@ -201,9 +201,17 @@ def test_flows_survive_the_wire():
         reason=[133, 0, 181],
         shadow=[0, 0, 1],
         cause=[0, 0, 1],
+        encrypted=[0, 1, 0],
     ).columns()
     message = pb.FlowsResponse.FromString(flows_message(columns).SerializeToString())
     assert list(flows_of(message.flows).records()) == list(columns.records())
+
+
+def test_a_flow_says_whether_it_travels_encrypted():
+    sealed, clear = sample_flow(reason=0, encrypted=1), sample_flow(reason=0, encrypted=0)
+    assert [flow_json(flow)["IP"]["encrypted"] for flow in (sealed, clear)] == [True, False]
+    assert flow_text(sealed).endswith("(TCP Flags: SYN; encrypted)")
+    assert flow_text(clear).endswith("(TCP Flags: SYN)")
 
 
 @pytest.mark.parametrize("lost", [Lost(5, LostAt.KERNEL), Lost(1 << 40, LostAt.READER)])

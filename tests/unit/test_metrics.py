@@ -13,6 +13,7 @@ from netpolicy.drop_reasons import POLICY_DENIED
 from netpolicy.status import Condition, ConditionType, Reason
 from netpolicy.status_pages import exposition
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.encryption_metrics import encryption_metrics
 from nodeagent.metrics import agent_metrics
 from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.rollout.machine import Phase, Rollout
@@ -23,6 +24,24 @@ FULL_STATUS = pb.StatusResponse(
     drops=[pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)],
     drift=pb.DriftStatus(counts=[pb.DriftCount(kind="filter", found=2, repaired=1)]),
 )
+
+
+FULL_ENCRYPTION = pb.EncryptionResponse(
+    mode="strict",
+    implementation="userspace",
+    keys=[pb.OwnKey(public_key="k", made_at=100.0)],
+    tunnels=[
+        pb.Tunnel(node="b", handshake_at=500.0, received_bytes=3, sent_bytes=5),
+        pb.Tunnel(node="b", handshake_at=700.0, received_bytes=10, sent_bytes=20),
+        pb.Tunnel(node="c", handshake_at=600.0),
+    ],
+    silent_nodes=["c"],
+    alarms=["a", "b"],
+)
+
+
+def all_of_the_agent() -> tuple[Metric, ...]:
+    return (*agent_metrics(FULL_STATUS), *encryption_metrics(FULL_ENCRYPTION))
 
 
 def samples(metrics: Sequence[Metric]) -> dict[tuple[str, ...], float]:
@@ -63,6 +82,27 @@ def test_an_agent_tells_its_drift_its_role_and_its_expiry() -> None:
 def test_an_agent_that_never_had_a_publication_tells_no_expiry() -> None:
     names = {name[0] for name in samples(agent_metrics(pb.StatusResponse()))}
     assert "tidegate_metadata_expiry_timestamp_seconds" not in names
+
+
+def test_an_agent_tells_its_tunnels_without_naming_any() -> None:
+    told = samples(encryption_metrics(FULL_ENCRYPTION))
+    assert {
+        name[1]: value for name, value in told.items() if name[0] == "tidegate_encryption_mode"
+    } == {"off": 0, "prepared": 0, "on": 0, "strict": 1}
+    assert told["tidegate_encryption_implementation", "userspace"] == 1
+    assert told["tidegate_encryption_peers",] == 2
+    assert told["tidegate_encryption_silent_peers",] == 1
+    assert told["tidegate_encryption_alarms",] == 2
+    assert told["tidegate_encryption_received_bytes_total",] == 13
+    assert told["tidegate_encryption_sent_bytes_total",] == 25
+    # b shook hands at 700 under its other key: c was heard least lately.
+    assert told["tidegate_encryption_oldest_handshake_timestamp_seconds",] == 600
+    assert told["tidegate_encryption_key_timestamp_seconds",] == 100
+
+
+def test_a_node_without_tunnels_tells_no_times() -> None:
+    names = {name[0] for name in samples(encryption_metrics(pb.EncryptionResponse()))}
+    assert not any("timestamp" in name for name in names)
 
 
 def test_the_reconciler_counts_agents_by_what_they_say() -> None:
@@ -107,7 +147,7 @@ def standing(
 
 
 def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
-    told = {name for name, *_ in samples(agent_metrics(FULL_STATUS))}
+    told = {name for name, *_ in samples(all_of_the_agent())}
     told |= {name for name, *_ in samples(reconciler_metrics(standing(expires_at=1.0)))}
     files = Path("charts/tidegate/files")
     for name in ("rules.yaml", "dashboard.json"):
@@ -117,7 +157,7 @@ def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    told = {name for name, *_ in samples(agent_metrics(FULL_STATUS))}
+    told = {name for name, *_ in samples(all_of_the_agent())}
     rollout = Rollout(revision="1" * 40, phase=Phase.CANARY, since=12.0)
     full = standing(expires_at=1.0, rollout=rollout)
     told |= {name for name, *_ in samples(reconciler_metrics(full))}

@@ -316,3 +316,23 @@ def test_a_peer_is_silent_after_three_minutes_without_a_handshake_and_not_before
     )
     assert seen.silent(agreed, OWN, now=NOW + 270) == ()
     assert seen.silent(agreed, OWN, now=NOW + 280) == ("a",)
+
+
+def test_silence_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
+    agreed = agree(known([node_key("a", 1)], []))
+    seen = Handshakes()
+    seen.know(agreed, now=NOW)
+
+    def turns(after: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        turned = seen.turns(agreed, OWN, now=NOW + after)
+        return turned.silent, turned.heard
+
+    assert [turns(after) for after in (10, 200, 210)] == [((), ()), (("a",), ()), ((), ())]
+    peer = ObservedPeer(public_key=key(1), handshake_at=NOW + 215)
+    seen.see(
+        ObservedDevice(name=device_name(0, 0), public_key=key(9), port=1, mark=0, peers=(peer,))
+    )
+    assert [turns(after) for after in (220, 230)] == [((), ("a",)), ((), ())]
+    assert turns(500) == (("a",), ())
+    # A peer that is gone is not heard again.
+    assert seen.turns(Agreed(), OWN, now=NOW + 510).heard == ()
