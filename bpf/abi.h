@@ -9,7 +9,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 11
+#define TG_ABI_VERSION 12
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff

@@ -44,8 +44,7 @@ static __noinline int travels_encrypted(const struct __sk_buff *skb, const struc
 		return false;
 	if (direction == TG_INGRESS)
 		return (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED;
-	return (verdict == TG_ALLOW || verdict == TG_REDIRECT) &&
-	       place_of(destination) == TG_PLACE_TUNNEL;
+	return passes(verdict) && place_of(destination) == TG_PLACE_TUNNEL;
 }
 
 /* Volatile: the compiler would store the one byte that changes, and the verifier wants the whole word. */

@@ -17,7 +17,7 @@ from typing import Final
 from netpolicy.evidence import Cause
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 
-ABI_VERSION: Final = 11
+ABI_VERSION: Final = 12
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
 MARK_DECRYPTED: Final = 0x0D00
