@@ -126,7 +126,12 @@ class Agent:
         )
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
-        self._tunnels = Tunnels(datapath, node=config.node, state_dir=config.state_dir)
+        self._tunnels = Tunnels(
+            datapath,
+            node=config.node,
+            state_dir=config.state_dir,
+            outside_ports=config.reconciler.ports,
+        )
         self._planner = Planner(
             self._enforcer,
             self._placement,

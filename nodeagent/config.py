@@ -46,6 +46,12 @@ class ReconcilerConfig:
     key: Path = Path()
     trust_root: Path = Path()
 
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The TCP ports by which it is reached."""
+        texts = (address.rpartition(":")[2] for address in (self.address, self.bootstrap))
+        return tuple(sorted({int(text) for text in texts if text.isdecimal()}))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CniConfig:

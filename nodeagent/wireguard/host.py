@@ -7,12 +7,15 @@ Shell over rtnetlink. Changes nothing.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from pyroute2 import IPRoute
 
+from netpolicy.errors import StalledError
 from nodeagent.datapath.clsact import with_netlink
 from nodeagent.wireguard.peers import canonical
 from nodeagent.wireguard.tunnels import DEVICE_PREFIX
@@ -23,6 +26,9 @@ OVERHEAD_V6: Final = 80
 LEAST_MTU: Final = 1280
 """Below that IPv6 does not work."""
 LOOPBACK: Final = 1
+STRICT_SOURCES: Final = "StrictReversePath"
+_IPV4: Final = Path("/proc/sys/net/ipv4/conf")
+_STRICT: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +39,12 @@ class HostSide:
     node_addresses: tuple[str, ...]
     interfaces: dict[str, int]
     underlay_mtu: int
+    underlay: frozenset[int] = frozenset()
+    """Indices of the interfaces that have an address of the node."""
+
+    def is_underlay(self, name: str) -> bool:
+        """True if other nodes are reached by it."""
+        return self.interfaces[name] in self.underlay
 
     @property
     def uplinks(self) -> dict[str, int]:
@@ -63,9 +75,30 @@ def read_host(node_addresses: tuple[str, ...]) -> HostSide:
             node_addresses=node_addresses,
             interfaces={link.get_attr("IFLA_IFNAME"): index for index, link in links.items()},
             underlay_mtu=min(mtus, default=USUAL_MTU),
+            underlay=frozenset(own),
         )
 
     return with_netlink("reading this node's interfaces", ask)
+
+
+def require_loose_sources(host: HostSide) -> None:
+    """Raises StalledError if this node refuses packets that came another way than it would answer by.
+
+    With node traffic the way to every node leads through a tunnel, and a tunnel's own packets do not.
+    """
+    whole = _reverse_path("all")
+    for name in host.uplinks:
+        with suppress(FileNotFoundError):  # it went meanwhile
+            if max(whole, _reverse_path(name)) == _STRICT and host.is_underlay(name):
+                raise StalledError(
+                    f"net.ipv4.conf.{name}.rp_filter is 1: nodeEncryption would cut this node off; "
+                    "set it to 2 or 0",
+                    reason=STRICT_SOURCES,
+                )
+
+
+def _reverse_path(name: str) -> int:
+    return int((_IPV4 / name / "rp_filter").read_text())
 
 
 def tunnel_mtu(underlay: int, *, over_ipv6: bool) -> int:

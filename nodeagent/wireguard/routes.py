@@ -1,10 +1,12 @@
-"""The routing that leads marked packets into the tunnels, and nowhere else.
+"""The routing that leads packets into the tunnels that belong there, and nowhere else.
 
+    rule 509   sent by the proxy             → table 51872: pods elsewhere      (where there is a proxy)
     rule 511   marked by from_pod            → table 51871: per peer, else the default; else unreachable
-    rule 512   a tunnel's own packets        → main                          (with node traffic only)
+    rule 512   a tunnel's own packets, and
+               what agents and reconciler say → main                          (with node traffic only)
     rule 513   everything                    → table 51872: pods and nodes elsewhere   (likewise)
 
-In:   the device of each block of addresses
+In:   Ways: the device of each address, and whose packets take it
 Out:  rules and routes, only those that differ
 Shell over rtnetlink, in the network namespace of the process. The CNI's tables are not touched.
 
@@ -12,6 +14,7 @@ Holds always:
 1. A marked packet that no tunnel takes is refused: the last route of the table is `unreachable`, and
    stays when every device is gone.
 2. A route is replaced in one step, and another device's routes are there before the device goes.
+3. A node that has no tunnel yet, or no longer, reaches its reconciler: that is how it would get one.
 """
 
 from __future__ import annotations
@@ -26,17 +29,23 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from nodeagent.datapath.abi import MARK_ENCRYPT, MARK_MASK
+from nodeagent.datapath.abi import (
+    MARK_ENCRYPT,
+    MARK_MASK,
+    MARK_PROXY_TO_OPENER,
+    MARK_PROXY_TO_WORLD,
+)
 from nodeagent.datapath.clsact import with_netlink
 from nodeagent.wireguard.difference import FIREWALL_MARK
 
 MARKED_TABLE: Final = 51871
 NODES_TABLE: Final = 51872
+PROXY_RULE: Final = 509
 MARKED_RULE: Final = 511
 BYPASS_RULE: Final = 512
 NODES_RULE: Final = 513
 _TABLES: Final = (MARKED_TABLE, NODES_TABLE)
-_RULES: Final = (MARKED_RULE, BYPASS_RULE, NODES_RULE)
+_RULES: Final = (PROXY_RULE, MARKED_RULE, BYPASS_RULE, NODES_RULE)
 _MAIN: Final = 254
 _METRIC: Final = 100
 _LAST_METRIC: Final = 4_000_000
@@ -48,10 +57,18 @@ _GONE: Final = (ENOENT, ESRCH, ENODEV)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
-    """CIDR → index of the tunnel. `marked`: of pods elsewhere; `nodes`: what the node itself sends, too."""
+    """CIDR → index of the tunnel. `marked`: of pods elsewhere, for what their marks lead there; `all`: what
+    is led there by its destination alone, if `node_traffic`, or if the proxy sent it.
+
+    `sources`: the addresses that the node itself speaks from; `outside`: TCP ports that never enter.
+    """
 
     marked: Mapping[str, int]
-    nodes: Mapping[str, int]
+    all: Mapping[str, int]
+    node_traffic: bool = False
+    has_proxy: bool = False
+    sources: tuple[str, ...] = ()
+    outside: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,19 @@ class _Route:
     """Empty: everything."""
     device: int
     """Zero: unreachable."""
+    source: str = ""
+    """What the node's own packets bear; empty: the kernel's choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    priority: int
+    table: int
+    mark: int = 0
+    """Zero: whatever the mark."""
+    source_port: int = 0
+    destination_port: int = 0
+    """Of TCP; zero: any."""
 
 
 def set_ways(ways: Ways) -> None:
@@ -68,13 +98,8 @@ def set_ways(ways: Ways) -> None:
     def work(netlink: IPRoute) -> None:
         for family in _FAMILIES:
             _set_table(netlink, family, MARKED_TABLE, _marked(ways.marked, family))
-            _set_table(netlink, family, NODES_TABLE, _explicit(ways.nodes, family))
-            _add_rule(netlink, family, MARKED_RULE, MARKED_TABLE, mark=MARK_ENCRYPT)
-            if ways.nodes:
-                _add_rule(netlink, family, BYPASS_RULE, _MAIN, mark=FIREWALL_MARK)
-                _add_rule(netlink, family, NODES_RULE, NODES_TABLE)
-            else:
-                _delete_rules(netlink, family, (NODES_RULE, BYPASS_RULE))
+            _set_table(netlink, family, NODES_TABLE, _explicit(ways.all, family, ways.sources))
+            _set_rules(netlink, family, _rules_of(ways))
 
     with_netlink("routing into the tunnels", work)
 
@@ -84,7 +109,7 @@ def remove_ways() -> None:
 
     def work(netlink: IPRoute) -> None:
         for family in _FAMILIES:
-            _delete_rules(netlink, family, _RULES)
+            _set_rules(netlink, family, ())
             for table in _TABLES:
                 _set_table(netlink, family, table, set())
 
@@ -102,9 +127,24 @@ def _marked(ways: Mapping[str, int], family: int) -> set[_Route]:
     return routes
 
 
-def _explicit(ways: Mapping[str, int], family: int) -> set[_Route]:
+def _explicit(ways: Mapping[str, int], family: int, sources: Iterable[str] = ()) -> set[_Route]:
     is_v6 = family == socket.AF_INET6
-    return {_Route(cidr, device) for cidr, device in ways.items() if (":" in cidr) == is_v6}
+    source = next((address for address in sources if (":" in address) == is_v6), "")
+    return {_Route(cidr, device, source) for cidr, device in ways.items() if (":" in cidr) == is_v6}
+
+
+def _rules_of(ways: Ways) -> tuple[_Rule, ...]:
+    """In the order in which they may be added: what bypasses comes before what it bypasses."""
+    rules = [_Rule(MARKED_RULE, MARKED_TABLE, mark=MARK_ENCRYPT)]
+    if ways.has_proxy:
+        marks = (MARK_PROXY_TO_WORLD, MARK_PROXY_TO_OPENER)
+        rules += [_Rule(PROXY_RULE, NODES_TABLE, mark=mark) for mark in marks]
+    if ways.node_traffic:
+        rules.append(_Rule(BYPASS_RULE, _MAIN, mark=FIREWALL_MARK))
+        rules += [_Rule(BYPASS_RULE, _MAIN, destination_port=port) for port in ways.outside]
+        rules += [_Rule(BYPASS_RULE, _MAIN, source_port=port) for port in ways.outside]
+        rules.append(_Rule(NODES_RULE, NODES_TABLE))
+    return tuple(rules)
 
 
 def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[_Route]) -> None:
@@ -125,7 +165,7 @@ def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
         length = message["dst_len"]
         cidr = f"{told['RTA_DST']}/{length}" if told.get("RTA_DST") and length else ""
         device = 0 if message["type"] == _UNREACHABLE else told.get("RTA_OIF", 0)
-        found.add(_Route(cidr, device))
+        found.add(_Route(cidr, device, told.get("RTA_PREFSRC", "")))
     return found
 
 
@@ -133,7 +173,8 @@ def _fields(route: _Route, family: int, table: int) -> dict[str, Any]:
     everything = "::/0" if family == socket.AF_INET6 else "0.0.0.0/0"
     fields = {"family": family, "table": table, "dst": route.cidr or everything}
     if route.device:
-        return fields | {"oif": route.device, "type": _UNICAST, "priority": _METRIC, "scope": 0}
+        fields |= {"oif": route.device, "type": _UNICAST, "priority": _METRIC, "scope": 0}
+        return fields | ({"prefsrc": route.source} if route.source else {})
     return fields | {"type": _UNREACHABLE, "priority": _LAST_METRIC}
 
 
@@ -145,32 +186,55 @@ def _delete_route(netlink: IPRoute, fields: dict[str, Any]) -> None:
             raise
 
 
-def _add_rule(netlink: IPRoute, family: int, priority: int, table: int, *, mark: int = 0) -> None:
-    marked = {"fwmark": mark, "fwmask": MARK_MASK} if mark else {}
-    if _rules(netlink, family, (priority,)):
-        return
+def _set_rules(netlink: IPRoute, family: int, wanted: tuple[_Rule, ...]) -> None:
+    held = _held_rules(netlink, family)
+    for rule in wanted:
+        if rule not in held:
+            _change(netlink, "add", family, rule, unless=EEXIST)
+    # Last first: what bypasses another rule outlives it.
+    for rule in sorted(held - set(wanted), key=lambda rule: -rule.priority):
+        _change(netlink, "del", family, rule, unless=ENOENT)
+
+
+def _change(netlink: IPRoute, verb: str, family: int, rule: _Rule, *, unless: int) -> None:
+    fields: dict[str, Any] = {"family": family, "priority": rule.priority, "table": rule.table}
+    if rule.mark:
+        fields |= {"fwmark": rule.mark, "fwmask": MARK_MASK}
+    if rule.source_port or rule.destination_port:
+        fields["ip_proto"] = socket.IPPROTO_TCP
+    if rule.source_port:
+        fields["sport_range"] = _one_port(rule.source_port)
+    if rule.destination_port:
+        fields["dport_range"] = _one_port(rule.destination_port)
     try:
-        netlink.rule("add", family=family, priority=priority, table=table, **marked)
+        netlink.rule(verb, **fields)
     except NetlinkError as error:
-        if error.code != EEXIST:
+        if error.code != unless:
             raise
 
 
-def _delete_rules(netlink: IPRoute, family: int, priorities: Iterable[int]) -> None:
-    for rule in _rules(netlink, family, priorities):
-        priority = rule.get_attr("FRA_PRIORITY")
-        try:
-            netlink.rule("del", family=family, priority=priority)
-        except NetlinkError as error:
-            if error.code not in _GONE:
-                raise
+def _one_port(port: int) -> str:
+    return f"{port}:{port}"
 
 
-def _rules(netlink: IPRoute, family: int, priorities: Iterable[int]) -> list[Any]:
-    wanted = tuple(priorities)
-    return [
-        rule
-        for rule in netlink.get_rules(family=family)
-        if rule.get_attr("FRA_PRIORITY") in wanted
-        and rule.get_attr("FRA_TABLE") in (*_TABLES, _MAIN)
-    ]
+def _held_rules(netlink: IPRoute, family: int) -> set[_Rule]:
+    """The rules of our priorities; somebody else's there is left alone."""
+    found = set()
+    for message in netlink.get_rules(family=family):
+        told: dict[str, Any] = dict(message["attrs"])
+        table = told.get("FRA_TABLE", 0)
+        if told.get("FRA_PRIORITY") in _RULES and table in (*_TABLES, _MAIN):
+            found.add(
+                _Rule(
+                    told["FRA_PRIORITY"],
+                    table,
+                    mark=told.get("FRA_FWMARK", 0),
+                    source_port=_first_port(told.get("FRA_SPORT_RANGE")),
+                    destination_port=_first_port(told.get("FRA_DPORT_RANGE")),
+                )
+            )
+    return found
+
+
+def _first_port(ports: str | None) -> int:
+    return int(ports.partition(":")[0]) if ports else 0

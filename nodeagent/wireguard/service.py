@@ -31,11 +31,12 @@ from netpolicy.node_encryption import (
 from nodeagent.datapath import Datapath, DatapathError
 from nodeagent.datapath.encryption_maps import WireMode
 from nodeagent.encrypts import EncryptionInputs
+from nodeagent.l7.device import DEVICE as PROXY_DEVICE
 from nodeagent.wireguard import routes, wg
 from nodeagent.wireguard.devices import TunnelLinks, bring_up, tunnel_names
 from nodeagent.wireguard.difference import steps
 from nodeagent.wireguard.handshakes import Handshakes
-from nodeagent.wireguard.host import HostSide, read_host, tunnel_mtu
+from nodeagent.wireguard.host import HostSide, read_host, require_loose_sources, tunnel_mtu
 from nodeagent.wireguard.keys import KeyStore, PrivateKey
 from nodeagent.wireguard.peers import Agreed, Known, agree, canonical, sent_to
 from nodeagent.wireguard.rotation import Rotation, rotation_step
@@ -72,9 +73,13 @@ NOT_ENCRYPTING: Final = "NotEncrypting"
 class Tunnels:
     """`nodeagent.encrypts.Encrypts` by WireGuard."""
 
-    def __init__(self, datapath: Datapath, *, node: str, state_dir: Path) -> None:
+    def __init__(
+        self, datapath: Datapath, *, node: str, state_dir: Path, outside_ports: tuple[int, ...] = ()
+    ) -> None:
+        """`outside_ports`: TCP ports that no traffic of nodes enters a tunnel for."""
         self._datapath = datapath
         self._node = node
+        self._outside_ports = outside_ports
         self._store = KeyStore(state_dir / FOLDER)
         self._saved = SavedPlaces(state_dir / FOLDER)
         self._links = TunnelLinks()
@@ -103,7 +108,7 @@ class Tunnels:
                 f"{self._saved.path} is unreadable: {error}", reason=FORGOTTEN
             ) from error
         if places is not None:
-            routes.set_ways(routes.Ways(marked={}, nodes={}))
+            routes.set_ways(routes.Ways(marked={}, all={}))
             self._datapath.set_places(places)
             self._datapath.set_encryption(WireMode(is_on=True, strict=True))
             self._guard_uplinks(read_host(()))
@@ -238,7 +243,9 @@ class Tunnels:
         )
         indices = self._set_devices(devices, host, fallback=settings.userspace_fallback, now=now)
         sent = sent_to(agreed, inputs.encrypting.mode)
-        self._lead(sent, indices, node_traffic=settings.node_traffic, now=now)
+        if settings.node_traffic:
+            require_loose_sources(host)
+        self._lead(sent, indices, host, node_traffic=settings.node_traffic, now=now)
         self._guard_uplinks(host)
         self._enforce(inputs, sent, host)
         for name in set(tunnel_names()) - indices.keys():
@@ -300,17 +307,32 @@ class Tunnels:
         return indices
 
     def _lead(
-        self, agreed: Agreed, indices: dict[str, int], *, node_traffic: bool, now: float
+        self,
+        agreed: Agreed,
+        indices: dict[str, int],
+        host: HostSide,
+        *,
+        node_traffic: bool,
+        now: float,
     ) -> None:
         through = senders(agreed, self._own, self._handshakes.latest, now=now)
         marked: dict[str, int] = {}
-        nodes: dict[str, int] = {}
+        everything: dict[str, int] = {}
         for peer in agreed.peers:
             device = indices[through[peer.node]]
             marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=False), device)
-            if node_traffic:
-                nodes |= dict.fromkeys(allowed_addresses(peer, node_traffic=True), device)
-        routes.set_ways(routes.Ways(marked=marked, nodes=nodes))
+            everything |= dict.fromkeys(allowed_addresses(peer, node_traffic=node_traffic), device)
+        has_proxy = PROXY_DEVICE in host.interfaces
+        routes.set_ways(
+            routes.Ways(
+                marked=marked,
+                all=everything if node_traffic or has_proxy else {},
+                node_traffic=node_traffic,
+                has_proxy=has_proxy,
+                sources=host.node_addresses,
+                outside=self._outside_ports,
+            )
+        )
 
     def _guard_uplinks(self, host: HostSide) -> None:
         """Not on pods' interfaces: what is sent to a pod here is `to_pod`'s."""

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from nodeagent.datapath.abi import Reason
 from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import steady_datagrams
 from tests.support.tap import tap
-from tests.support.tunnel_world import NORMAL, STRICT, TunnelNodes
+from tests.support.tunnel_world import NORMAL, OUTSIDE_PORT, STRICT, TunnelNodes
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -248,6 +248,61 @@ def test_a_taken_port_is_said_and_what_was_there_stays(nodes: TunnelNodes) -> No
         nodes.wait("node-a", "it says so", lambda report: "is taken" in report["error"])
         assert all_are(nodes, Outcome.ANSWERED)
     nodes.tell("node-a", mode="strict", settings=STRICT)
+
+
+def connects(nodes: TunnelNodes, node: str, address: str, port: int) -> bool:
+    """From the host itself, over TCP."""
+
+    def attempt() -> bool:
+        with suppress(OSError):
+            socket.create_connection((address, port), timeout=2).close()
+            return True
+        return False
+
+    return bool(within(nodes.world.namespace(node), attempt))
+
+
+def listening(nodes: TunnelNodes, node: str, address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return within(
+        nodes.world.namespace(node), lambda: socket.create_server((address, port), family=family)
+    )
+
+
+def test_with_node_traffic_nothing_that_nodes_say_is_in_the_clear_but_to_the_reconciler(
+    nodes: TunnelNodes,
+) -> None:
+    settings = replace(STRICT, node_traffic=True)
+    encrypt(nodes, settings=settings)
+    there = nodes.world.topology.nodes[1]
+    with ExitStack() as held:
+        for address in (there.link_v4, there.link_v6):
+            for port in (7001, OUTSIDE_PORT):
+                held.enter_context(listening(nodes, "node-b", address, port))
+        with tap(nodes.world, "node-a") as seen:
+            for address in (there.link_v4, there.link_v6, *SERVER.addresses):
+                port = SERVER.port if address in SERVER.addresses else 7001
+                nodes.world.wait_for(
+                    f"the host of node-a reaches {address}",
+                    lambda address=address, port=port: connects(nodes, "node-a", address, port),
+                )
+            assert all_are(nodes, Outcome.ANSWERED)
+        assert seen.ports_in_the_clear == set()
+        assert seen.in_the_clear == []
+        with tap(nodes.world, "node-a") as seen:
+            for address in (there.link_v4, there.link_v6):
+                assert connects(nodes, "node-a", address, OUTSIDE_PORT)
+        assert seen.ports_in_the_clear == {OUTSIDE_PORT}
+    encrypt(nodes)
+    with (
+        tap(nodes.world, "node-a") as seen,
+        listening(nodes, "node-b", there.link_v4, 7001),
+    ):
+        nodes.world.wait_for(
+            "nodes speak in the clear again",
+            lambda: connects(nodes, "node-a", there.link_v4, 7001),
+        )
+    assert 7001 in seen.ports_in_the_clear
 
 
 def test_switched_off_it_leaves_nothing_and_pods_talk_as_before(nodes: TunnelNodes) -> None:

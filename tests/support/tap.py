@@ -24,6 +24,8 @@ from tests.support.world import World, WorldError
 from tests.support.world_topology import NODE_LINK
 
 POD_BLOCKS: Final = ("10.0.0.0/8", "fd00:10::/32")
+_ETHERNET_BYTES: Final = 14
+_IPV6_BYTES: Final = 40
 _ALL_FRAMES: Final = 0x0003
 _LONGEST_FRAME: Final = 65_536
 _BUFFER_BYTES: Final = 1 << 24
@@ -51,6 +53,8 @@ class Tap:
     def __init__(self) -> None:
         self.in_the_clear: list[ClearPacket] = []
         self.tunnelled = 0
+        self.ports_in_the_clear: set[int] = set()
+        """Of TCP, the lower one of each packet's: the server's."""
         self._blocks = [ip_network(block) for block in POD_BLOCKS]
 
     def see(self, frame: bytes, at: float) -> None:
@@ -62,6 +66,9 @@ class Tap:
             source, destination, protocol = frame[22:38], frame[38:54], frame[20]
         else:
             return
+        if protocol == socket.IPPROTO_TCP:
+            at = _ETHERNET_BYTES + (4 * (frame[14] & 0x0F) if kind == 0x0800 else _IPV6_BYTES)
+            self.ports_in_the_clear.add(min(struct.unpack("!HH", frame[at : at + 4])))
         ends = (ip_address(source), ip_address(destination))
         if any(end in block for end in ends for block in self._blocks):
             packet = ClearPacket(str(ends[0]), str(ends[1]), protocol, at)

@@ -96,7 +96,12 @@ async def main(path: Path) -> None:
     config = DatapathConfig(bpffs=Path(told["bpffs"]), object_path=Path(told["bpf_object"]))
     ensure_loaded(config)
     datapath = Datapath.open(config)
-    tunnels = Tunnels(datapath, node=told["node"], state_dir=Path(told["state_dir"]))
+    tunnels = Tunnels(
+        datapath,
+        node=told["node"],
+        state_dir=Path(told["state_dir"]),
+        outside_ports=tuple(told["outside_ports"]),
+    )
     tunnels.restore()
     place_pods(datapath, told["pods"])
     async with asyncio.TaskGroup() as tasks:

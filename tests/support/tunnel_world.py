@@ -24,6 +24,8 @@ from tests.support.world_topology import WorldNode
 
 STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=POD_BLOCKS)
 NORMAL: Final = Encryption(enabled=True)
+OUTSIDE_PORT: Final = 7443
+"""Of a reconciler, were there one."""
 READY_SECONDS: Final = 40.0
 
 
@@ -110,5 +112,6 @@ class TunnelNodes:
             ],
             "node_addresses": [node.link_v4, node.link_v6],
             "node_keys": [],
+            "outside_ports": [OUTSIDE_PORT],
             "entries": entries,
         }
