@@ -41,7 +41,8 @@ from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.rollout.descent import may_follow
-from reconciler.rollout.machine import Refused, Rollout, step
+from reconciler.rollout.events import Refused
+from reconciler.rollout.machine import Rollout, step
 from reconciler.sign import expiry_of
 from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts

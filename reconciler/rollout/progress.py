@@ -13,10 +13,7 @@ Holds always:
 
 from __future__ import annotations
 
-from reconciler.rollout.gates import Answer, Verdict
-from reconciler.rollout.lifeline import Lifeline
-from reconciler.rollout.machine import (
-    STAGES,
+from reconciler.rollout.events import (
     Abort,
     Cleared,
     Event,
@@ -25,13 +22,13 @@ from reconciler.rollout.machine import (
     GateFailed,
     Held,
     LifelineLost,
-    Phase,
     Resume,
-    Rollout,
     StagePassed,
     WaitedEnough,
-    allows,
 )
+from reconciler.rollout.gates import Answer, Verdict
+from reconciler.rollout.lifeline import Lifeline
+from reconciler.rollout.machine import STAGES, Phase, Rollout, allows
 from reconciler.rollout.plan import Expiry, Promotion
 from reconciler.rollout.windows import is_open
 

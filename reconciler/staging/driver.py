@@ -17,6 +17,19 @@ from __future__ import annotations
 import structlog
 
 from reconciler.rollout.carrying_on import OnItsWay
+from reconciler.rollout.events import (
+    Abort,
+    Accepted,
+    Approve,
+    Event,
+    Pause,
+    Promote,
+    Published,
+    Restored,
+    Resume,
+    Superseded,
+    Undo,
+)
 from reconciler.rollout.gates import Verdict
 from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import (
@@ -24,20 +37,9 @@ from reconciler.rollout.machine import (
     PUBLISHING,
     TAKEN_BACK,
     TAKING_BACK,
-    Abort,
-    Accepted,
-    Approve,
     Command,
-    Event,
-    Pause,
     Phase,
-    Promote,
-    Published,
-    Restored,
-    Resume,
     Rollout,
-    Superseded,
-    Undo,
     allows,
     step,
 )

@@ -12,10 +12,11 @@ from netpolicy.evidence import AnswerCounts, Cause, Difference, NodeEvidence, Ro
 from netpolicy.inventory import Node
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Protocol
+from reconciler.rollout.events import GateFailed
 from reconciler.rollout.evidence import Evidence, add, evidence_of
 from reconciler.rollout.expected import ExpectedDenial
 from reconciler.rollout.gates import Answer, Fleet, judge_stage, unexpected
-from reconciler.rollout.machine import GateFailed, Phase, Rollout
+from reconciler.rollout.machine import Phase, Rollout
 from reconciler.rollout.plan import Gates, Plan, Stage, StageKind
 from reconciler.rollout.progress import due
 from reconciler.rollout.reversals import PATIENCE_SECONDS, Reversal

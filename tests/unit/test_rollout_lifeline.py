@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.rollout.events import FleetAcked, LifelineLost, StagePassed
 from reconciler.rollout.gates import Answer, Verdict
 from reconciler.rollout.lifeline import (
     TRIES,
@@ -16,7 +17,7 @@ from reconciler.rollout.lifeline import (
     fetch_is_due,
     lifeline_of,
 )
-from reconciler.rollout.machine import FleetAcked, LifelineLost, Phase, Rollout, StagePassed
+from reconciler.rollout.machine import Phase, Rollout
 from reconciler.rollout.plan import DIRECT, Plan, Stage, StageKind
 from reconciler.rollout.progress import due
 

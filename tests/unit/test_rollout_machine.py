@@ -6,34 +6,36 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.rollout.machine import (
-    HALTED,
-    NEXT,
-    OVER,
-    STAGES,
-    TAKEN_BACK,
+from reconciler.rollout.events import (
     Abort,
     Accepted,
     Approve,
     Cleared,
-    Command,
     Event,
     EvidenceMissing,
     FleetAcked,
     GateFailed,
     Held,
     Pause,
-    Phase,
     Promote,
     Published,
     Refused,
     Restored,
     Resume,
-    Rollout,
     StagePassed,
     Superseded,
     Undo,
     WaitedEnough,
+)
+from reconciler.rollout.machine import (
+    HALTED,
+    NEXT,
+    OVER,
+    STAGES,
+    TAKEN_BACK,
+    Command,
+    Phase,
+    Rollout,
     allows,
     step,
 )

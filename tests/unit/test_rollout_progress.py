@@ -8,22 +8,19 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reconciler.rollout.gates import Answer, Verdict
-from reconciler.rollout.machine import (
-    HALTED,
-    STAGES,
+from reconciler.rollout.events import (
     Abort,
     Cleared,
     EvidenceMissing,
     FleetAcked,
     GateFailed,
     Held,
-    Phase,
     Resume,
-    Rollout,
     StagePassed,
     WaitedEnough,
 )
+from reconciler.rollout.gates import Answer, Verdict
+from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.plan import (
     DIRECT,
     DeletionBudget,
