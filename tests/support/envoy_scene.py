@@ -156,16 +156,18 @@ def _is_whole(data: bytes) -> bool:
 
 
 @contextmanager
-def envoy_scene(folder: Path) -> Iterator[EnvoyScene]:
+def envoy_scene(
+    folder: Path, *, workers: int = 1, upstream: tuple[str, int] | None = None
+) -> Iterator[EnvoyScene]:
     """Everything above, with no listener yet; Envoy is ended behind it."""
     address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
     with _backend(address) as backend, _loop() as loop:
         settings = EnvoySettings(
             folder=folder / "envoy",
             access_log=folder / "access.sock",
-            workers=1,
+            workers=workers,
             addresses=(address,),
-            upstream=backend.address,
+            upstream=upstream or backend.address,
         )
         proxy = asyncio.run_coroutine_threadsafe(_made(settings), loop).result()
         running = asyncio.run_coroutine_threadsafe(proxy.run(), loop)
