@@ -10,24 +10,27 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from netpolicy.inventory import AddressEntry, Inventory, Pod, address_entries
+from netpolicy.inventory import AddressEntry, Inventory, Pod, address_entries, service_entries
+from netpolicy.services import ClusterService
 
 _Key = tuple[str, str]
 _Known = tuple[Pod, tuple[AddressEntry, ...]]
+_KnownService = tuple[ClusterService, tuple[AddressEntry, ...]]
 
 
 class AddressBook:
     """The entries of the last inventory."""
 
-    __slots__ = ("_cluster", "_known", "_namespaces")
+    __slots__ = ("_cluster", "_known", "_namespaces", "_services")
 
     def __init__(self) -> None:
         self._cluster = ""
         self._namespaces: Mapping[str, Mapping[str, str]] = {}
         self._known: dict[_Key, _Known] = {}
+        self._services: dict[_Key, _KnownService] = {}
 
     def entries(self, inventory: Inventory) -> tuple[AddressEntry, ...]:
         """Every address of the cluster, sorted."""
@@ -35,9 +38,10 @@ class AddressBook:
         self._known = {}
         found = list(
             address_entries(
-                replace(inventory, pods=()),
+                replace(inventory, pods=(), services=()),
             )
         )
+        found += self._of_services(inventory.services)
         for pod in inventory.pods:
             key = (pod.namespace, pod.name)
             before = known.get(key)
@@ -48,6 +52,16 @@ class AddressBook:
             found += entries
         self._cluster, self._namespaces = inventory.cluster, inventory.namespaces
         return tuple(sorted(found, key=lambda entry: (entry.address, entry.namespace, entry.name)))
+
+    def _of_services(self, services: tuple[ClusterService, ...]) -> Iterator[AddressEntry]:
+        known, self._services = self._services, {}
+        for service in services:
+            key = (service.namespace, service.name)
+            before = known.get(key)
+            is_known = before is not None and before[0] is service
+            entries = before[1] if before and is_known else service_entries(service)
+            self._services[key] = (service, entries)
+            yield from entries
 
     def _still_true(self, inventory: Inventory) -> dict[_Key, _Known]:
         """What is known of pods whose cluster and namespace are what they were."""

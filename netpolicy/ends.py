@@ -28,12 +28,26 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Frontend:
+    """A port of a service's address, and every pod and port that a connection to it may be led to.
+
+    `target` is where pods are to listen; 0 if that is another port in each.
+    """
+
+    protocol: Protocol
+    port: int
+    target: int = 0
+    backends: tuple[tuple[End, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class End:
     """One end of a flow. Policies apply to `is_endpoint` ends (pods), and those that select nodes to
     `is_node` ends; others are only peers.
 
     `named_ports` are those that its labels do not tell; `dns_names` those that DNS resolved to its
-    address; `services` those it stands behind.
+    address; `services` those it stands behind. The address of a service is a `is_service` end: what matters
+    is who is behind its `frontends`, since the node leads connections there after they left the pod.
     """
 
     labels: Labels
@@ -43,6 +57,8 @@ class End:
     named_ports: tuple[NamedPort, ...] = ()
     dns_names: tuple[str, ...] = ()
     services: tuple[Service, ...] = ()
+    is_service: bool = False
+    frontends: tuple[Frontend, ...] = ()
 
     def calls(self, port: NamedPort) -> bool:
         """True if this end gives the port that name."""

@@ -11,13 +11,16 @@ Holds always:
 4. Replies are not judged here: they follow the flow that was.
 5. An allow that looks into requests is narrower than one that does not: beside a plain allow of the
    same flow every request passes, though a proxy still sees it.
+6. A flow to a service passes only if it might pass to every pod behind the port, whichever the node will
+   choose; a rule that denies everyone the service's own port is meant, too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final
 
@@ -55,6 +58,7 @@ __all__ = [
     "evaluate",
     "peers_match",
     "ports_match",
+    "service_matches",
 ]
 
 
@@ -73,6 +77,17 @@ class Outcome(StrEnum):
 REFUSALS: Final = frozenset(
     {Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_DEFAULT, Outcome.DENIED_BY_REQUEST}
 )
+
+_WEIGHT: Final = {
+    outcome: weight
+    for weight, outcome in enumerate(
+        (
+            Outcome.DENIED_BY_RULE, Outcome.DENIED_BY_DEFAULT, Outcome.DENIED_BY_REQUEST,
+            Outcome.ALLOWED, Outcome.UNSELECTED, Outcome.LOCAL_HOST, Outcome.NOT_AN_ENDPOINT,
+        )
+    )
+}  # fmt: skip
+"""Of several answers about one flow the first of these stands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +135,9 @@ def evaluate(policies: Iterable[Policy], flow: Flow, *, admit_local_host: bool =
     """
     enforced = tuple(policy for policy in policies if policy.mode is Mode.ENFORCE)
     return Decision(
-        egress=_judge(enforced, Direction.EGRESS, flow, admit_local_host=False),
+        egress=_judge_service(enforced, flow)
+        if flow.destination.is_service
+        else _judge(enforced, Direction.EGRESS, flow, admit_local_host=False),
         ingress=_judge(enforced, Direction.INGRESS, flow, admit_local_host=admit_local_host),
     )
 
@@ -135,13 +152,15 @@ def block_contains(block: CidrBlock, address: IPv4Address | IPv6Address) -> bool
 def peers_match(peers: Peers | None, end: End) -> bool:
     """True if the end is one of these peers.
 
-    Blocks and DNS names match the world only, never pods or nodes.
+    Blocks and DNS names match the world only, never pods or nodes. The address of a service is nobody.
     """
     if peers is None:
         return True
+    if end.is_service:
+        return any(not selector.requirements for selector in peers.selectors)
     if any(selector.matches(end.labels) for selector in peers.selectors):
         return True
-    if any(_service_matches(wanted, given) for wanted in peers.services for given in end.services):
+    if any(service_matches(wanted, given) for wanted in peers.services for given in end.services):
         return True
     if not end.labels.has_reserved("world"):
         return False
@@ -196,6 +215,39 @@ def _judge(
             outcome=Outcome.DENIED_BY_DEFAULT, rules=tuple(RuleId(policy=p) for p in isolating)
         )
     return Side(outcome=Outcome.UNSELECTED)
+
+
+def _judge_service(policies: tuple[Policy, ...], flow: Flow) -> Side:
+    """The egress of a flow to a service: what holds of every backend.
+
+    Rules mean who is behind an address, so of the service itself only those speak that mean everyone.
+    """
+    judged = partial(_judge, direction=Direction.EGRESS, admit_local_host=False)
+    itself = judged(policies, flow=flow)
+    ports = flow.destination.frontends
+    found = next((f for f in ports if (f.protocol, f.port) == (flow.protocol, flow.port)), None)
+    if found is None or itself.outcome is Outcome.DENIED_BY_RULE:
+        return itself
+    led = [replace(flow, destination=end, port=port) for end, port in found.backends]
+    sides = [judged(policies, flow=each) for each in led]
+    if not sides:  # nobody is known behind it: whoever may ask anyone there may ask it
+        sides = [judged(policies, flow=replace(flow, port=found.target))]
+    is_redirected = itself.redirected and not any(side.redirected for side in sides)
+    redirected = [itself] if is_redirected else []
+    return _all_of([*sides, *redirected])
+
+
+def _all_of(sides: list[Side]) -> Side:
+    """The weightiest refusal, else what lets all of them pass."""
+    weightiest = min(sides, key=lambda side: _WEIGHT[side.outcome]).outcome
+    deciding = [side for side in sides if side.outcome is weightiest]
+    asked = [mode for side in sides if (mode := side.authentication) is not None]
+    return Side(
+        outcome=weightiest,
+        rules=tuple(sorted({name for side in deciding for name in side.rules})),
+        redirected=any(side.redirected for side in sides),
+        authentication=max(asked, key=list(AuthMode).index, default=None),
+    )
 
 
 def _selects(policy: Policy, subject: End) -> bool:
@@ -261,7 +313,8 @@ def _is_named(ports: Ports, flow: Flow) -> bool:
     return ports.protocol is flow.protocol and flow.destination.calls(given)
 
 
-def _service_matches(wanted: ServicePeer, given: Service) -> bool:
+def service_matches(wanted: ServicePeer, given: Service) -> bool:
+    """True if a rule that names services means this one."""
     if wanted.namespace and wanted.namespace != given.namespace:
         return False
     if wanted.name:

@@ -14,6 +14,7 @@ from netpolicy.ends import NamedPort
 from netpolicy.entities import ReservedIdentity
 from netpolicy.identity import node_labels, pod_labels
 from netpolicy.labels import Labels
+from netpolicy.services import ClusterService, service_labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +47,19 @@ class Pod:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inventory:
     """The whole cluster at one moment. `namespaces` maps each name to its labels; `api_server` has the
-    addresses that the Kubernetes API server answers on."""
+    addresses that the Kubernetes API server answers on; `services` are those that select pods."""
 
     cluster: str = "default"
     nodes: tuple[Node, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     pods: tuple[Pod, ...] = ()
     api_server: tuple[str, ...] = ()
+    services: tuple[ClusterService, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressEntry:
-    """What stands behind one address: a pod (`namespace` set), a node, or the API server."""
+    """What stands behind one address: a pod (`namespace` set), a node, a service, or the API server."""
 
     address: str
     labels: Labels
@@ -81,6 +83,7 @@ def labels_of(inventory: Inventory, pod: Pod) -> Labels:
 def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
     """Every address of the cluster, sorted; nodes as `remote-node` (each agent knows its own)."""
     entries = [*_node_entries(inventory), *_api_server_entries(inventory)]
+    entries += [entry for service in inventory.services for entry in service_entries(service)]
     for pod in inventory.pods:
         labels = labels_of(inventory, pod)
         entries += [
@@ -94,6 +97,12 @@ def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
             for address in pod.addresses
         ]
     return tuple(sorted(entries, key=lambda entry: (entry.address, entry.namespace, entry.name)))
+
+
+def service_entries(service: ClusterService) -> tuple[AddressEntry, ...]:
+    """The addresses of a service."""
+    labels, name = service_labels(service), f"service/{service.namespace}/{service.name}"
+    return tuple(AddressEntry(address=each, labels=labels, name=name) for each in service.addresses)
 
 
 def _node_entries(inventory: Inventory) -> Iterator[AddressEntry]:

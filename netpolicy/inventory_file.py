@@ -1,4 +1,4 @@
-"""Read the inventory file of standalone mode: nodes, namespaces and pods.
+"""Read the inventory file of standalone mode: nodes, namespaces, pods and services.
 
 In:   a path and the bytes of the file
 Out:  Inventory, or None and what is wrong
@@ -21,7 +21,8 @@ from netpolicy.ends import NamedPort
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, REPEATED, Fields, single_document
 from netpolicy.inventory import Inventory, Node, Pod
-from netpolicy.rules import LAST_PORT, WITH_PORTS
+from netpolicy.rules import LAST_PORT, WITH_PORTS, Protocol
+from netpolicy.services import ClusterService, ServicePort
 
 INVENTORY_LIMITS: Final = Limits(size_bytes=64 << 20, depth=16, nodes=4_000_000, items=100_000)
 
@@ -42,6 +43,7 @@ def decode_inventory(path: str, data: bytes) -> tuple[Inventory | None, list[Dia
         namespaces=dict(_namespaces(fields)),
         nodes=tuple(reader.node(record) for record in fields.records("nodes")),
         pods=tuple(reader.pod(record) for record in fields.records("pods")),
+        services=tuple(reader.service(record) for record in fields.records("services")),
     )
     fields.finish()
     return (None if has_errors(faults) else inventory), faults
@@ -50,6 +52,40 @@ def decode_inventory(path: str, data: bytes) -> tuple[Inventory | None, list[Dia
 def _namespaces(fields: Fields) -> Iterator[tuple[str, dict[str, str]]]:
     for name, record in fields.named_records("namespaces"):
         yield name, record.text_map("labels")
+        record.finish()
+
+
+def _port(record: Fields) -> tuple[Protocol, int] | None:
+    """The protocol and the number of a port; None if either is wrong."""
+    protocol, port = record.text("protocol", "TCP"), record.number("port", 0)
+    if protocol not in _PROTOCOLS:
+        fix = f"write one of {', '.join(_PROTOCOLS)}"
+        record.fault(("protocol",), BAD_VALUE, f'"{protocol}" has no ports', fix=fix)
+    elif not 1 <= port <= LAST_PORT:
+        record.fault(("port",), BAD_VALUE, f"{port} is not a port from 1 to {LAST_PORT}")
+    else:
+        return _PROTOCOLS[protocol], port
+    return None
+
+
+def _service_ports(fields: Fields) -> Iterator[ServicePort]:
+    """Each port once, and where it leads: a number, or a name that pods give one of theirs."""
+    taken: set[tuple[Protocol, int]] = set()
+    for record in fields.records("ports"):
+        found = _port(record)
+        target = record.text_or_number("target")
+        number = int(target) if target.isascii() and target.isdigit() else 0
+        if number > LAST_PORT:
+            record.fault(("target",), BAD_VALUE, f"{target} is not a port up to {LAST_PORT}")
+        elif found is not None and found in taken:
+            record.fault(("port",), REPEATED, f"the service has two ports {found[1]}")
+        elif found is not None:
+            taken.add(found)
+            protocol, port = found
+            if target and not number:
+                yield ServicePort(protocol=protocol, port=port, target_name=target.lower())
+            else:
+                yield ServicePort(protocol=protocol, port=port, target=number or port)
         record.finish()
 
 
@@ -92,23 +128,37 @@ class _Reader:
         fields.finish()
         return pod
 
+    def service(self, fields: Fields) -> ClusterService:
+        namespace, name = (
+            fields.text("namespace", required=True),
+            fields.text("name", required=True),
+        )
+        owner = f"service {namespace}/{name}"
+        self._claim(fields, ("name",), ("service", namespace, name), owner)
+        service = ClusterService(
+            namespace=namespace,
+            name=name,
+            addresses=self._addresses(fields, owner),
+            labels=fields.text_map("labels"),
+            selector=fields.text_map("selector"),
+            ports=tuple(sorted(_service_ports(fields))),
+        )
+        if not service.selector:
+            fields.fault((), BAD_VALUE, f"{owner} selects nobody", fix="give it a selector")
+        fields.finish()
+        return service
+
     def _ports(self, fields: Fields) -> Iterator[NamedPort]:
         """The pod's named ports; a name means one port of a protocol."""
-        taken: set[tuple[str, str]] = set()
+        taken: set[tuple[str, Protocol]] = set()
         for record in fields.records("ports"):
             name = record.text("name", required=True).lower()
-            protocol = record.text("protocol", "TCP")
-            port = record.number("port", 0)
-            if protocol not in _PROTOCOLS:
-                fix = f"write one of {', '.join(_PROTOCOLS)}"
-                record.fault(("protocol",), BAD_VALUE, f'"{protocol}" has no ports', fix=fix)
-            elif not 1 <= port <= LAST_PORT:
-                record.fault(("port",), BAD_VALUE, f"{port} is not a port from 1 to {LAST_PORT}")
-            elif (name, protocol) in taken:
+            found = _port(record)
+            if found is not None and (name, found[0]) in taken:
                 record.fault(("name",), REPEATED, f'the pod names two ports "{name}"')
-            else:
-                yield NamedPort(name=name, protocol=_PROTOCOLS[protocol], port=port)
-            taken.add((name, protocol))
+            elif found is not None:
+                yield NamedPort(name=name, protocol=found[0], port=found[1])
+                taken.add((name, found[0]))
             record.finish()
 
     def _interface(self, fields: Fields, owner: str) -> str:

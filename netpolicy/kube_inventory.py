@@ -1,13 +1,15 @@
 """Make one inventory of what the API server has.
 
-In:   pods, nodes and namespaces as kept by their caches
+In:   pods, nodes, namespaces and services as kept by their caches
 Out:  Inventory
 Pure. Equal inputs, equal inventory, in whatever order they came.
 
 Holds always:
 1. An address is one pod's. Of several that claim it, the one that is not leaving has it, then the
    one made last: an address is given away again while the API still shows its last owner.
-2. A pod's address is never a node's or the API server's: what a pod claims of theirs it does not get.
+2. A pod's address is never a node's or the API server's: what a pod claims of theirs it does not get. Nor
+   is a service's any of theirs, or a pod's.
+3. A service without a selector is not there: who is behind it, nobody here knows.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import replace
 
 from netpolicy.inventory import Inventory, Node, Pod
 from netpolicy.kube_objects import KubePod
+from netpolicy.services import ClusterService
 
 
 def inventory_of(
@@ -26,18 +29,22 @@ def inventory_of(
     nodes: Iterable[Node],
     namespaces: Mapping[str, Mapping[str, str]],
     api_server: Iterable[str] = (),
+    services: Iterable[ClusterService] = (),
 ) -> Inventory:
     """Everything, sorted by name."""
     sorted_nodes = tuple(sorted(nodes, key=lambda node: node.name))
     of_api_server = tuple(sorted(set(api_server)))
     not_of_pods = {address for node in sorted_nodes for address in node.addresses}
     not_of_pods.update(of_api_server)
+    owned = _with_own_addresses(pods, not_of_pods)
+    not_of_pods.update(address for pod in owned for address in pod.addresses)
     return Inventory(
         cluster=cluster,
         nodes=sorted_nodes,
         namespaces=dict(sorted(namespaces.items())),
-        pods=_with_own_addresses(pods, not_of_pods),
+        pods=owned,
         api_server=of_api_server,
+        services=_leading(services, not_of_pods),
     )
 
 
@@ -52,6 +59,17 @@ def _with_own_addresses(pods: Iterable[KubePod], not_of_pods: set[str]) -> tuple
         is_whole = len(own) == len(each.pod.addresses)
         found.append(each.pod if is_whole else replace(each.pod, addresses=own))
     return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
+
+
+def _leading(services: Iterable[ClusterService], taken: set[str]) -> tuple[ClusterService, ...]:
+    """Those that select pods, each with the addresses that are nobody else's."""
+    found = []
+    for service in sorted(services, key=lambda each: (each.namespace, each.name)):
+        own = tuple(address for address in service.addresses if address not in taken)
+        if service.selector and own:
+            is_whole = len(own) == len(service.addresses)
+            found.append(service if is_whole else replace(service, addresses=own))
+    return tuple(found)
 
 
 def _claim(each: KubePod) -> tuple[bool, str, str]:

@@ -11,7 +11,7 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -21,14 +21,18 @@ import msgspec
 from netpolicy.ends import NamedPort
 from netpolicy.inventory import Node, Pod
 from netpolicy.rules import LAST_PORT, WITH_PORTS
+from netpolicy.services import ClusterService, ServicePort
 
 PODS: Final = "/api/v1/pods"
 NODES: Final = "/api/v1/nodes"
 NAMESPACES: Final = "/api/v1/namespaces"
 API_SERVER_ENDPOINTS: Final = "/api/v1/namespaces/default/endpoints"
-API_SERVER_SERVICE: Final = "/api/v1/namespaces/default/services"
 OF_API_SERVER: Final = {"fieldSelector": "metadata.name=kubernetes"}
-"""The one object of either path that tells where the API server answers."""
+"""The one object of that path: where the API server answers."""
+
+SERVICES: Final = "/api/v1/services"
+API_SERVER: Final = ("default", "kubernetes")
+"""The service that leads to the API server."""
 
 MAX_ADDRESSES: Final = 16
 MAX_PORTS: Final = 256
@@ -123,9 +127,18 @@ class EndpointsObject(KubeObject):
     subsets: list[_Subset] | None = None
 
 
+class _ServicePort(msgspec.Struct):
+    port: int = 0
+    protocol: str = "TCP"
+    targetPort: int | str | None = None
+
+
 class _ServiceSpec(msgspec.Struct):
     clusterIP: str = ""
     clusterIPs: list[str] | None = None
+    type: str = ""
+    selector: dict[str, str] | None = None
+    ports: list[_ServicePort] | None = None
 
 
 class ServiceObject(KubeObject):
@@ -185,9 +198,32 @@ def endpoints_view(one: EndpointsObject) -> tuple[str, ...]:
     return _addresses([each.ip for part in one.subsets or () for each in part.addresses or ()])
 
 
-def service_view(one: ServiceObject) -> tuple[str, ...]:
-    """What is kept of a service: its own addresses."""
-    return _addresses(one.spec.clusterIPs or [one.spec.clusterIP])
+def service_view(one: ServiceObject) -> ClusterService | None:
+    """What is kept of a service; None for one without addresses of its own."""
+    spec, meta = one.spec, one.metadata
+    addresses = _addresses(spec.clusterIPs or [spec.clusterIP])
+    if not addresses or spec.type == "ExternalName":
+        return None
+    return ClusterService(
+        namespace=meta.namespace,
+        name=meta.name,
+        addresses=addresses,
+        labels=meta.labels or {},
+        selector=spec.selector or {},
+        ports=tuple(sorted(_service_ports(spec))),
+    )
+
+
+def _service_ports(spec: _ServiceSpec) -> Iterator[ServicePort]:
+    for one in (spec.ports or ())[:MAX_PORTS]:
+        protocol = _PROTOCOLS.get(one.protocol)
+        if protocol is None or not 1 <= one.port <= LAST_PORT:
+            continue
+        target = one.targetPort or one.port  # left out, or 0: the same port
+        if isinstance(target, str):
+            yield ServicePort(protocol=protocol, port=one.port, target_name=target)
+        elif 1 <= target <= LAST_PORT:
+            yield ServicePort(protocol=protocol, port=one.port, target=target)
 
 
 def _addresses(texts: list[str]) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from netpolicy.evaluate import Outcome
 from netpolicy.labels import Labels
 from netpolicy.rules import Action, Direction, Mode, Peers, Policy, Rule, RuleId
 from nodeagent.l7.listeners import Listeners
-from nodeagent.l7.rule_sets import RuleSet
 from nodeagent.plan.digest import PartDigests, part_digests
 from nodeagent.plan.generation import (
     ANY_CLASS,
@@ -56,6 +55,16 @@ from nodeagent.plan.redirects import (
     places_of,
     redirected,
 )
+from nodeagent.plan.rulings import Ruling, stronger
+from nodeagent.plan.service_rulings import service_rulings
+from nodeagent.plan.services import (
+    ServiceClasses,
+    classify_services,
+    ports_of,
+    resolve_services,
+    services_among,
+    without_services,
+)
 
 MAX_POLICY_ENTRIES: Final = 1_000_000
 LOCAL_HOST: Final = Peers(selectors=entity_selectors("host", cluster=""))
@@ -69,16 +78,6 @@ _OUTCOME_OF: Final = {
     Verdict.REDIRECT: Outcome.ALLOWED,
     Verdict.DENY: Outcome.DENIED_BY_RULE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class _Ruling:
-    """What one key says before cookies are numbered."""
-
-    verdict: Verdict
-    because: Attribution
-    rule_set: RuleSet | None = None
-    """What the proxy judges by, of a redirect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +105,7 @@ class Built:
     policies: tuple[Policy, ...]
     tables: tuple[Table, ...]
     peers: PeerClasses
+    services: ServiceClasses
     parts: PartDigests
     rule_sets: RuleSets
     listeners: Listeners
@@ -147,14 +147,18 @@ def build(
     proxy: ProxyPorts = NO_PORTS_YET,
 ) -> Built:
     """The same, of the policies `in_force` alone, with what it takes to carry on from there."""
-    policies = resolve_peers_ports(given, identities)
+    behind = services_among(identities)
+    plain = without_services(identities)
+    policies = resolve_peers_ports(resolve_services(given, behind), plain)
     tables = group_endpoints(policies, endpoints, identities)
     rules = [rule for table in tables for policy in table.policies for rule in policy.rules]
-    peers = partition_identities(identities, [LOCAL_HOST, *(rule.peers for rule in rules)])
-    ports = partition_ports(p for rule in rules for p in rule.ports or ())
-    rulings: dict[PolicyKey, _Ruling] = {}
+    peers = partition_identities(plain, [LOCAL_HOST, *(rule.peers for rule in rules)])
+    ports = partition_ports([*(p for rule in rules for p in rule.ports or ()), *ports_of(behind)])
+    services = classify_services(behind, plain, peers.class_of)
+    classes = class_of(peers, services)
+    rulings: dict[PolicyKey, Ruling] = {}
     for table in tables:
-        _fill_table(rulings, table, peers, ports, admit_local_host=admit_local_host)
+        _fill_table(rulings, table, peers, ports, services, admit_local_host=admit_local_host)
     rule_sets = {
         key: ruling.rule_set
         for key, ruling in sorted(rulings.items())
@@ -163,11 +167,11 @@ def build(
     places = places_of(
         rule_sets,
         endpoint_ids={table.number: table.endpoint_ids for table in tables},
-        class_of=peers.class_of,
+        class_of=classes,
         port_class_of=ports.port_class_of,
     )
     listeners, proxy_ports = listen(rule_sets, places, proxy)
-    unnamed = _numbered(rulings, proxy_ports, tables, peers, ports)
+    unnamed = _numbered(rulings, proxy_ports, tables, classes, ports)
     parts = part_digests(unnamed)
     return Built(
         generation=replace(unnamed, digest=parts.whole()),
@@ -178,10 +182,18 @@ def build(
         policies=policies,
         tables=tables,
         peers=peers,
+        services=services,
         parts=parts,
         rule_sets=rule_sets,
         listeners=listeners,
     )
+
+
+def class_of(peers: PeerClasses, services: ServiceClasses) -> Mapping[int, int]:
+    """The class of every identity, in the order of their numbers."""
+    if not services.shape_of:
+        return peers.class_of
+    return dict(sorted({**peers.class_of, **services.class_of}.items()))
 
 
 def group_endpoints(
@@ -216,39 +228,48 @@ def group_endpoints(
 
 
 def _fill_table(
-    rulings: dict[PolicyKey, _Ruling],
+    rulings: dict[PolicyKey, Ruling],
     table: Table,
     peers: PeerClasses,
     ports: PortClasses,
+    services: ServiceClasses,
     *,
     admit_local_host: bool,
 ) -> None:
-    filled: dict[PolicyKey, _Ruling] = {}
+    filled: dict[PolicyKey, Ruling] = {}
     for policy in table.policies:
         for rule in policy.rules:
             ruling = _ruling_of(policy, rule)
             for key in _keys(table.number, rule, peers, ports):
-                filled[key] = _stronger(filled.get(key), ruling)
-        if len(rulings) + len(filled) > MAX_POLICY_ENTRIES:
-            raise StalledError(
-                f"the policies need over {MAX_POLICY_ENTRIES} map entries", reason="PlanTooLarge"
-            )
+                filled[key] = stronger(filled.get(key), ruling)
+        _check_size(len(rulings) + len(filled))
     for key, rule_set in redirected(
         table.policies, lambda rule: _keys(table.number, rule, peers, ports)
     ).items():
         names = tuple(sorted({rule.id for rule in rule_set.rules}))
-        filled[key] = _Ruling(Verdict.REDIRECT, Attribution(Outcome.ALLOWED, names), rule_set)
+        filled[key] = Ruling(Verdict.REDIRECT, Attribution(Outcome.ALLOWED, names), rule_set)
+    isolation = _isolation(table, Direction.EGRESS)
+    unruled = None if isolation is None else Ruling(Verdict.DENY, isolation)
+    filled |= service_rulings(filled, table.number, services, ports, unruled=unruled)
+    _check_size(len(rulings) + len(filled))
     if admit_local_host:
         for peer_class in peers.classes_of(LOCAL_HOST):
             _admit_local_host(filled, table.number, peer_class)
     rulings |= filled
 
 
-def _ruling_of(policy: Policy, rule: Rule) -> _Ruling:
+def _check_size(entries: int) -> None:
+    if entries > MAX_POLICY_ENTRIES:
+        raise StalledError(
+            f"the policies need over {MAX_POLICY_ENTRIES} map entries", reason="PlanTooLarge"
+        )
+
+
+def _ruling_of(policy: Policy, rule: Rule) -> Ruling:
     verdict = Verdict.REDIRECT if rule.redirects else Verdict.ALLOW
     verdict = Verdict.DENY if rule.action is Action.DENY else verdict
     name = RuleId(policy=policy.id, origin=rule.origin)
-    return _Ruling(verdict, Attribution(_OUTCOME_OF[verdict], (name,)))
+    return Ruling(verdict, Attribution(_OUTCOME_OF[verdict], (name,)))
 
 
 def _keys(table: int, rule: Rule, peers: PeerClasses, ports: PortClasses) -> Iterable[PolicyKey]:
@@ -258,17 +279,7 @@ def _keys(table: int, rule: Rule, peers: PeerClasses, ports: PortClasses) -> Ite
             yield PolicyKey(table, peer_class, int(rule.direction), protocol, port_class)
 
 
-def _stronger(standing: _Ruling | None, other: _Ruling) -> _Ruling:
-    """Of two rulings with one key the stronger; both names if they are equal."""
-    if standing is None or other.verdict > standing.verdict:
-        return other
-    if other.verdict < standing.verdict:
-        return standing
-    names = tuple(sorted({*standing.because.rules, *other.because.rules}))
-    return replace(standing, because=replace(standing.because, rules=names))
-
-
-def _admit_local_host(filled: dict[PolicyKey, _Ruling], table: int, host_class: int) -> None:
+def _admit_local_host(filled: dict[PolicyKey, Ruling], table: int, host_class: int) -> None:
     """Let the node's host in unless a rule denies it.
 
     The entry {host, any port} would hide the names behind {anyone, port}, which is the less
@@ -281,15 +292,15 @@ def _admit_local_host(filled: dict[PolicyKey, _Ruling], table: int, host_class: 
     for key, ruling in tuple(filled.items()):
         if key.peer_class == ANY_CLASS and key.direction == ingress:
             repeated = replace(key, peer_class=host_class)
-            filled[repeated] = _stronger(filled.get(repeated), ruling)
-    filled[host_key] = _Ruling(Verdict.ALLOW, Attribution(Outcome.LOCAL_HOST, ()))
+            filled[repeated] = stronger(filled.get(repeated), ruling)
+    filled[host_key] = Ruling(Verdict.ALLOW, Attribution(Outcome.LOCAL_HOST, ()))
 
 
 def _numbered(
-    rulings: Mapping[PolicyKey, _Ruling],
+    rulings: Mapping[PolicyKey, Ruling],
     proxy_ports: Mapping[PolicyKey, int],
     tables: tuple[Table, ...],
-    peers: PeerClasses,
+    classes: Mapping[int, int],
     ports: PortClasses,
 ) -> Generation:
     isolating = {
@@ -310,7 +321,7 @@ def _numbered(
             key: PolicyEntry(ruling.verdict, cookies[ruling.because], proxy_ports.get(key, 0))
             for key, ruling in sorted(rulings.items())
         },
-        class_of=peers.class_of,
+        class_of=classes,
         port_class_of=ports.port_class_of,
         endpoint_tables={
             endpoint_id: _endpoint_table(table.number, isolating, cookies)

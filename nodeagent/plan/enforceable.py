@@ -17,7 +17,9 @@ from netpolicy.capabilities import Capability, needed
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy
 
-CAPABILITIES: Final = frozenset({Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS})
+CAPABILITIES: Final = frozenset(
+    {Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS, Capability.SERVICES}
+)
 """What every agent of this version announces, and what its plans can hold."""
 WITH_PROXY: Final = CAPABILITIES | {Capability.HTTP}
 """And what those do that run an Envoy."""

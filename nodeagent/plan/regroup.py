@@ -10,7 +10,7 @@ classes and endpoints change, by as many entries as there are pods.
 Holds always:
 1. What is carried on equals what is built anew: whatever could differ has it built anew. That is an
    identity of an unseen kind, the last one of its kind leaving, other port names while a rule goes by
-   them, and endpoints that need another set of tables.
+   them, endpoints that need another set of tables, and another service, or one that leads elsewhere.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from dataclasses import replace
 
 from netpolicy.labels import Labels
 from netpolicy.rules import Policy
+from netpolicy.services import is_service
 from nodeagent.l7.listeners import Listeners, reseated
-from nodeagent.plan.build import Built, Table, build, group_endpoints
+from nodeagent.plan.build import Built, Table, build, class_of, group_endpoints
 from nodeagent.plan.digest import class_digest, endpoint_digest
 from nodeagent.plan.generation import EndpointTable, Generation, LocalEndpoint
 from nodeagent.plan.named_ports import own_port_labels
@@ -34,6 +35,7 @@ from nodeagent.plan.redirects import (
     places_by_port,
     places_of,
 )
+from nodeagent.plan.services import carry_on, without_services
 
 
 def rebuild(
@@ -68,19 +70,30 @@ def regroup(
     removed = {n: own for n, own in before.items() if n not in identities or n in added}
     if _goes_by_names(built.policies, built.given) and _declare_ports(added, removed):
         return None
+    if any(is_service(own) for some in (added, removed) for own in some.values()):
+        return None
     peers = _regrouped(built.peers, added, removed)
     tables = _regrouped_tables(built, endpoints, identities, added)
     if peers is None or tables is None:
         return None
+    services = carry_on(
+        built.services,
+        without_services(identities),
+        peers.class_of,
+        changed=[*added.values(), *removed.values()],
+    )
+    if services is None:
+        return None
+    classes = class_of(peers, services)
     endpoint_tables = _endpoint_tables(built, tables)
     parts = replace(
         built.parts,
-        class_of=class_digest(peers.class_of),
+        class_of=class_digest(classes),
         endpoint_tables=endpoint_digest(endpoint_tables),
     )
     generation = replace(
         built.generation,
-        class_of=peers.class_of,
+        class_of=classes,
         endpoint_tables=endpoint_tables,
         digest=parts.whole(),
     )
@@ -91,6 +104,7 @@ def regroup(
         identities=identities,
         tables=tables,
         peers=peers,
+        services=services,
         parts=parts,
         listeners=_reseated(built, generation),
     )

@@ -12,19 +12,20 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Final
 
 from netpolicy.inventory import Inventory
 from netpolicy.kube_api import KubeApi
 from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import (
+    API_SERVER,
     API_SERVER_ENDPOINTS,
-    API_SERVER_SERVICE,
     NAMESPACES,
     NODES,
     OF_API_SERVER,
     PODS,
+    SERVICES,
     EndpointsObject,
     NamespaceObject,
     NodeObject,
@@ -63,14 +64,7 @@ class ClusterInventory:
             changed=woken,
             selector=OF_API_SERVER,
         )
-        self._service = KubeWatch(
-            api,
-            API_SERVER_SERVICE,
-            ServiceObject,
-            service_view,
-            changed=woken,
-            selector=OF_API_SERVER,
-        )
+        self._services = KubeWatch(api, SERVICES, ServiceObject, service_view, changed=woken)
 
     async def run(self) -> None:
         """Follow the server until cancelled."""
@@ -80,7 +74,7 @@ class ClusterInventory:
                 self._nodes,
                 self._namespaces,
                 self._endpoints,
-                self._service,
+                self._services,
             ):
                 tasks.create_task(watch.run())
 
@@ -102,7 +96,7 @@ class ClusterInventory:
             self._nodes.cache,
             self._namespaces.cache,
             self._endpoints.cache,
-            self._service.cache,
+            self._services.cache,
         )
         if not all(cache.is_synced for cache in caches):
             return None
@@ -111,10 +105,14 @@ class ClusterInventory:
             pods=self._pods.cache.items.values(),
             nodes=self._nodes.cache.items.values(),
             namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
-            api_server=[
-                address
-                for watch in (self._endpoints, self._service)
-                for found in watch.cache.items.values()
-                for address in found
-            ],
+            api_server=self._api_server(),
+            services=self._services.cache.items.values(),
         )
+
+    def _api_server(self) -> Iterator[str]:
+        """Where the API server answers: its own addresses, and those of the service before it."""
+        for addresses in self._endpoints.cache.items.values():
+            yield from addresses
+        service = self._services.cache.items.get(API_SERVER)
+        if service is not None:
+            yield from service.addresses

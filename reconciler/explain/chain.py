@@ -20,7 +20,13 @@ from netpolicy.labels import NAMESPACE_KEY
 from netpolicy.rules import Action, Direction, Mode, Policy, PolicyId, Rule, RuleId
 from reconciler.compile.rule_text import rule_text, selector_text
 from reconciler.explain.ends import NamedEnd
-from reconciler.explain.misses import Miss, rule_misses, unmet_requirements, unmet_text
+from reconciler.explain.misses import (
+    BEHIND_SERVICE,
+    Miss,
+    rule_misses,
+    unmet_requirements,
+    unmet_text,
+)
 
 WhereWritten = Callable[[Policy, str], Place | None]
 """The place of a policy (empty origin) or of one of its rules, if it is known."""
@@ -184,7 +190,12 @@ class _Reporter:
             action=rule.action,
             text=rule_text(rule),
             place=self.where(policy, rule.origin),
-            misses=() if self._decides(policy, rule) else rule_misses(rule, self.peer, self.flow),
+            misses=() if self._decides(policy, rule) else self._misses(rule),
+        )
+
+    def _misses(self, rule: Rule) -> tuple[Miss, ...]:
+        return (
+            (BEHIND_SERVICE,) if self.peer.is_service else rule_misses(rule, self.peer, self.flow)
         )
 
     def _decides(self, policy: Policy, rule: Rule) -> bool:

@@ -22,11 +22,13 @@ from netpolicy.errors import StalledError
 from netpolicy.evaluate import End
 from netpolicy.identity import node_labels, pod_labels
 from netpolicy.inventory import Inventory, Node, Pod, labels_of
+from netpolicy.services import ClusterService, service_end
 
 DEFAULT_NAMESPACE: Final = "default"
+SERVICE: Final = "service/"
 SHAPES: Final = (
-    "an end is NAMESPACE/POD, an address, a DNS name, an entity such as world or host, or labels"
-    " such as app=web,ns=shop"
+    "an end is NAMESPACE/POD, service/NAMESPACE/NAME, an address, a DNS name, an entity such as world or"
+    " host, or labels such as app=web,ns=shop"
 )
 
 _ENTITIES: Final = {
@@ -72,6 +74,8 @@ def _resolve(text: str, inventory: Inventory) -> NamedEnd:
         return _entity(text)
     if text in ENTITIES:
         raise StalledError(f"{text} stands for several ends; name one of them")
+    if text.startswith(SERVICE):
+        return _service_named(text, inventory)
     if "/" in text:
         return _pod_named(text, inventory)
     try:
@@ -151,6 +155,9 @@ def _at_address(address: str, inventory: Inventory) -> NamedEnd:
     for node in inventory.nodes:
         if address in node.addresses:
             return _node(node, address)
+    for service in inventory.services:
+        if address in service.addresses:
+            return _service(service, inventory)
     is_v6 = ":" in address
     world = ReservedIdentity.WORLD_IPV6 if is_v6 else ReservedIdentity.WORLD_IPV4
     end = End(labels=RESERVED_LABELS[world], address=address, is_endpoint=False)
@@ -160,6 +167,19 @@ def _at_address(address: str, inventory: Inventory) -> NamedEnd:
 def _pod(pod: Pod, inventory: Inventory, address: str) -> NamedEnd:
     end = End(labels=labels_of(inventory, pod), address=address)
     return NamedEnd(name=f"{pod.namespace}/{pod.name}", end=end, pod=pod, node=pod.node)
+
+
+def _service(service: ClusterService, inventory: Inventory) -> NamedEnd:
+    pods = (_pod(pod, inventory, "").end for pod in inventory.pods)
+    name = f"{SERVICE}{service.namespace}/{service.name}"
+    return NamedEnd(name=name, end=service_end(service, pods))
+
+
+def _service_named(text: str, inventory: Inventory) -> NamedEnd:
+    for service in inventory.services:
+        if text == f"{SERVICE}{service.namespace}/{service.name}":
+            return _service(service, inventory)
+    raise StalledError(f"{text}: the inventory has no such service")
 
 
 def _node(node: Node, address: str) -> NamedEnd:

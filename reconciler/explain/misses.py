@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address, ip_network
+from typing import Final
 
 from netpolicy.evaluate import End, Flow, block_contains, peers_match, ports_match
 from netpolicy.l7 import (
@@ -50,6 +51,12 @@ class Miss:
 
     part: Part
     why: str
+
+
+BEHIND_SERVICE: Final = Miss(
+    part=Part.PEER,
+    why="does not mean every pod behind the service, on the port where it listens",
+)
 
 
 def rule_misses(rule: Rule, peer: End, flow: Flow) -> tuple[Miss, ...]:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from netpolicy.ends import NamedPort
 from netpolicy.identity import pod_labels
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, service_entries
 from netpolicy.labels import Labels, equals, selector
 from netpolicy.rules import Action, Direction, Peers, Policy, Ports, Protocol, Rule
+from netpolicy.services import ClusterService, ServicePort
 from nodeagent.plan.generation import PolicyKey
 from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
 from nodeagent.plan.regroup import regroup
@@ -58,6 +59,21 @@ TELLING_APART = (
     policy("own-names", _allow(0, Direction.INGRESS, {"tier": "b"}, port="web")),
 )
 """Drawn policies seldom tell pods apart; each walk has some of these beside them."""
+
+
+SERVICES = tuple(
+    ClusterService(
+        namespace="a",
+        name=app,
+        addresses=(f"10.96.0.{number}",),
+        selector={"app": app},
+        ports=(
+            ServicePort(protocol=Protocol.TCP, port=80, target=8080),
+            ServicePort(protocol=Protocol.TCP, port=81, target_name="web"),
+        ),
+    )
+    for number, app in enumerate("ab")
+)
 
 
 def some_labels(dice: random.Random) -> Labels:
@@ -112,7 +128,8 @@ class Walk:
             entries=tuple(
                 AddressEntry(address=address(number), labels=own, namespace="n", name=str(number))
                 for number, own in self.elsewhere.items()
-            ),
+            )
+            + tuple(entry for service in SERVICES for entry in service_entries(service)),
             node_addresses=(NODE_ADDRESS,),
         )
 

@@ -5,7 +5,8 @@ labels) and `host_admitted` (false turns the local host's standing leave off). P
 in short {name, namespace, …fields of spec}, by default a CiliumNetworkPolicy that selects every pod.
 `field: name.yaml` takes the policies from a file of tests/cases/field instead, as it stands.
 A pod has `namespace`, `labels`, `account`, and `ports` by name ({web: tcp/80}). `names` are the DNS names
-of addresses of the world; `services` are {name: {namespace, labels, pods}}.
+of addresses of the world; `services` are {name: {namespace, labels, selector, ports: {tcp/80: 8080}}}, where
+a port may lead to one by name, and each has an address of its own that probes go `to` by its name.
 
 Probes are in `tests.support.case_probes`.
 """
@@ -25,9 +26,10 @@ from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import has_errors, render
 from netpolicy.evaluate import Decision, End, Flow, NamedPort, Service, evaluate
 from netpolicy.identity import number_identities, pod_labels
-from netpolicy.inventory import AddressEntry
-from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
+from netpolicy.inventory import AddressEntry, service_entries
+from netpolicy.labels import Labels
 from netpolicy.rules import Policy
+from netpolicy.services import ClusterService, ServicePort, service_end
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.enforceable import CAPABILITIES
@@ -70,7 +72,8 @@ class Case:
         self.why: str = data["why"]
         self.name = f"{path.stem}: {self.why}"
         self.host_admitted: bool = data.get("host_admitted", True)
-        self.pods = _pods(data)
+        self.services = _services(data)
+        self.pods = _pods(data, self.services)
         self._names: dict[str, list[str]] = data.get("names", {})
         self.probes = tuple(map(read_probe, data["probes"]))
         self._data = data
@@ -105,6 +108,9 @@ class Case:
         for pod in self.pods:
             if pod.name == name:
                 return pod.addresses[family == 6]
+        for service in self.services:
+            if service.name == name:
+                return service.addresses[family == 6]
         return NODES[name][family == 6] if name in NODES else name
 
     def evaluated(self, probe: Probe) -> Decision:
@@ -124,6 +130,9 @@ class Case:
         )
 
     def _end(self, address: str) -> End:
+        for service in self.services:
+            if address in service.addresses:
+                return service_end(service, (self._end(pod.addresses[0]) for pod in self.pods))
         for pod in self.pods:
             if address in pod.addresses:
                 return End(
@@ -160,6 +169,7 @@ class Case:
             AddressEntry(address=address, labels=RESERVED_LABELS[ReservedIdentity.REMOTE_NODE])
             for address in NODES["remote-node"]
         ]
+        entries += [entry for service in self.services for entry in service_entries(service)]
         numbers = number_identities(wanted_labels(self.policies, entries))
         endpoints = tuple(
             LocalEndpoint(
@@ -213,38 +223,53 @@ def load_planned_cases() -> list[Case]:
     return [case for case in load_cases() if case.is_planned]
 
 
-def _pods(data: dict[str, Any]) -> tuple[CasePod, ...]:
+def _pods(data: dict[str, Any], services: tuple[ClusterService, ...]) -> tuple[CasePod, ...]:
     namespaces = data.get("namespaces", {})
-    return tuple(
-        CasePod(
-            name=name,
-            labels=pod_labels(
-                cluster="default",
-                namespace=pod["namespace"],
-                labels=pod.get("labels", {}),
-                namespace_labels=namespaces.get(pod["namespace"], {}),
-                service_account=pod.get("account", ""),
-                ports=(
-                    NamedPort(name=port, protocol=protocol, port=number)
-                    for port, text in pod.get("ports", {}).items()
-                    for protocol, number in [protocol_and_port(text)]
-                ),
-            ),
+    found = []
+    for index, (name, pod) in enumerate(data["pods"].items()):
+        labels = pod_labels(
+            cluster="default",
             namespace=pod["namespace"],
-            addresses=(f"10.0.0.{index + 10}", f"fd00::{index + 10:x}"),
-            services=tuple(
-                Service(namespace=s["namespace"], name=service, labels=_service_labels(s))
-                for service, s in data.get("services", {}).items()
-                if name in s["pods"]
+            labels=pod.get("labels", {}),
+            namespace_labels=namespaces.get(pod["namespace"], {}),
+            service_account=pod.get("account", ""),
+            ports=(
+                NamedPort(name=port, protocol=protocol, port=number)
+                for port, text in pod.get("ports", {}).items()
+                for protocol, number in [protocol_and_port(text)]
             ),
         )
-        for index, (name, pod) in enumerate(data["pods"].items())
+        found.append(
+            CasePod(
+                name=name,
+                labels=labels,
+                namespace=pod["namespace"],
+                addresses=(f"10.0.0.{index + 10}", f"fd00::{index + 10:x}"),
+                services=tuple(s.named for s in services if s.pods and s.pods.matches(labels)),
+            )
+        )
+    return tuple(found)
+
+
+def _services(data: dict[str, Any]) -> tuple[ClusterService, ...]:
+    return tuple(
+        ClusterService(
+            namespace=service["namespace"],
+            name=name,
+            addresses=(f"10.96.0.{index + 10}", f"fd96::{index + 10:x}"),
+            labels=service.get("labels", {}),
+            selector=service["selector"],
+            ports=tuple(_service_port(*pair) for pair in service.get("ports", {}).items()),
+        )
+        for index, (name, service) in enumerate(data.get("services", {}).items())
     )
 
 
-def _service_labels(service: dict[str, Any]) -> Labels:
-    labels = service.get("labels", {})
-    return Labels(Label(KUBERNETES_SOURCE, key, value) for key, value in labels.items())
+def _service_port(text: str, target: int | str) -> ServicePort:
+    protocol, port = protocol_and_port(text)
+    if isinstance(target, str):
+        return ServicePort(protocol=protocol, port=port, target_name=target)
+    return ServicePort(protocol=protocol, port=port, target=target)
 
 
 def _whole(policy: dict[str, Any]) -> dict[str, Any]:

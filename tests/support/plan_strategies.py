@@ -6,15 +6,15 @@ Out:  strategies of policies, and of a cluster with local pods, remote pods, nod
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
 from netpolicy.ends import End, NamedPort
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity, entity_selectors
 from netpolicy.identity import node_labels, number_identities, pod_labels
-from netpolicy.inventory import AddressEntry
-from netpolicy.labels import Labels, Operator, Requirement, selector
+from netpolicy.inventory import AddressEntry, service_entries
+from netpolicy.labels import Labels, Operator, Requirement, equals, selector
 from netpolicy.rules import (
     Action,
     CidrBlock,
@@ -27,7 +27,9 @@ from netpolicy.rules import (
     Ports,
     Protocol,
     Rule,
+    ServicePeer,
 )
+from netpolicy.services import ClusterService, ServicePort, service_end
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
@@ -72,12 +74,23 @@ _blocks = st.builds(
     st.sampled_from(BLOCKS),
     st.lists(st.sampled_from(BLOCKS), max_size=2),
 )
+_service_peers = st.builds(
+    lambda namespace, name, chosen: ServicePeer(
+        namespace=namespace, name="" if chosen else name, selector=chosen
+    ),
+    st.sampled_from(("", "a", "b")),
+    _values,
+    st.one_of(st.none(), st.just(selector([equals("app", "a")]))),
+)
 _peers = st.one_of(
     st.none(),
     st.builds(
-        lambda some, blocks: Peers(selectors=tuple(some), cidrs=tuple(blocks)),
+        lambda some, blocks, services: Peers(
+            selectors=tuple(some), cidrs=tuple(blocks), services=tuple(services)
+        ),
         st.lists(selectors, max_size=2),
         st.lists(_blocks, max_size=2),
+        st.one_of(st.just([]), st.lists(_service_peers, max_size=1)),
     ),
 )
 _port_ranges = st.builds(
@@ -147,10 +160,11 @@ def policies(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmallCluster:
-    """Pods by address; the first `local` of them are on this node."""
+    """Pods by address; the first `local` of them are on this node. Services may lead to any of them."""
 
     pods: tuple[tuple[str, Labels], ...]
     local: int
+    services: tuple[ClusterService, ...] = ()
 
     @property
     def entries(self) -> tuple[AddressEntry, ...]:
@@ -158,6 +172,7 @@ class SmallCluster:
         remote = AddressEntry(address=REMOTE_NODE_ADDRESS, labels=REMOTE_NODE_LABELS)
         return (
             remote,
+            *(entry for service in self.services for entry in service_entries(service)),
             *(AddressEntry(address=a, labels=own, namespace="n", name=a) for a, own in self.pods),
         )
 
@@ -165,13 +180,18 @@ class SmallCluster:
     def addresses(self) -> tuple[str, ...]:
         """Every address worth probing."""
         pods = tuple(address for address, _ in self.pods)
-        return (*pods, NODE_ADDRESS, REMOTE_NODE_ADDRESS, *WORLD_ADDRESSES)
+        services = tuple(service.addresses[0] for service in self.services)
+        return (*pods, *services, NODE_ADDRESS, REMOTE_NODE_ADDRESS, *WORLD_ADDRESSES)
 
     def end(self, address: str) -> End:
         """The end of a flow as the reference evaluator sees it."""
         for pod, labels in self.pods:
             if pod == address:
-                return End(labels=labels, address=address)
+                behind = (s.named for s in self.services if s.pods and s.pods.matches(labels))
+                return End(labels=labels, address=address, services=tuple(behind))
+        for service in self.services:
+            if address in service.addresses:
+                return service_end(service, (self.end(pod) for pod, _ in self.pods))
         if address == REMOTE_NODE_ADDRESS:
             return End(labels=REMOTE_NODE_LABELS, address=address, is_endpoint=False)
         if address == NODE_ADDRESS:
@@ -217,12 +237,45 @@ _pod_labels = st.builds(
     st.one_of(st.just([]), _declared_ports),
 )
 
+_service_ports = st.builds(
+    lambda protocol, port, target: ServicePort(
+        protocol=protocol,
+        port=port,
+        target=target if isinstance(target, int) else 0,
+        target_name=target if isinstance(target, str) else "",
+    ),
+    st.sampled_from((Protocol.TCP, Protocol.UDP)),
+    st.sampled_from((53, 80, 8080)),
+    st.sampled_from((53, 80, 443, 8080, *PORT_NAMES)),
+)
+_services = st.builds(
+    ClusterService,
+    namespace=_values,
+    name=_values,
+    labels=st.sampled_from(({}, {"app": "a"}, {"app": "b"})),
+    selector=st.sampled_from(({}, {"app": "a"}, {"app": "b"}, {"tier": "c"})),
+    ports=st.lists(_service_ports, max_size=3, unique_by=lambda p: (p.protocol, p.port)).map(
+        lambda ports: tuple(sorted(ports))
+    ),
+)
+
+
+def with_addresses(services: list[ClusterService]) -> tuple[ClusterService, ...]:
+    """The services, each with an address of its own inside a block that policies name."""
+    return tuple(
+        replace(service, addresses=(f"10.1.2.{index + 50}",))
+        for index, service in enumerate(services)
+    )
+
+
 clusters = st.builds(
-    lambda labels: SmallCluster(
+    lambda labels, services: SmallCluster(
         pods=tuple((f"172.16.0.{i + 1}", some) for i, some in enumerate(labels)),
         local=(len(labels) + 1) // 2,
+        services=with_addresses(services),
     ),
     st.lists(_pod_labels, min_size=1, max_size=5),
+    st.lists(_services, max_size=3, unique_by=lambda s: (s.namespace, s.name)),
 )
 
 
