@@ -252,9 +252,10 @@ class Planner:
     def guard_interfaces(self, interfaces: Mapping[str, int]) -> None:
         """Let nothing pass these (name → index) until somebody is placed behind them.
 
-        Not behind a plan that is being made, either.
+        Not behind a plan that is being made, either; and whatever stood behind these numbers before: the
+        news that an interface went may come after the news that another has its number.
         """
-        self._placement.guard(interfaces)
+        self._placement.guard(interfaces, lost=frozenset(interfaces.values()))
 
     async def _await_view(self) -> None:
         try:

@@ -5,8 +5,9 @@ Out:  tables of nftables, in this network namespace
 Shell over `nft`; `ruleset` is pure.
 
 A plugin makes a pod's interface and brings it up in less time than anybody needs to hear of it. So the rule
-stands before the interface does: what arrives on, or leaves by, an interface whose name is a pod's and whose
-number is not known to be open, is dropped. Numbers, not names: the kernel gives a number only once.
+stands before the interface does: what arrives on, or leaves by, an interface whose name is a pod's and that
+is not known to be open, is dropped. Open is a name *and* a number: names come back, and so does the number
+of an interface that was made in the pod's namespace and moved, as each new namespace counts from one.
 
 Holds always:
 1. Every change is one transaction: no moment is without the fence.
@@ -22,7 +23,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable, Set
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, TypeAlias
 
 import structlog
 
@@ -46,21 +47,25 @@ _HOOKS: Final = {
     "inet": (("prerouting", "iif"), ("postrouting", "oif")),
     "arp": (("input", "iif"), ("output", "oif")),
 }
+Opened: TypeAlias = tuple[str, int]
+"""Name and index of an interface that packets may pass."""
 _NFT_PATTERN: Final = re.compile(r"[A-Za-z0-9_.-]+\*?")
+_NFT_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
+"""The kernel takes other names too, which would say something else to `nft`: those stay shut."""
 
 
-def ruleset(patterns: Iterable[str], is_open: Set[int]) -> str:
+def ruleset(patterns: Iterable[str], is_open: Set[Opened]) -> str:
     """What `nft -f` takes: in place of whatever stood there, the whole fence."""
     names = ", ".join(f'"{pattern}"' for pattern in sorted(set(patterns)))
     lines = []
     for family, hooks in _HOOKS.items():
         lines += [f"table {family} {TABLE}", f"delete table {family} {TABLE}"]
-        lines += [f"table {family} {TABLE} {{", "set open { type iface_index; }"]
+        lines += [f"table {family} {TABLE} {{", "set open { type ifname . iface_index; }"]
         for hook, side in hooks:
             priority = _FIRST if side == "iif" else _LAST
             lines += [
                 f"chain {hook} {{ type filter hook {hook} priority {priority}; policy accept;",
-                f"{side}name {{ {names} }} {side} != @open drop",
+                f"{side}name {{ {names} }} {side}name . {side} != @open drop",
                 "}",
             ]
         lines.append("}")
@@ -74,13 +79,14 @@ def usable_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 def open_links(
     links: Iterable[Link], patterns: Iterable[str], attached: Set[int]
-) -> frozenset[int]:
+) -> frozenset[Opened]:
     """Which interfaces may pass packets: ours judge there, or no other namespace is behind it."""
     wanted = tuple(patterns)
     return frozenset(
-        link.index
+        (link.name, link.index)
         for link in links
-        if any(fnmatchcase(link.name, pattern) for pattern in wanted)
+        if _NFT_NAME.fullmatch(link.name)
+        and any(fnmatchcase(link.name, pattern) for pattern in wanted)
         and (link.index in attached or not link.leads_elsewhere)
     )
 
@@ -94,7 +100,7 @@ class Fence:
         self._without = tuple(sorted({*wanted} - {*self._patterns}))
         if self._without:
             log.warning(FENCE_HAS_GAPS, patterns=self._without)
-        self._open: frozenset[int] = frozenset()
+        self._open: frozenset[Opened] = frozenset()
         self._trouble = ""
         self._changing = asyncio.Lock()
 
@@ -114,7 +120,7 @@ class Fence:
             return
         async with self._changing:
             links = tuple(links)
-            there = {link.index for link in links}
+            there = {(link.name, link.index) for link in links}
             wanted = open_links(links, self._patterns, attached) | (self._open & there)
             changes = [
                 *_elements("add", wanted - self._open),
@@ -162,10 +168,10 @@ def remove_fence() -> None:
     _nft("\n".join(lines) + "\n")
 
 
-def _elements(verb: str, indices: Set[int]) -> list[str]:
-    if not indices:
+def _elements(verb: str, interfaces: Set[Opened]) -> list[str]:
+    if not interfaces:
         return []
-    listed = ", ".join(map(str, sorted(indices)))
+    listed = ", ".join(f'"{name}" . {index}' for name, index in sorted(interfaces))
     return [f"{verb} element {family} {TABLE} open {{ {listed} }}" for family in _HOOKS]
 
 

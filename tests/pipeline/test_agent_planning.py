@@ -104,6 +104,17 @@ def test_an_interface_refuses_everything_until_a_generation_is_active(tmp_path: 
     assert kernel.history.count("attach") == 1
 
 
+def test_a_number_that_came_back_is_guarded_though_its_going_was_not_heard_of(tmp_path: Path):
+    async def script(agent: Agent) -> None:
+        await _see_node(agent)
+        number = 7  # that of the pod which is there
+        agent.kernel.history.clear()
+        agent.planner.guard_interfaces({"another": number})
+        assert agent.kernel.history == ["attach"]
+
+    _scene(Agent(ModelDatapath(), tmp_path), script)
+
+
 def test_a_bundle_is_enforced_before_it_is_acknowledged(tmp_path: Path):
     async def script(agent: Agent) -> None:
         await _see_node(agent)
