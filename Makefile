@@ -72,7 +72,8 @@ test-fast: setup ## The tests that need no root and no patience
 	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow and not cluster and not images'
 
 test-kernel: setup ## The tests that need root and eBPF
-	@$(BIN)/python -m pytest -q -m kernel
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'kernel and not alone'
+	@$(BIN)/python -m pytest -q -m 'kernel and alone'
 
 test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (built once, outside the tree)
 	@$(BIN)/python -m pytest -q -m cluster tests/cluster
@@ -87,8 +88,7 @@ $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.loc
 
 test: check $(CLUSTER_STAMP) ## All tests: check, then the slow ones, those on the kernel, and those on an API server
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster and not images'
-	@$(BIN)/python -m pytest -q -m kernel
-	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+	@$(MAKE) --no-print-directory test-kernel test-cluster
 
 demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)

@@ -10,7 +10,7 @@ is not known to be open, is dropped. Open is a name *and* a number: names come b
 of an interface that was made in the pod's namespace and moved, as each new namespace counts from one.
 
 Holds always:
-1. Every change is one transaction: no moment is without the fence.
+1. Every change is one transaction that keeps the chains: no packet meets a moment without the fence.
 2. A change that fails leaves a new interface shut.
 3. It stays when the agent dies; only `remove` takes it away.
 """
@@ -36,6 +36,7 @@ FENCE_FAILED: Final = "fence_failed"
 FENCE_HAS_GAPS: Final = "fence_has_gaps"
 FENCE_RESTORED: Final = "fence_restored"
 TABLE: Final = "tidegate_fence"
+SET: Final = "opened"
 CHECK_SECONDS: Final = 5.0
 NFT_SECONDS: Final = 10.0
 _FIRST: Final = -500
@@ -55,20 +56,28 @@ _NFT_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 def ruleset(patterns: Iterable[str], is_open: Set[Opened]) -> str:
-    """What `nft -f` takes: in place of whatever stood there, the whole fence."""
+    """What `nft -f` takes: the whole fence, built into whatever of it stands.
+
+    Chains that stand are kept, and only what is in them is exchanged. A chain in place of another would
+    leave a moment: the kernel asks the new one first, and a packet that is between the two when the
+    transaction takes effect was passed by the one, which was empty yet, and then by the other, which is now.
+    """
     names = ", ".join(f'"{pattern}"' for pattern in sorted(set(patterns)))
     lines = []
     for family, hooks in _HOOKS.items():
-        lines += [f"table {family} {TABLE}", f"delete table {family} {TABLE}"]
-        lines += [f"table {family} {TABLE} {{", "set open { type ifname . iface_index; }"]
+        lines += [f"table {family} {TABLE} {{", f"set {SET} {{ type ifname . iface_index; }}"]
         for hook, side in hooks:
             priority = _FIRST if side == "iif" else _LAST
+            lines.append(
+                f"chain {hook} {{ type filter hook {hook} priority {priority}; policy accept; }}"
+            )
+        lines += ["}", f"flush set {family} {TABLE} {SET}"]
+        for hook, side in hooks:
             lines += [
-                f"chain {hook} {{ type filter hook {hook} priority {priority}; policy accept;",
-                f"{side}name {{ {names} }} {side}name . {side} != @open drop",
-                "}",
+                f"flush chain {family} {TABLE} {hook}",
+                f"add rule {family} {TABLE} {hook} "
+                f"{side}name {{ {names} }} {side}name . {side} != @{SET} drop",
             ]
-        lines.append("}")
     return "\n".join([*lines, *_elements("add", is_open)]) + "\n"
 
 
@@ -105,7 +114,7 @@ class Fence:
         self._changing = asyncio.Lock()
 
     async def build(self, links: Iterable[Link], attached: Set[int]) -> None:
-        """Put it up, in place of an earlier one; raises StalledError if that is not possible."""
+        """Put it up, or bring an earlier one up to date; raises StalledError if that is not possible."""
         self._open = open_links(links, self._patterns, attached)
         if not self._patterns:
             return
@@ -172,7 +181,7 @@ def _elements(verb: str, interfaces: Set[Opened]) -> list[str]:
     if not interfaces:
         return []
     listed = ", ".join(f'"{name}" . {index}' for name, index in sorted(interfaces))
-    return [f"{verb} element {family} {TABLE} open {{ {listed} }}" for family in _HOOKS]
+    return [f"{verb} element {family} {TABLE} {SET} {{ {listed} }}" for family in _HOOKS]
 
 
 def _stands() -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.report import QUICK_DIRECTORY
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 MISSED_A_TARGET = 1

@@ -1,4 +1,6 @@
-"""The fence on interfaces that are made in a pod's namespace and moved, as some plugins do."""
+"""The fence on interfaces that are made in a pod's namespace and moved, as some plugins do; and while it is
+built again.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from secrets import token_hex
 
 import pytest
@@ -16,6 +20,16 @@ from tests.support.world import PROJECT
 pytestmark = pytest.mark.kernel
 
 GATEWAY, POD = "10.79.0.1", "10.79.0.2"
+REBUILDS = 100
+FLOOD = f"""
+import select, socket, sys
+target, sent = ("{GATEWAY}", 4444), 0
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while not select.select([sys.stdin], [], [], 0)[0]:
+    for _ in range(100):
+        sent += sender.sendto(b"x", target) > 0
+print(sent)
+"""
 
 
 @pytest.fixture
@@ -79,3 +93,66 @@ def test_an_interface_that_gets_the_name_of_an_open_one_is_shut(node: str, pods:
     number = _start(node, pods[0], "vethone")
     _in(node, "nft", "-f", "-", text=ruleset(["veth*"], {("vethone", number + 1)}))
     assert not _reaches_its_node(pods[0])
+
+
+COUNTER = """
+table inet seen {
+  chain arrived {
+    type filter hook prerouting priority 0; policy accept;
+    udp dport 4444 counter
+  }
+}
+"""
+
+
+# The kernel asks the newest chain of a hook first. One with many rules between a fence that is built anew and
+# the one before it makes long what is short otherwise: the time in which a packet is between the two.
+BETWEEN = f"""
+table inet between
+delete table inet between
+table inet between {{
+  chain arrived {{
+    type filter hook prerouting priority -500; policy accept;
+    {"udp dport 4445 drop; " * 2000}
+  }}
+}}
+"""
+
+
+def test_no_packet_slips_through_while_the_fence_is_built_again(
+    node: str, pods: list[str], tmp_path: Path
+):
+    number = _start(node, pods[0], "vethone")
+    _in(node, "nft", "-f", "-", text=COUNTER)
+    between, fence = tmp_path / "between.nft", tmp_path / "fence.nft"
+    between.write_text(BETWEEN)
+    fence.write_text(ruleset(["veth*"], {("vethone", number + 1)}))
+    _in(node, "nft", "-f", str(fence))
+    with _flooding(node, pods[0]) as sent:
+        again = f'include "{between}"\ninclude "{fence}"\n'
+        _in(node, "nft", "-i", text=again * REBUILDS)
+    assert sent[0] > REBUILDS, "it was flooded"
+    listed = json.loads(_in(node, "nft", "--json", "list", "table", "inet", "seen"))
+    (rule,) = [entry["rule"] for entry in listed["nftables"] if "rule" in entry]
+    (packets,) = [part["counter"]["packets"] for part in rule["expr"] if "counter" in part]
+    assert packets == 0
+
+
+@contextmanager
+def _flooding(node: str, pod: str) -> Iterator[list[int]]:
+    """Send datagrams to the node until the end of the block; then, how many were sent."""
+    (link,) = json.loads(_in(node, "ip", "-json", "link", "show", "vethone"))
+    _in(pod, "ip", "neighbour", "add", GATEWAY, "lladdr", link["address"], "dev", "eth0")
+    flood = subprocess.Popen(
+        ["nsenter", f"--net=/run/netns/{pod}", "--", sys.executable, "-c", FLOOD],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    sent: list[int] = []
+    try:
+        yield sent
+        sent.append(int(flood.communicate("", timeout=20)[0]))
+    finally:
+        flood.kill()
+        flood.communicate()

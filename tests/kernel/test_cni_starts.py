@@ -92,9 +92,7 @@ def test_while_the_agent_is_dead_nothing_passes_and_nobody_starts_until_it_is_ba
         scene.runtime.check(pod, result or {})
         scene.runtime.delete(pod, result)
     assert counts["sent"] > 0
-    # Of the thousand frames a second that a stranger sends, one came in in some runs, about when the agent
-    # came back; why is not known (docs/operating/cni.md). An open fence lets thousands in.
-    assert counts.get("inbound", 0) <= 1
+    assert counts.get("inbound", 0) == 0
     assert _refused(seen) == {}
 
 

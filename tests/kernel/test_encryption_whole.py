@@ -24,7 +24,7 @@ from tests.support.whole_rollout import PATIENCE_SECONDS, SETTINGS_FILE, WholeRo
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE, WorldNode
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
 
 STAGES = """\
 rollout:

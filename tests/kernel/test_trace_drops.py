@@ -24,7 +24,7 @@ from nodeagent.trace.records import Drop
 from nodeagent.trace.session import answers
 from tests.support.trace_headers import prepared_headers
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
 
 A4, B4, A6, B6 = "10.77.0.1", "10.77.0.2", "fd77::1", "fd77::2"
 SEND = """

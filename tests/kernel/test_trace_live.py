@@ -22,7 +22,7 @@ from tests.support.trace_headers import prepared_headers
 from tests.support.world import PROJECT, World
 from tests.support.world_topology import ECOMMERCE
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
 
 FRONTEND, DATABASE = ECOMMERCE.pod("frontend"), ECOMMERCE.pod("products-db")
 NODE = FRONTEND.node

@@ -286,7 +286,8 @@ def test_what_has_no_fence_is_an_alarm():
     assert Fence(["veth*"]).alarms() == ()
 
 
-def test_the_fence_replaces_whatever_stood_there():
+def test_the_fence_keeps_the_chains_that_stand():
     text = ruleset(["veth*"], {("veth7", 7)})
+    assert "delete" not in text
     for family in ("bridge", "inet", "arp"):
-        assert text.index(f"delete table {family}") < text.index(f"add element {family}")
+        assert text.index(f"flush set {family}") < text.index(f"add element {family}")
