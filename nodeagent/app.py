@@ -47,6 +47,7 @@ from nodeagent.enforcer import Enforcer
 from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
+from nodeagent.l7.log_server import serve_access_log
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, quick_status, serve
 from nodeagent.local_api_messages import encryption_message
 from nodeagent.metrics import agent_metrics
@@ -55,8 +56,11 @@ from nodeagent.plan.room import AddressRoom
 from nodeagent.planner import Planner
 from nodeagent.pod_source import pod_source
 from nodeagent.pod_starts import PodsOfNode
+from nodeagent.proxying import Proxying
 from nodeagent.readiness import notify, say_ready
 from nodeagent.reconciler_channel import LastGood, ReconcilerChannel, load_last_good
+from nodeagent.request_pump import RequestPump
+from nodeagent.request_shadows import RequestShadows
 from nodeagent.shadow_watch import ShadowWatch
 from nodeagent.wireguard.service import Tunnels
 
@@ -68,6 +72,7 @@ AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
 LOCAL_API_FAILED: Final = "local_api_failed"
 STATUS_PAGES_FAILED: Final = "status_pages_failed"
+ACCESS_LOG_FAILED: Final = "access_log_failed"
 CNI_SOCKET_FAILED: Final = "cni_socket_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
@@ -117,12 +122,21 @@ class Agent:
 
     def __init__(self, config: AgentConfig, datapath: Datapath, last_good: LastGood) -> None:
         self._config = config
+        request_shadows = RequestShadows()
+        self._proxy = Proxying(datapath, config=config.envoy, state_dir=config.state_dir)
         self._enforcer = Enforcer(
             datapath,
             {
-                shadow: ShadowWatch(datapath, shadow, node=config.node, state_dir=config.state_dir)
+                shadow: ShadowWatch(
+                    datapath,
+                    shadow,
+                    node=config.node,
+                    state_dir=config.state_dir,
+                    requests=request_shadows.tallies[shadow],
+                )
                 for shadow in Shadow
             },
+            proxy=self._proxy,
         )
         self._adopted = self._enforcer.active_label is not None
         self._placement = Placement(datapath)
@@ -144,6 +158,7 @@ class Agent:
             channels=last_good.channels,
             taken_back=last_good.taken_back,
             encrypts=self._tunnels,
+            proxy=self._proxy.connect(),
         )
         fenced = config.pod_interfaces if config.cni and config.cni.fence else ()
         self._fence = Fence(fenced)
@@ -161,6 +176,9 @@ class Agent:
         self._collection = FlowCollection(datapath, self._placement.gone)
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
+        self._requests = RequestPump(
+            self._enforcer, ring, config.node, self._proxy.rules_of, request_shadows
+        )
         self._channel = ReconcilerChannel(
             config,
             apply=self._planner.take,
@@ -196,12 +214,14 @@ class Agent:
             self._spawn("planner", self._planner.run()),
             self._spawn("inventory", self._source.follow(self._pods.take_inventory)),
             self._spawn("tunnels", self._tunnels.run()),
+            self._spawn("proxy", self._proxy.run()),
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
             self._spawn("collection", self._collect_flows()),
             self._spawn("fence", self._fence.run()),
         ]
         server = await self._serve()
+        access_log = await self._serve_access_log()
         pages = await self._serve_pages()
         gate = await self._serve_cni()
         tasks.append(self._spawn("readiness", self._become_ready()))
@@ -218,8 +238,9 @@ class Agent:
                 await pages.stop()
             if gate is not None:
                 gate.close()
-            if server is not None:
-                await server.stop(STOP_GRACE_SECONDS)
+            for one in (server, access_log):
+                if one is not None:
+                    await one.stop(STOP_GRACE_SECONDS)
             self._pump.stop()
 
     async def _serve(self) -> grpc.aio.Server | None:
@@ -228,6 +249,16 @@ class Agent:
             return await serve(self._parts, self._config.socket)
         except (OSError, RuntimeError) as error:
             log.error(LOCAL_API_FAILED, socket=str(self._config.socket), error=str(error))
+            return None
+
+    async def _serve_access_log(self) -> grpc.aio.Server | None:
+        """Be told of requests by Envoy. Without it they are judged all the same, and nobody hears of them."""
+        if not self._proxy.is_on:
+            return None
+        try:
+            return await serve_access_log(self._requests.take, self._proxy.access_log)
+        except (OSError, RuntimeError) as error:
+            log.error(ACCESS_LOG_FAILED, socket=str(self._proxy.access_log), error=str(error))
             return None
 
     async def _serve_pages(self) -> StatusPages | None:

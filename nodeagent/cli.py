@@ -267,6 +267,7 @@ def detach(config_path: Path, yes: bool) -> None:
     from nodeagent.cni.fence import remove_fence  # noqa: PLC0415
     from nodeagent.datapath import Datapath, DatapathError  # noqa: PLC0415
     from nodeagent.datapath.pins import current_version  # noqa: PLC0415
+    from nodeagent.proxying import remove_proxy  # noqa: PLC0415
     from nodeagent.wireguard.service import remove_tunnels  # noqa: PLC0415
 
     config = read_config(config_path)
@@ -279,6 +280,7 @@ def detach(config_path: Path, yes: bool) -> None:
                 Datapath.open(datapath_config(config)).remove_all()
             remove_tunnels()
             remove_fence()
+            remove_proxy(config.state_dir)
     except StalledError as error:
         fail(f"stop the agent first: {error}")
     except (DatapathError, OSError) as error:

@@ -14,8 +14,11 @@ from typing import Final
 from netpolicy.document import Document, read_documents
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, Fields, single_document
+from netpolicy.rules import LAST_PORT
 from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions, read_options
+from nodeagent.envoy.settings import DEFAULT_WORKERS
 from nodeagent.flows.ring import DEFAULT_CAPACITY
+from nodeagent.l7.listeners import DEFAULT_PORTS, PortRange
 
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
@@ -62,6 +65,18 @@ class CniConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyConfig:
+    """The node's Envoy. `path` None: it is looked for. `secrets`: the folder of `namespace/name/key`;
+    `ports`: those that are the listeners' alone.
+    """
+
+    path: Path | None = None
+    secrets: Path | None = None
+    workers: int = DEFAULT_WORKERS
+    ports: PortRange = DEFAULT_PORTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KubernetesConfig:
     """How pods are found in a cluster. `kubeconfig` None: as the pod that the agent runs in. `runtime`
     None: at one of the usual sockets of container runtimes, if it is there.
@@ -79,7 +94,7 @@ class AgentConfig:
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
     `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
-    `cni` None: no plugin holds pods back.
+    `cni` None: no plugin holds pods back. `envoy` None: policies that look into requests are refused.
     """
 
     node: str
@@ -96,6 +111,7 @@ class AgentConfig:
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
     metrics: str = ""
     cni: CniConfig | None = None
+    envoy: EnvoyConfig | None = None
     kubernetes: KubernetesConfig | None = None
 
 
@@ -131,6 +147,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path, node: str)
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
         metrics=fields.listen("metrics"),
         cni=_cni(fields, base),
+        envoy=_envoy(fields, base),
     )
     fields.finish()
     return config
@@ -176,6 +193,27 @@ def _cni(fields: Fields, base: Path) -> CniConfig | None:
     section = fields.record("cni")
     found = CniConfig(
         socket=_socket(section, base, DEFAULT_CNI_SOCKET), fence=section.flag("fence", True)
+    )
+    section.finish()
+    return found if section.given else None
+
+
+def _envoy(fields: Fields, base: Path) -> EnvoyConfig | None:
+    """The section that has an Envoy run; without it there is no proxy. An empty one is enough."""
+    section = fields.record("envoy")
+    ports = PortRange(
+        first=_positive(section, "first_port", DEFAULT_PORTS.first),
+        last=_positive(section, "last_port", DEFAULT_PORTS.last),
+    )
+    if not ports.first <= ports.last <= LAST_PORT:
+        section.fault(
+            ("last_port",), BAD_VALUE, f"last_port must be from first_port to {LAST_PORT}"
+        )
+    found = EnvoyConfig(
+        path=_path(section, "path", base),
+        secrets=_path(section, "secrets_dir", base),
+        workers=_positive(section, "workers", DEFAULT_WORKERS),
+        ports=ports,
     )
     section.finish()
     return found if section.given else None

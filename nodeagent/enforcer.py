@@ -7,7 +7,9 @@ Shell over the datapath's maps. Decides nothing: `nodeagent.plan.transition` giv
 Holds always:
 1. A step that fails leaves the active generation as it was.
 2. A revision's meaning is known before any event of it is read.
-3. A generation that is loaded already is never filled again: what comes into force by a promotion or a
+3. The proxy serves a plan's listeners before the first step to it, and those that the plan leaves behind
+   until after the last.
+4. A generation that is loaded already is never filled again: what comes into force by a promotion or a
    rollback is, byte for byte, what was observed or enforced before.
 """
 
@@ -32,6 +34,7 @@ from nodeagent.plan.transition import (
     UpsertAddresses,
     transition,
 )
+from nodeagent.proxying import Proxying
 from nodeagent.shadow_watch import ShadowWatch
 
 KEPT_MEANINGS: Final = 64
@@ -62,9 +65,14 @@ class Enforcer:
     """Owns the datapath's state. One caller at a time."""
 
     def __init__(
-        self, datapath: Datapath, watches: Mapping[Shadow, ShadowWatch] = MappingProxyType({})
+        self,
+        datapath: Datapath,
+        watches: Mapping[Shadow, ShadowWatch] = MappingProxyType({}),
+        *,
+        proxy: Proxying | None = None,
     ) -> None:
         self._datapath = datapath
+        self._proxy = proxy
         self.meanings: Mapping[int, RevisionMeaning] = {}
         """What the last revisions enforced; replaced, never changed, so that it may be kept."""
         self.watches = watches
@@ -109,6 +117,8 @@ class Enforcer:
         )
         if active_digest == plan.generation.digest:
             self._remember(self.revision, plan.generation, origin)
+        if self._proxy is not None:
+            await self._proxy.prepare(plan.listeners)
         self.is_torn = True
         leaving = self._leaving(shadows)
         if leaving or any(not isinstance(step, Activate) for step in steps):
@@ -120,6 +130,8 @@ class Enforcer:
             await self._perform(step, origins)
         self._relabel(origin)
         await self._watch(shadows, plan.generation, origin)
+        if self._proxy is not None:
+            await self._proxy.retire(plan.listeners)
         self.is_torn = False
         self.installed = Installed(plan=plan, origin=origin)
         return sum(isinstance(step, Activate) for step in steps)

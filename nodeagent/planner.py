@@ -38,6 +38,7 @@ from nodeagent.known_inputs import KeptInputs, Known, unless_older, unless_taken
 from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
 from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.redirects import NO_PROXY, ProxySide
 from nodeagent.plan.room import AddressRoom, without_room
 from nodeagent.plan_status import PlanStatus
 from nodeagent.rollout.channels import Channels, InForce, Standing, standing, without_candidate
@@ -71,6 +72,7 @@ class Planner:
         taken_back: int = 0,
         room: AddressRoom | None = None,
         encrypts: Encrypts | None = None,
+        proxy: ProxySide = NO_PROXY,
     ) -> None:
         self._encryption = EncryptionFollowing(
             encrypts or EncryptsNothing(node), retry=self._retry_soon
@@ -80,6 +82,7 @@ class Planner:
         self._node = node
         self._admit_local_host = admit_local_host
         self._room = room
+        self._proxy = proxy
         self._kept = KeptInputs(state_dir)
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -304,7 +307,9 @@ class Planner:
         before = installed.plan if installed else None
         plan = self._planned_before(inputs)
         if plan is None:
-            plan = await asyncio.to_thread(plan_node, inputs, kept=kept, before=before)
+            plan = await asyncio.to_thread(
+                plan_node, inputs, kept=kept, before=before, standing=self._proxy.standing
+            )
         watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
         flips = await self._enforcer.enforce(plan, origin, candidate=watched)
         self._note_standing(known, stand, loaded)
@@ -367,6 +372,8 @@ class Planner:
             node_labels=view.node_labels,
             admit_local_host=self._admit_local_host,
             room=self._room,
+            capabilities=self._proxy.capabilities,
+            proxy_ports=self._proxy.ports,
         )
         return inputs if stand is None else with_policies(inputs, stand, loaded=loaded)
 

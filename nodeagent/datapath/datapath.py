@@ -351,6 +351,11 @@ class Datapath:
         program = self._opened.others[pins.TO_PROXY]
         attach.attach(ifindex, {Direction.EGRESS: program}, GUARDS)
 
+    def is_proxy_guarded(self, ifindex: int) -> bool:
+        """True if the program of today stands on the proxy's device."""
+        wanted = libbpf.program_id(self._opened.others[pins.TO_PROXY])
+        return any(found.program_id == wanted for found in attach.attached(GUARDS, [ifindex]))
+
     def set_proxy(self, ifindex: int) -> None:
         """Redirect packets to this device from now on; 0: to none, and refuse what would be."""
         word = bytes(abi.Proxy(interface_index=ifindex))

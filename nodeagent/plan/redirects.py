@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final, TypeAlias
 
+from netpolicy.capabilities import Capability
 from netpolicy.rules import Action, Direction, Policy, Rule
 from nodeagent.l7.listeners import (
     DEFAULT_PORTS,
@@ -32,6 +33,7 @@ from nodeagent.l7.listeners import (
     reseated,
 )
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet, proxy_rule, rule_set
+from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.plan.generation import ANY_CLASS, ANY_PORT_CLASS, EndpointTable, PolicyKey
 from nodeagent.plan.model import lookup_keys
 
@@ -52,6 +54,16 @@ class ProxyPorts:
     is_closed: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySide:
+    """What planning is to know of the node's proxy. `standing`: the seats that were found at the start."""
+
+    capabilities: frozenset[Capability] = CAPABILITIES
+    ports: PortRange = DEFAULT_PORTS
+    standing: Listeners = NO_LISTENERS
+
+
+NO_PROXY: Final = ProxySide()
 NO_PORTS_YET: Final = ProxyPorts()
 
 

@@ -1,0 +1,178 @@
+"""The node's proxy, as planning and enforcing see it: what it can do, what it serves, and the way to it.
+
+In:   EnvoyConfig, or None; listeners
+Out:  an Envoy that serves them; the device that leads to it; the rules behind a rule set's digest
+Shell over Envoy, the proxy's device and one file.
+
+Holds always:
+1. The kernel redirects to the proxy's device only while there is one; without it, what is to be judged is
+   refused.
+2. Listeners are served before any flow goes to them, and go when none does.
+3. The end of the agent leaves all of it in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from netpolicy.errors import StalledError
+from netpolicy.rules import RuleId
+from nodeagent.config import EnvoyConfig
+from nodeagent.datapath import Datapath, DatapathError
+from nodeagent.envoy.admin import Admin
+from nodeagent.envoy.errors import ProxyError
+from nodeagent.envoy.process import end, find_binary
+from nodeagent.envoy.proxy import EnvoyProxy, ProxyStatus
+from nodeagent.envoy.settings import EnvoySettings
+from nodeagent.l7.device import device_faults, ensure_device, remove_device
+from nodeagent.l7.listeners import NO_LISTENERS, Listeners
+from nodeagent.l7.saved_seats import SavedSeats
+from nodeagent.plan.enforceable import WITH_PROXY
+from nodeagent.plan.redirects import NO_PROXY, ProxySide
+
+log: Final = structlog.get_logger()
+
+DEVICE_MENDED: Final = "proxy_device_mended"
+DEVICE_FAILED: Final = "proxy_device_failed"
+PORTS_NOT_KEPT: Final = "proxy_ports_not_kept"
+PORTS_NOT_FOUND: Final = "proxy_ports_not_found"
+LISTENERS_NOT_RETIRED: Final = "listeners_not_retired"
+PROXY_FAILED: Final = "ProxyFailed"
+CHECK_SECONDS: Final = 3.0
+KEPT_SETS: Final = 4096
+ENVOY_FOLDER: Final = "envoy"
+ACCESS_LOG: Final = "access-log.sock"
+
+
+class Proxying:
+    """Without a config: no proxy, and nothing of it on the node."""
+
+    def __init__(self, datapath: Datapath, *, config: EnvoyConfig | None, state_dir: Path) -> None:
+        self._datapath = datapath
+        self._saved = SavedSeats(state_dir)
+        self._rules: Mapping[str, tuple[RuleId, ...]] = {}
+        self._envoy: EnvoyProxy | None = None
+        self._config = config
+        self.access_log = state_dir / ENVOY_FOLDER / ACCESS_LOG
+        if config is not None:
+            settings = EnvoySettings(
+                folder=state_dir / ENVOY_FOLDER,
+                access_log=self.access_log,
+                binary=config.path,
+                secrets=config.secrets,
+                workers=config.workers,
+            )
+            find_binary(settings)
+            self._envoy = EnvoyProxy(settings)
+
+    @property
+    def is_on(self) -> bool:
+        """True if there is a proxy."""
+        return self._envoy is not None
+
+    def status(self) -> ProxyStatus | None:
+        """How Envoy is; None: there is none."""
+        return None if self._envoy is None else self._envoy.status()
+
+    def connect(self) -> ProxySide:
+        """Lead the kernel to the device, or to none; say what planning is to know.
+
+        Raises DatapathError or StalledError.
+        """
+        if self._config is None:
+            self._datapath.set_proxy(0)
+            return NO_PROXY
+        self._datapath.set_proxy(self._lead())
+        return ProxySide(
+            capabilities=WITH_PROXY, ports=self._config.ports, standing=self._found_seats()
+        )
+
+    async def run(self) -> None:
+        """Keep Envoy running and the device as it should be. Never returns."""
+        if self._envoy is None:
+            await asyncio.Event().wait()
+            return
+        watch = asyncio.create_task(self._watch_device(), name="proxy device")
+        try:
+            await self._envoy.run()
+        finally:
+            watch.cancel()
+
+    async def prepare(self, wanted: Listeners) -> None:
+        """Return once all of them are served. Raises StalledError if they cannot be."""
+        if self._envoy is None or not wanted.seats:
+            return
+        try:
+            await asyncio.to_thread(self._saved.keep, wanted)
+        except OSError as error:
+            log.error(PORTS_NOT_KEPT, path=str(self._saved.path), error=str(error))
+        self._remember(wanted)
+        try:
+            await self._envoy.prepare(wanted)
+        except ProxyError as error:
+            raise StalledError(str(error), reason=PROXY_FAILED) from error
+
+    async def retire(self, kept: Listeners) -> None:
+        """Serve no others any more. What cannot be taken away now goes with the next change."""
+        if self._envoy is None:
+            return
+        try:
+            await self._envoy.retire(kept)
+        except ProxyError as error:
+            log.warning(LISTENERS_NOT_RETIRED, error=str(error))
+
+    def rules_of(self, digest: str) -> tuple[RuleId, ...]:
+        """The rules of a set that is served, or was of late, in their order; empty if it is not known."""
+        return self._rules.get(digest, ())
+
+    def _found_seats(self) -> Listeners:
+        try:
+            return self._saved.load()
+        except (OSError, ValueError) as error:
+            log.error(PORTS_NOT_FOUND, path=str(self._saved.path), error=str(error))
+            return NO_LISTENERS
+
+    def _remember(self, wanted: Listeners) -> None:
+        sets = (
+            found
+            for one in wanted.listeners
+            for found in (one.rule_set, one.candidate, one.preview)
+            if found is not None
+        )
+        served = {found.digest: tuple(rule.id for rule in found.rules) for found in sets}
+        older = [(digest, rules) for digest, rules in self._rules.items() if digest not in served]
+        self._rules = dict([*older, *served.items()][-max(KEPT_SETS, len(served)) :])
+
+    def _lead(self) -> int:
+        index = ensure_device()
+        self._datapath.guard_proxy(index)
+        return index
+
+    async def _watch_device(self) -> None:
+        """What somebody takes away of it comes back; until then redirected flows are dropped."""
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            try:
+                await asyncio.to_thread(self._mend_device)
+            except (DatapathError, StalledError, OSError) as error:
+                log.error(DEVICE_FAILED, error=str(error))
+
+    def _mend_device(self) -> None:
+        faults = device_faults()
+        if faults or not self._datapath.is_proxy_guarded(self._datapath.proxy()):
+            self._datapath.set_proxy(self._lead())
+            log.warning(DEVICE_MENDED, faults=list(faults))
+
+
+def remove_proxy(state_dir: Path) -> None:
+    """End this node's Envoy, and take away the device that led to it. Raises DatapathError or OSError."""
+    folder = state_dir / ENVOY_FOLDER
+    running = Admin(EnvoySettings(folder=folder, access_log=folder / ACCESS_LOG).admin).process()
+    if running is not None:
+        end(running)
+    remove_device()
