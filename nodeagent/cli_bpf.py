@@ -19,6 +19,7 @@ from nodeagent.cli_options import config_option, fail, output_option, read_confi
 if TYPE_CHECKING:
     from nodeagent.datapath import Datapath, KernelDifference
     from nodeagent.datapath.flow_table import ConntrackEntry
+    from nodeagent.policy_rows import PolicyRow
 
 
 @click.group()
@@ -61,7 +62,7 @@ def bpf_policy_get(endpoint: str | None, config_path: Path, output: str) -> None
             (
                 row.table,
                 row.direction.word,
-                row.verdict.name.lower(),
+                _row_verdict(row),
                 row.peer_class,
                 cli_render.peers_text(row.peers, row.peer_count),
                 row.ports,
@@ -70,6 +71,11 @@ def bpf_policy_get(endpoint: str | None, config_path: Path, output: str) -> None
             for row in rows
         ),
     )
+
+
+def _row_verdict(row: PolicyRow) -> str:
+    word = row.verdict.name.lower()
+    return f"{word} to {row.proxy_port}" if row.proxy_port else word
 
 
 @bpf.group("ct")

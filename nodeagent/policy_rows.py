@@ -26,7 +26,9 @@ _NAMES: Final = {labels: number.name.lower() for number, labels in RESERVED_LABE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyRow:
-    """One entry. `peers` holds at most SHOWN_PEERS of `peer_count`; "any" is everyone."""
+    """One entry. `peers` holds at most SHOWN_PEERS of `peer_count`; "any" is everyone. `proxy_port`: where
+    it redirects to, else 0.
+    """
 
     table: int
     direction: Direction
@@ -36,6 +38,7 @@ class PolicyRow:
     peer_count: int
     ports: str
     cookie: int
+    proxy_port: int = 0
 
 
 def policy_rows(
@@ -60,6 +63,7 @@ def policy_rows(
             peer_count=len(members[key.peer_class]) if key.peer_class != ANY_CLASS else 0,
             ports=_ports(key, port_class_of),
             cookie=entry.cookie,
+            proxy_port=entry.proxy_port,
         )
         for key, entry in policy.items()
         if table is None or key.table == table

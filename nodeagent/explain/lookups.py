@@ -69,11 +69,14 @@ class Lookup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """The program's verdict. `reason` 0: it passes. `cookie` 0: no policy is behind it."""
+    """The program's verdict. `reason` 0: it passes. `cookie` 0: no policy is behind it. `proxy_port`: where
+    it goes for its requests to be judged, if anybody listens there; 0: nowhere.
+    """
 
     allowed: bool
     reason: int
     cookie: int = 0
+    proxy_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +203,7 @@ def _judge(state: KernelState, asked: _Asked, steps: list[Lookup]) -> Ruling:
     port = f"{asked.protocol.word}/{asked.port}"
     steps.append(_number_lookup("port_class", port, "class", port_class or None))
     key = PolicyKey(table.table, peer_class, int(asked.direction), int(asked.protocol), port_class)
-    return _conclude(_match_rules(state.maps, key, steps), table, asked.direction)
+    return _conclude(_match_rules(state.maps, key, steps), table, asked, state.proxy_interface)
 
 
 def _refused(reason: Reason) -> Ruling:
@@ -276,27 +279,37 @@ def _entry_lookup(key: PolicyKey, entry: PolicyEntry | None, *, decides: bool) -
         else f"{Protocol(key.protocol).word} port class {key.port_class}"
     )
     way = Direction(key.direction).word
-    found = None if entry is None else f"{entry.verdict.name.lower()}, cookie {entry.cookie}"
+    found = None
+    if entry is not None:
+        port_there = f" to proxy port {entry.proxy_port}" if entry.proxy_port else ""
+        found = f"{entry.verdict.name.lower()}{port_there}, cookie {entry.cookie}"
     text = f"table {key.table}, {way}, {peer}, {port}"
     return Lookup(map="policy", key=text, found=found, decides=decides)
 
 
-def _conclude(entry: PolicyEntry | None, table: EndpointTable, direction: Direction) -> Ruling:
+def _conclude(
+    entry: PolicyEntry | None, table: EndpointTable, asked: _Asked, proxy_interface: int
+) -> Ruling:
     """From the strongest entry, or the table's default, to a verdict and its reason."""
     if entry is None:
-        egress = direction is Direction.EGRESS
+        egress = asked.direction is Direction.EGRESS
         flag = TableFlag.DENY_EGRESS if egress else TableFlag.DENY_INGRESS
         return Ruling(
             allowed=flag not in table.flags,
             reason=int(Reason.POLICY_DENIED if flag in table.flags else Reason.FORWARDED),
             cookie=table.egress_cookie if egress else table.ingress_cookie,
         )
-    reason = {
-        Verdict.ALLOW: Reason.FORWARDED,
-        Verdict.REDIRECT: Reason.NO_PROXY,
-        Verdict.DENY: Reason.POLICY_DENY,
-    }[entry.verdict]
-    return Ruling(allowed=entry.verdict is Verdict.ALLOW, reason=int(reason), cookie=entry.cookie)
+    if entry.verdict is Verdict.REDIRECT:
+        leads = asked.protocol is Protocol.TCP and entry.proxy_port and proxy_interface
+        return Ruling(
+            allowed=bool(leads),
+            reason=int(Reason.FORWARDED if leads else Reason.NO_PROXY),
+            cookie=entry.cookie,
+            proxy_port=entry.proxy_port if leads else 0,
+        )
+    allowed = entry.verdict is Verdict.ALLOW
+    reason = Reason.FORWARDED if allowed else Reason.POLICY_DENY
+    return Ruling(allowed=allowed, reason=int(reason), cookie=entry.cookie)
 
 
 def _tracked(state: KernelState, asked: _Asked) -> Iterator[TrackedFlow]:

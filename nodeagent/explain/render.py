@@ -109,10 +109,18 @@ def _lookup_line(step: Lookup, width: int, legend: Legend) -> str:
 
 
 def _verdict(side: Side) -> str:
+    if side.ruling.proxy_port:
+        return f"REDIRECTED: the proxy judges each request (port {side.ruling.proxy_port})"
     if side.ruling.allowed:
         return Answer.ALLOWED.upper()
     reason = drop_reason(side.ruling.reason)
     return f"{Answer.DENIED.upper()}: {reason.text} ({reason.number})"
+
+
+def _verdict_word(side: Side) -> str:
+    if side.ruling.proxy_port:
+        return "redirect"
+    return "allow" if side.ruling.allowed else "deny"
 
 
 def _because(side: Side, legend: Legend) -> str:
@@ -153,7 +161,8 @@ def _side_data(side: Side, legend: Legend) -> dict[str, Any]:
         "interface": side.ifindex,
         "endpoint": asdict(side.endpoint),
         "attached": side.guarded,
-        "verdict": "allow" if side.ruling.allowed else "deny",
+        "verdict": _verdict_word(side),
+        "proxy_port": side.ruling.proxy_port,
         "drop_reason": drop_reason(reason).name if reason else "",
         "cookie": side.ruling.cookie,
         "because": legend.causes.get(side.ruling.cookie, ""),

@@ -39,7 +39,8 @@ class KernelState:
     """All that a packet's verdict is looked up in. `slot` None: the control word names none.
 
     `maps` None: the slot holds nothing. `attached`: interfaces with both filters; None if that was
-    not asked. `now_ns` is the kernel's monotonic clock.
+    not asked. `now_ns` is the kernel's monotonic clock. `proxy_interface`: the device that leads to the
+    proxy; 0: there is none.
     """
 
     kind: SlotKind
@@ -52,3 +53,4 @@ class KernelState:
     flows: tuple[ConntrackEntry, ...]
     attached: frozenset[int] | None
     now_ns: int
+    proxy_interface: int = 0

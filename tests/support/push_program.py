@@ -25,10 +25,14 @@ from netpolicy.node_choice import NodeChoice
 from netpolicy.rules import (
     Action,
     Direction,
+    HttpRule,
+    L7Rules,
     Peers,
     Policy,
     PolicyId,
     PolicyKind,
+    Ports,
+    Protocol,
     Rule,
     Unit,
 )
@@ -38,7 +42,12 @@ from reconciler.sign import Candidate, Signer, sign_publication
 from tests.support.push_fleet import Heard
 
 LOOK_SECONDS: Final = 0.05
-COMMIT_OF: Final = {"open": "a" * 40, "closed": "b" * 40, "lethal": "c" * 40}
+COMMIT_OF: Final = {
+    name: letter * 40
+    for name, letter in {
+        "open": "a", "closed": "b", "lethal": "c", "http": "d", "http-more": "e", "http-out": "f",
+    }.items()
+}  # fmt: skip
 
 
 def _policy(name: str, app: str, *, no_entity: str) -> Policy:
@@ -55,12 +64,37 @@ def _policy(name: str, app: str, *, no_entity: str) -> Policy:
     )
 
 
+def _web(direction: Direction, app: str, *paths: str) -> Policy:
+    """Isolates a pod in a direction; GET of these paths passes, of whoever and to whomever."""
+    allow = Rule(
+        direction=direction,
+        action=Action.ALLOW,
+        origin=f"spec.{direction.word}[0]",
+        ports=(Ports(protocol=Protocol.TCP, first=80, last=80),),
+        l7=L7Rules(http=tuple(HttpRule(method="GET", path=path) for path in paths)),
+    )
+    return Policy(
+        id=PolicyId(kind=PolicyKind.CCNP, namespace="", name=f"web-{direction.word}"),
+        subject=selector([equals("app", app)]),
+        default_deny=(direction,),
+        rules=(allow,),
+    )
+
+
+_IN: Final = Direction.INGRESS
 POLICIES: Final = {
     "open": (),
     "closed": (_policy("cut-database", "products-db", no_entity="all"),),
     "lethal": (_policy("cut-reconciler", "reconciler", no_entity="host"),),
+    "http": (_web(_IN, "api-gateway", "/products.*"),),
+    "http-more": (_web(_IN, "api-gateway", "/products.*", "/metrics"),),
+    "http-out": (
+        _web(_IN, "api-gateway", "/products.*", "/metrics"),
+        _web(Direction.EGRESS, "frontend", "/products.*"),
+    ),
 }
-"""`closed` would cut products-db off; `lethal` cuts the node off from its reconciler."""
+"""`closed` would cut products-db off; `lethal` cuts the node off from its reconciler; the others look into
+requests to api-gateway, the last one into those of frontend as well."""
 
 
 class Noting(Heard):

@@ -100,6 +100,17 @@ def test_a_redirect_without_a_proxy_is_refused_as_the_kernel_does():
     assert (side.ruling.allowed, side.ruling.reason) == (False, Reason.NO_PROXY)
 
 
+def test_a_redirect_is_told_with_the_proxys_port():
+    rules = {
+        (Direction.EGRESS, WORLD_CLASS, Protocol.TCP, 80): PolicyEntry(Verdict.REDIRECT, 3, 20_007)
+    }
+    redirected = state(small_generation(rules), proxy_interface=9)
+    (side,) = explain(redirected).sides
+    assert (side.ruling.allowed, side.ruling.proxy_port) == (True, 20_007)
+    (refused,) = explain(replace(redirected, proxy_interface=0)).sides
+    assert (refused.ruling.allowed, refused.ruling.reason) == (False, Reason.NO_PROXY)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
