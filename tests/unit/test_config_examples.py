@@ -79,7 +79,7 @@ def test_an_example_names_every_field(example: Path, read: Read, tmp_path: Path)
 def test_the_agents_example_shows_what_counts_otherwise(tmp_path: Path) -> None:
     shown = _agent(AGENT.read_text(), tmp_path)
     least = _agent("node: node-a\ninventory: /etc/tidegate/inventory.yaml\n", tmp_path)
-    assert _differing(shown, least) == {"reconciler", "cni"}
+    assert _differing(shown, least) == {"reconciler", "cni", "envoy"}
 
 
 def test_the_reconcilers_example_shows_what_counts_otherwise(tmp_path: Path) -> None:
