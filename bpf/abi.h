@@ -125,6 +125,7 @@ enum tg_occasion {
 	TG_OCCASION_AUDIT = 4,               /* verdict, reason and cookie are the shadow's */
 	TG_OCCASION_FLAGS = 5,               /* SYN, FIN or RST */
 	TG_OCCASION_CLOSED = 6,              /* reset, or finished by both: the sums are the flow's */
+	TG_OCCASION_IDLE = 7,                /* silent for longer than its lifetime; told by the agent only */
 };
 
 /* Why a generation is asked that is not in force: a rollout will enforce it, or nobody will yet. */
@@ -441,7 +442,8 @@ struct tg_refusal_key {
 	__u8 icmp_code;
 	__u8 direction;
 	__u8 reason;
-	__u8 padding[3];
+	__u8 shadow;                         /* whose opinion of them is told; none: that they were refused */
+	__u8 padding[2];
 };
 _Static_assert(sizeof(struct tg_refusal_key) == 52, "no hidden padding");
 

@@ -79,9 +79,19 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 					     passage->ruling.verdict);
 }
 
+/* NULL: no room. A shadow's opinions leave half of the ring to what is enforced. */
+static __always_inline struct tg_event *reserve_event(__u8 shadow)
+{
+	if (shadow != TG_SHADOW_NONE &&
+	    bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >
+		    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
+		return NULL;
+	return bpf_ringbuf_reserve(&events, sizeof(struct tg_event), 0);
+}
+
 static __always_inline void emit(const struct passage *passage)
 {
-	struct tg_event *event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	struct tg_event *event = reserve_event(TG_SHADOW_NONE);
 
 	if (!event) {
 		count_lost(!passes(passage->ruling.verdict));

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Refused packets, told so that a flood of them does not fill the ring.
+/* Refused packets, and what shadows say of them, told so that a flood of them does not fill the ring.
  *
  *     first of a flow ──▶ told at once
  *     the others      ──▶ added up ──▶ told by the next one after a second, or by the agent's sweep
  *
  * Holds always:
- * 1. Of one flow, reason and revision: packets told + untold = packets refused. What is evicted untold,
- *    or told by an event that was lost, is in the drop counters, which count every packet.
+ * 1. Of one flow, reason, revision and shadow: packets told + untold = packets refused. What is evicted
+ *    untold, or told by an event that was lost, is in the drop counters, which count every packet, or in
+ *    `differences`.
  */
 #ifndef TIDEGATE_REFUSALS_H
 #define TIDEGATE_REFUSALS_H
@@ -15,7 +16,8 @@
 #include "events.h"
 #include "maps.h"
 
-static __always_inline void refusal_key(struct tg_refusal_key *key, const struct passage *passage)
+static __always_inline void refusal_key(struct tg_refusal_key *key, const struct passage *passage,
+					const struct ruling *ruling, __u8 shadow)
 {
 	const struct packet *packet = &passage->packet;
 
@@ -29,7 +31,8 @@ static __always_inline void refusal_key(struct tg_refusal_key *key, const struct
 	key->icmp_type = packet->icmp_type;
 	key->icmp_code = packet->icmp_code;
 	key->direction = passage->direction;
-	key->reason = passage->ruling.reason;
+	key->reason = ruling->reason;
+	key->shadow = shadow;
 }
 
 /* Tell what has been added up, if the last event is a second old. Of several processors that find it
@@ -46,55 +49,62 @@ static __always_inline void tell_sum_if_due(struct tg_refusal *refusal, __u64 no
 		return;
 	packets = __sync_lock_test_and_set(&refusal->untold_packets, 0);
 	bytes = __sync_lock_test_and_set(&refusal->untold_bytes, 0);
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	event = reserve_event(refusal->event.shadow);
 	if (!event) {
-		count_lost(packets);
+		count_lost(refusal->event.shadow == TG_SHADOW_NONE ? packets : 0);
 		return;
 	}
 	*event = refusal->event;
 	event->time_ns = bpf_ktime_get_ns();
 	event->packets = packets;
 	event->bytes = bytes;
-	event->occasion = TG_OCCASION_PACKET;
-	event->shadow = TG_SHADOW_NONE;
-	event->cause = TG_CAUSE_NONE;
 	bpf_ringbuf_submit(event, 0);
 }
 
-/* Remember that a flow is refused; false if it was known already. */
-static __always_inline bool is_first_refusal(const struct tg_refusal_key *key,
-					     const struct passage *passage)
+/* Remember a flow, and what its next packets are told by; false if it was known already. */
+static __always_inline bool is_first(const struct tg_refusal_key *key, const struct passage *passage,
+				     const struct ruling *ruling, __u8 cause)
 {
 	__u32 zero = 0;
 	struct tg_refusal *fresh = bpf_map_lookup_elem(&fresh_refusal, &zero);
 
 	if (!fresh)
 		return true;
-	describe(&fresh->event, passage, &passage->ruling);
+	describe(&fresh->event, passage, ruling);
+	fresh->event.occasion = cause ? TG_OCCASION_AUDIT : TG_OCCASION_PACKET;
+	fresh->event.shadow = key->shadow;
+	fresh->event.cause = cause;
 	fresh->told_ns = passage->now;
 	fresh->untold_packets = 0;
 	fresh->untold_bytes = 0;
 	return bpf_map_update_elem(&refusals, key, fresh, BPF_NOEXIST) != -EEXIST;
 }
 
-/* Not inline: the key gets a stack of its own. */
-static __noinline int tell_refusal(const struct passage *passage)
+/* Add a refused packet to those of its flow; false if it is the first, and to be told by itself. `shadow`
+ * and `cause`: whose opinion `ruling` is, and how it differs; none: it is in force. Not inline: the key gets
+ * a stack of its own. */
+static __noinline bool is_told(const struct passage *passage, const struct ruling *ruling, __u8 shadow,
+			       __u8 cause)
 {
 	struct tg_refusal_key key = {};
 	struct tg_refusal *known;
 
-	refusal_key(&key, passage);
+	refusal_key(&key, passage, ruling, shadow);
 	known = bpf_map_lookup_elem(&refusals, &key);
-	if (!known && !is_first_refusal(&key, passage))
+	if (!known && !is_first(&key, passage, ruling, cause))
 		known = bpf_map_lookup_elem(&refusals, &key);
-	if (!known) {
-		emit(passage);
-		return 0;
-	}
+	if (!known)
+		return false;
 	__sync_fetch_and_add(&known->untold_packets, 1);
 	__sync_fetch_and_add(&known->untold_bytes, passage->skb->len);
 	tell_sum_if_due(known, passage->now);
-	return 0;
+	return true;
+}
+
+static __always_inline void tell_refusal(const struct passage *passage)
+{
+	if (!is_told(passage, &passage->ruling, TG_SHADOW_NONE, TG_CAUSE_NONE))
+		emit(passage);
 }
 
 static long sweep_refusal(void *map, const void *key, struct tg_refusal *refusal, const __u64 *now)

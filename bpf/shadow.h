@@ -15,6 +15,7 @@
 #include "events.h"
 #include "maps.h"
 #include "policy.h"
+#include "refusals.h"
 
 static __always_inline bool has_shadows(const struct tg_control *control)
 {
@@ -73,23 +74,26 @@ static __always_inline void count_difference(const struct tg_difference_key *key
 		(*lost_count)++;
 }
 
-static __always_inline void tell_difference(const struct passage *passage,
-					    const struct ruling *ruling, __u8 shadow, __u8 cause)
+/* A refused flow leaves no entry, so that each of its packets is judged, and differs, anew: they are added
+ * up. Not inline, as `compare`, which leaves it room on the stack by not calling it. */
+static __noinline int tell_difference(const struct passage *passage, const struct ruling *ruling,
+				      __u8 shadow, __u8 cause)
 {
-	struct tg_event *event = NULL;
+	struct tg_event *event;
 
-	if (bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) <=
-	    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
-		event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	if (!passes(passage->ruling.verdict) && is_told(passage, ruling, shadow, cause))
+		return 0;
+	event = reserve_event(shadow);
 	if (!event) {
-		count(TG_COUNTER_LOST_EVENTS, 0);
-		return;
+		count_lost(0);
+		return 0;
 	}
 	describe(event, passage, ruling);
 	event->occasion = TG_OCCASION_AUDIT;
 	event->shadow = shadow;
 	event->cause = cause;
 	bpf_ringbuf_submit(event, 0);
+	return 0;
 }
 
 /* One flow was judged under a shadow too. Not inline: its keys get a stack of their own. */
@@ -112,23 +116,24 @@ static __noinline int compare(const struct passage *passage, const struct questi
 	};
 
 	cover(passage->endpoint_id, shadow, asked->slot);
-	if (key.cause == TG_CAUSE_NONE)
-		return 0;
-	count_difference(&key, passage->now);
-	tell_difference(passage, ruling, shadow, key.cause);
-	return 0;
+	if (key.cause != TG_CAUSE_NONE)
+		count_difference(&key, passage->now);
+	return key.cause;
 }
 
 static __always_inline void ask_shadow(const struct passage *passage, struct question *ask,
 				       __u8 shadow, __u8 slot)
 {
 	struct ruling ruling = { .remote_identity = passage->ruling.remote_identity };
+	__u8 cause;
 
 	if (slot == TG_NO_SLOT)
 		return;
 	ask->slot = slot;
 	judge(ask, &ruling);
-	compare(passage, ask, &ruling, shadow);
+	cause = compare(passage, ask, &ruling, shadow);
+	if (cause != TG_CAUSE_NONE)
+		tell_difference(passage, &ruling, shadow, cause);
 }
 
 /* Ask every shadow what it says of a flow that `passage->ruling` is already made of. */

@@ -45,6 +45,12 @@ class Occasion(IntEnum):
     """A side's first SYN, FIN or RST."""
     CLOSED = 6
     """One side reset the connection, or both finished it."""
+    IDLE = 7
+    """It fell silent for longer than its lifetime."""
+
+
+ENDS: Final = frozenset({Occasion.CLOSED, Occasion.IDLE})
+"""Of these the sums are the whole flow's."""
 
 
 class TcpFlag(IntFlag):
@@ -88,7 +94,7 @@ class FlowRecord:
     `revision` is the datapath's, `commit` the Git commit it enforced. `icmp_type` and `icmp_code`
     mean something for the two ICMPs only. An AUDIT is what a `shadow` would have done with the packet,
     and `cause` how that differs: reason, policies and commit are the shadow's. It stands for `packets`:
-    of a closed flow all that its opener sent, and `reply_packets` those of the other side. `encrypted`:
+    of a flow that ended all that its opener sent, and `reply_packets` those of the other side. `encrypted`:
     it goes into a tunnel to another node, or came out of one. With `http`
     it is one request of the flow between the same ends, judged by the proxy of the endpoint.
     """
@@ -156,7 +162,7 @@ def flow_json(flow: FlowRecord) -> dict[str, Any]:
         "packets": flow.packets,
         "bytes": flow.bytes,
     }
-    if flow.occasion is Occasion.CLOSED:
+    if flow.occasion in ENDS:
         found |= {"reply_packets": flow.reply_packets, "reply_bytes": flow.reply_bytes}
     if flow.http:
         found["l7"] = http_json(flow.http)
@@ -190,8 +196,8 @@ def _decision_text(flow: FlowRecord) -> str:
     by = ", ".join(map(str, flow.policies))
     if flow.occasion is Occasion.FLAGS:
         return f"{_ENDPOINT[flow.direction]}-endpoint {flow.verdict}"
-    if flow.occasion is Occasion.CLOSED:
-        return f"closed {where} after {_sums_text(flow)}"
+    if flow.occasion in ENDS:
+        return f"{flow.occasion.name.lower()} {where} after {_sums_text(flow)}"
     if flow.http and not flow.shadow:
         return f"http-request {flow.verdict} {where}" + (f" by {by}" if by else "")
     if flow.verdict is FlowVerdict.FORWARDED:

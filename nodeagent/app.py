@@ -173,12 +173,12 @@ class Agent:
         )
         self._source = pod_source(config)
         self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
-        self._collection = FlowCollection(datapath, self._placement.gone)
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._requests = RequestPump(
             self._enforcer, ring, config.node, self._proxy.rules_of, request_shadows
         )
+        self._collection = FlowCollection(datapath, self._placement.gone, self._pump.tell)
         self._channel = ReconcilerChannel(
             config,
             apply=self._planner.take,

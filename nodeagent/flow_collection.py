@@ -1,7 +1,7 @@
 """Keep the conntrack maps free of flows that are over.
 
 In:   a datapath, word that an endpoint went
-Out:  sweeps of its maps; how many flows there are, and what went, for the status
+Out:  sweeps of its maps; the ends of flows that fell silent; how many flows there are, and what went
 Shell. One slice at a time, in a thread: neither packets nor the agent's other tasks wait for it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 from typing import Protocol as Shape
@@ -48,9 +48,15 @@ class FlowCollection:
     """Sweeps once a minute, and at once when an endpoint went."""
 
     def __init__(
-        self, datapath: CollectableDatapath, gone: asyncio.Event, *, seconds: float = SWEEP_SECONDS
+        self,
+        datapath: CollectableDatapath,
+        gone: asyncio.Event,
+        tell: Callable[[bytes], object],
+        *,
+        seconds: float = SWEEP_SECONDS,
     ) -> None:
         self._datapath = datapath
+        self._tell = tell
         self._gone = gone
         self._seconds = seconds
         self.status = CollectionStatus()
@@ -76,6 +82,7 @@ class FlowCollection:
             examined += done.examined
             expired += done.expired
             orphaned += done.orphaned
+            self._tell(done.endings)
         self.status = CollectionStatus(
             flows=examined - expired - orphaned,
             expired=self.status.expired + expired,

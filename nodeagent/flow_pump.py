@@ -78,7 +78,15 @@ class FlowPump:
 
     def _take(self) -> int:
         """Record the events that are there, then those lost for want of room; how many there were."""
-        records = self._events.read_records()
+        count = self.tell(self._events.read_records())
+        lost = self._datapath.lost_events()
+        if lost > self._lost:
+            self._ring.lose(lost - self._lost)
+            self._lost = lost
+        return count
+
+    def tell(self, records: bytes) -> int:
+        """Record events, by the names of the moment; how many they are."""
         count = len(records) // RECORD_BYTES
         if count:
             arrival = Arrival(
@@ -89,10 +97,6 @@ class FlowPump:
                 boot_time_ns=time.time_ns() - time.monotonic_ns(),
             )
             self._ring.add(FlowBatch(arrival, count))
-        lost = self._datapath.lost_events()
-        if lost > self._lost:
-            self._ring.lose(lost - self._lost)
-            self._lost = lost
         return count
 
     def _current_names(self) -> Names:

@@ -432,7 +432,8 @@ class RefusalKey(Structure):
         ("icmp_code", c_uint8),
         ("direction", c_uint8),
         ("reason", c_uint8),
-        ("padding", c_uint8 * 3),
+        ("shadow", c_uint8),
+        ("padding", c_uint8 * 2),
     )
 
 

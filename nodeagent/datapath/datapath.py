@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from netpolicy.evidence import Shadow
@@ -37,6 +38,7 @@ from nodeagent.datapath import (
 from nodeagent.datapath.collector import Collected, FlowCollector
 from nodeagent.datapath.control import Control, ControlWord
 from nodeagent.datapath.encryption_maps import WireMode
+from nodeagent.datapath.endings import FlowOwner
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.events import EventReader
@@ -375,10 +377,14 @@ class Datapath:
     def collect_flows(self) -> Iterator[Collected]:
         """Remove flows that are over: idle too long, or of endpoints that are gone. A slice each step."""
         flows = tuple(self._maps[name] for name in self._config.flow_maps)
-        collector = FlowCollector(flows, self._config.options.lifetimes)
+        identity_of = partial(peers.identity_of, self._maps["addresses"], self._maps["prefixes"])
+        collector = FlowCollector(flows, self._config.options.lifetimes, identity_of)
 
-        def living() -> frozenset[int]:
-            return frozenset(found.endpoint_id for found in self.read_endpoints().values())
+        def living() -> dict[int, FlowOwner]:
+            return {
+                found.endpoint_id: FlowOwner(ifindex=ifindex, endpoint=found)
+                for ifindex, found in self.read_endpoints().items()
+            }
 
         return collector.sweep(living, time.monotonic_ns)
 

@@ -7,6 +7,7 @@ Shell over those maps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from struct import Struct
@@ -58,6 +59,14 @@ def read(addresses: Map, prefixes: Map) -> AddressPlan:
         exact={abi.unpack_address(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(addresses)},
         prefixes={abi.unpack_prefix(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(prefixes)},
     )
+
+
+def identity_of(addresses: Map, prefixes: Map, packed: bytes) -> int:
+    """Who is behind an address, as the programs find it; 0: nobody."""
+    found = libbpf.lookup(addresses, packed)
+    if found is None:
+        found = libbpf.lookup(prefixes, _WORD.pack(8 * len(packed)) + packed)
+    return int.from_bytes(found or b"", sys.byteorder)
 
 
 def packed_addresses(plan: AddressPlan) -> dict[str, list[tuple[bytes, bytes]]]:

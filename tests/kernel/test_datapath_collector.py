@@ -11,13 +11,13 @@ from dataclasses import replace
 import pytest
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import libbpf
-from nodeagent.datapath.collector import Collected
+from nodeagent.datapath import FlowEvent, Occasion, libbpf
+from nodeagent.datapath.events import EventDecoder, flow_events
 from nodeagent.datapath_options import FlowLifetimes
 from nodeagent.flow_collection import FlowCollection
 from tests.support import kernel_packets as packets
 from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine
-from tests.support.kernel_fixtures import WEB_ENDPOINT
+from tests.support.kernel_fixtures import PEER, WEB, WEB_ENDPOINT, WORLD
 from tests.support.kernel_packets import ACK, FIN, RST, SYN, ip
 
 pytestmark = pytest.mark.kernel
@@ -53,7 +53,11 @@ def exchange(engine: KernelEngine, direction: Direction, flags: int) -> bool:
 def sweep(engine: KernelEngine) -> tuple[int, int, int]:
     """Examined, expired, orphaned."""
     slices = list(engine.datapath.collect_flows())
-    return tuple(sum(getattr(s, name) for s in slices) for name in Collected.__slots__)  # type: ignore[return-value]
+    return (
+        sum(one.examined for one in slices),
+        sum(one.expired for one in slices),
+        sum(one.orphaned for one in slices),
+    )
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -98,6 +102,51 @@ def test_a_datagram_flow_goes_and_one_that_is_renewed_stays(engine: KernelEngine
     assert [flow.local_port for flow in engine.datapath.read_conntrack()] == [4001]
 
 
+def endings(engine: KernelEngine) -> list[FlowEvent]:
+    """What a sweep tells of flows that fell silent."""
+    records = b"".join(one.endings for one in engine.datapath.collect_flows())
+    return list(flow_events(EventDecoder().columns(records)))
+
+
+def test_the_end_of_a_silent_flow_is_told_with_its_sums_and_its_ends(engine: KernelEngine) -> None:
+    for direction, flags in (*ESTABLISHED, (OUT, ACK)):
+        assert exchange(engine, direction, flags)
+    (flow,) = engine.datapath.read_conntrack()
+    engine.age_flows(LIFETIMES.tcp + 5)
+    (end,) = endings(engine)
+    assert (end.occasion, end.direction, end.reason, end.is_reply) == (Occasion.IDLE, IN, 0, False)
+    assert (end.source, end.source_port) == (PEER4, 5000)
+    assert (end.destination, end.destination_port) == (WEB4, 8080)
+    assert (end.local_identity, end.remote_identity) == (WEB, PEER)
+    assert (end.packets, end.reply_packets) == (2, 2)
+    assert (end.bytes, end.reply_bytes) == (flow.forward_bytes, flow.reply_bytes)
+    assert (end.cookie, end.revision) == (flow.cookie, flow.revision)
+    assert (end.endpoint_id, end.ifindex) == (WEB_ENDPOINT.endpoint_id, TEST_INTERFACE)
+    assert endings(engine) == []
+
+
+def test_the_end_of_a_silent_flow_to_the_world_starts_at_the_pod(engine: KernelEngine) -> None:
+    asked = ip(WEB4, FAR4, UDP, packets.udp(4000, 53))
+    for _ in range(3):
+        assert engine.run(WEB_ENDPOINT, OUT, asked).allowed
+    engine.age_flows(LIFETIMES.datagram + 5)
+    (end,) = endings(engine)
+    assert (end.source, end.destination, end.remote_identity) == (WEB4, FAR4, WORLD)
+    assert (end.source_port, end.destination_port, end.packets) == (4000, 53, 3)
+
+
+@pytest.mark.parametrize(
+    "name", ["an opening", "one that both sides finished", "one that was reset"]
+)
+def test_what_was_told_whole_before_ends_without_a_word(engine: KernelEngine, name: str) -> None:
+    segments, lifetime = STATES[name]
+    for direction, flags in segments:
+        assert exchange(engine, direction, flags)
+    engine.age_flows(lifetime + 5)
+    assert endings(engine) == []
+    assert list(engine.datapath.read_conntrack()) == []
+
+
 def test_flows_of_an_endpoint_that_is_gone_go_at_once(engine: KernelEngine) -> None:
     for direction, flags in ESTABLISHED:
         assert exchange(engine, direction, flags)
@@ -134,7 +183,7 @@ def test_the_loop_turns_between_the_slices_of_a_sweep(engine: KernelEngine) -> N
             turns += 1
 
     async def collect() -> FlowCollection:
-        collection = FlowCollection(engine.datapath, asyncio.Event())
+        collection = FlowCollection(engine.datapath, asyncio.Event(), lambda _: None)
         tasks = [asyncio.create_task(collection.run()), asyncio.create_task(count_turns())]
         while not collection.status.swept_at:
             await asyncio.sleep(0.01)
@@ -153,7 +202,7 @@ def test_the_loop_turns_between_the_slices_of_a_sweep(engine: KernelEngine) -> N
 def test_a_sweep_follows_an_endpoint_that_went(engine: KernelEngine) -> None:
     async def collect() -> FlowCollection:
         gone = asyncio.Event()
-        collection = FlowCollection(engine.datapath, gone, seconds=3600)
+        collection = FlowCollection(engine.datapath, gone, lambda _: None, seconds=3600)
         task = asyncio.create_task(collection.run())
         while not collection.status.swept_at:
             await asyncio.sleep(0.01)

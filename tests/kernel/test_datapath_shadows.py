@@ -309,19 +309,48 @@ def test_the_counts_can_be_read_without_the_agent(engine: KernelEngine, tmp_path
 
 
 def test_counts_are_exact_when_nobody_reads_the_events(engine: KernelEngine) -> None:
-    shadow(engine, small_generation(WIDER))
+    shadow(engine, without_rules())
     lost = engine.datapath.counters().lost_events
-    refused = ip(WEB4, FAR4, TCP, packets.tcp(4000, 443))
+    opening = ip(WEB4, FAR4, TCP, packets.tcp(4000, 80))
     engine.datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
     engine.forget_events()
-    engine.datapath.run_program(Direction.EGRESS, refused, repeat=FLOOD)
+    engine.datapath.run_program(Direction.EGRESS, opening, repeat=FLOOD)
     kept = engine.waiting_events()
     audits = sum(event.occasion is Occasion.AUDIT for event in kept)
     assert list(counted(engine).values()) == [FLOOD]
     assert engine.datapath.read_coverage(CANDIDATE) == {WEB_ENDPOINT.endpoint_id: FLOOD}
-    assert engine.datapath.counters().lost_events - lost + audits == FLOOD
+    assert engine.datapath.counters().lost_events - lost + len(kept) == 2 * FLOOD
     assert len(kept) > audits, "what is enforced is told among them"
     assert audits <= engine.event_room // 2 + 1, "audits leave half of the ring to what is enforced"
+
+
+def test_what_a_shadow_says_of_a_refused_flood_is_told_at_once_and_then_added_up(
+    engine: KernelEngine,
+) -> None:
+    """A refused flow leaves no entry, so that each of its packets is judged, and differs, anew."""
+    datapath = engine.datapath
+    wider = datapath.fill(small_generation(WIDER), label=LABEL)
+    datapath.set_shadows(candidate=wider, preview=wider)
+    datapath.set_endpoint(WEB_ENDPOINT, TEST_INTERFACE)
+    engine.forget_events()
+    refused = ip(WEB4, FAR4, TCP, packets.tcp(4000, 443))
+    datapath.run_program(Direction.EGRESS, refused, repeat=FLOOD)
+    first = engine.waiting_events()
+    assert [(event.shadow, event.occasion, event.packets) for event in first] == [
+        (CANDIDATE, Occasion.AUDIT, 1),
+        (PREVIEW, Occasion.AUDIT, 1),
+        (None, Occasion.NEW, 1),
+    ]
+    engine.age_refusals(1)
+    datapath.tell_refusals()
+    sums = {event.shadow: event for event in engine.waiting_events()}
+    assert {shadow: event.packets for shadow, event in sums.items()} == dict.fromkeys(
+        (CANDIDATE, PREVIEW, None), FLOOD - 1
+    )
+    told = sums[CANDIDATE]
+    assert (told.occasion, told.cause) == (Occasion.AUDIT, Cause.WOULD_ALLOW)
+    assert (told.reason, told.cookie, told.source_port) == (0, WIDE_COOKIE, 4000)
+    assert (sums[None].occasion, sums[None].reason) == (Occasion.PACKET, Reason.POLICY_DENIED)
 
 
 def test_counts_are_exact_on_several_processors_at_once(engine: KernelEngine) -> None:

@@ -131,7 +131,7 @@ class KernelEngine:
     def _forget_refusals(self, told: Iterable[FlowEvent]) -> None:
         """Else the next packet of a refused flow is not told for a second."""
         for event in told:
-            if event.reason:
+            if event.reason or event.shadow:
                 libbpf.delete(self._refusals, bytes(_refusal_key(event)))
 
     @property
@@ -235,6 +235,7 @@ def _refusal_key(event: FlowEvent) -> abi.RefusalKey:
         icmp_code=event.icmp_code,
         direction=event.direction,
         reason=event.reason,
+        shadow=event.shadow or 0,
     )
 
 
