@@ -23,7 +23,7 @@ from nodeagent.envoy.request_rules import (
     PATH,
     header_expression,
 )
-from nodeagent.envoy.settings import LISTENER_MARK, UPSTREAM_MARKS, EnvoySettings
+from nodeagent.envoy.settings import LISTENER_MARKS, UPSTREAM_MARKS, EnvoySettings
 from nodeagent.l7.access_log import RBAC_FILTER, headers_filter, http_access_log, tcp_access_log
 from nodeagent.l7.listeners import Listener
 
@@ -84,7 +84,7 @@ def _transparency(direction: Direction) -> Json:
                 "description": "tells the kernel's side whose packets these are",
                 "level": _SOL_SOCKET,
                 "name": _SO_MARK,
-                "int_value": LISTENER_MARK,
+                "int_value": LISTENER_MARKS[direction],
                 "state": "STATE_PREBIND",
             }
         ],

@@ -12,9 +12,21 @@ from pathlib import Path
 from typing import Final
 
 from netpolicy.rules import Direction
+from nodeagent.datapath.abi import (
+    MARK_PROXY_TO_CLIENT,
+    MARK_PROXY_TO_OPENER,
+    MARK_PROXY_TO_SERVER,
+    MARK_PROXY_TO_WORLD,
+)
 
-LISTENER_MARK: Final = 0x0C00
-UPSTREAM_MARKS: Final = {Direction.EGRESS: 0x0B00, Direction.INGRESS: 0x0A00}
+LISTENER_MARKS: Final = {
+    Direction.EGRESS: MARK_PROXY_TO_OPENER,
+    Direction.INGRESS: MARK_PROXY_TO_CLIENT,
+}
+UPSTREAM_MARKS: Final = {
+    Direction.EGRESS: MARK_PROXY_TO_WORLD,
+    Direction.INGRESS: MARK_PROXY_TO_SERVER,
+}
 LOOPBACK: Final = ("127.0.0.1", "::1")
 DEFAULT_WORKERS: Final = 2
 

@@ -32,7 +32,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from nodeagent.datapath.abi import (
     MARK_ENCRYPT,
     MARK_MASK,
-    MARK_PROXY_TO_OPENER,
+    MARK_PROXY_TO_CLIENT,
     MARK_PROXY_TO_WORLD,
 )
 from nodeagent.datapath.clsact import with_netlink
@@ -137,7 +137,7 @@ def _rules_of(ways: Ways) -> tuple[_Rule, ...]:
     """In the order in which they may be added: what bypasses comes before what it bypasses."""
     rules = [_Rule(MARKED_RULE, MARKED_TABLE, mark=MARK_ENCRYPT)]
     if ways.has_proxy:
-        marks = (MARK_PROXY_TO_WORLD, MARK_PROXY_TO_OPENER)
+        marks = (MARK_PROXY_TO_WORLD, MARK_PROXY_TO_CLIENT)
         rules += [_Rule(PROXY_RULE, NODES_TABLE, mark=mark) for mark in marks]
     if ways.node_traffic:
         rules.append(_Rule(BYPASS_RULE, _MAIN, mark=FIREWALL_MARK))
