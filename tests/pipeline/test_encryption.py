@@ -15,10 +15,10 @@ from netpolicy.evidence import Role
 from netpolicy.node_encryption import EncryptionMode, Implementation, NodeEncryption
 from reconciler.cli import main
 from reconciler.rollout.machine import Phase
-from tests.pipeline.test_rollout import CANARY, QUICK, SETTINGS, Stage, play
 from tests.support.node_keys import key_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene
+from tests.support.rollout_stage import CANARY, QUICK, SETTINGS, Stage, play
 
 STRICT = {"enabled": True, "strict": True, "rotation": "1d"}
 ADDRESSES = """
