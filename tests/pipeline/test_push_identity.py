@@ -91,7 +91,7 @@ def test_a_stream_ends_with_the_certificate_it_was_opened_with(keys: Path, tmp_p
                 renew_node(keys, "node-x", now=datetime.now(UTC))
                 await until(lambda: heard.gone == ["node-x"])
                 await until(lambda: len(heard.connected) == 2)
-                assert node.receiver.status().connected
+                await until(lambda: node.receiver.status().connected)
 
     asyncio.run(scenario())
 

@@ -12,10 +12,12 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import re
 import signal
 import socket
 import socketserver
 import threading
+import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
@@ -63,6 +65,12 @@ class Backend:
     def received(self) -> bytes:
         """All that arrived."""
         return b"".join(self.connections)
+
+    def wait_for(self, wanted: re.Pattern[bytes], *, after: int, seconds: float = 10.0) -> None:
+        """Wait until this is in what arrives behind the first bytes; in vain, the caller sees."""
+        deadline = time.monotonic() + seconds
+        while not wanted.search(self.received[after:]) and time.monotonic() < deadline:
+            time.sleep(0.01)
 
 
 @dataclass
