@@ -38,6 +38,7 @@ from reconciler.followed import Followed
 from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.metrics import Standing, reconciler_metrics
+from reconciler.notify import Notifier
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.rollout.descent import may_follow
@@ -116,6 +117,8 @@ class Reconciler:
             inventory=lambda: self._inventory,
             moved=self._say_outcome,
         )
+        self._notifier = Notifier(self._store)
+        self._notifier.want(config.following.notifications if config.following else ())
         self._trouble: tuple[Condition, ...] = ()
         self._cache = JudgeCache()
         self._files: RevisionFiles | None = None
@@ -142,6 +145,7 @@ class Reconciler:
                 tasks.create_task(self._keep_fresh())
                 tasks.create_task(self._records.run())
                 tasks.create_task(self._rollout_task.run())
+                tasks.create_task(self._notifier.run())
                 tasks.create_task(self._poll())
         finally:
             for server in beside:
@@ -182,6 +186,7 @@ class Reconciler:
     def follow(self, following: Following) -> None:
         """Follow this from the next pass on, which begins now."""
         self._followed.want(following)
+        self._notifier.want(following.notifications)
         self.poke()
 
     def poke(self) -> None:
@@ -359,6 +364,7 @@ class Reconciler:
     def _say_outcome(self) -> None:
         """Say how things stand; a pass that failed keeps the word until one comes through."""
         self._surroundings.stands()
+        self._notifier.wake()
         judged = judgements.last_judgement(self._database)
         said = self._trouble or conditions.of_rollout(
             judged,

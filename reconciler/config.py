@@ -7,6 +7,7 @@ Shell over one file. Secrets are named by path, never written into it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,13 @@ from netpolicy.document import Document, read_documents
 from netpolicy.errors import Diagnostic, StalledError, has_errors, render
 from netpolicy.fields import BAD_VALUE, Fields, single_document
 from netpolicy.status import Reason
+from reconciler.notify.target import (
+    DEFAULT_CONTEXT,
+    DEFAULT_URLS,
+    MAX_TARGETS,
+    Kind,
+    Target,
+)
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
 from reconciler.surroundings import Following
@@ -103,10 +111,43 @@ def _following(repository: Fields, base: Path) -> Following | None:
     interval = repository.seconds(
         "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
     )
+    notifications = tuple(_notifications(repository, base))
     repository.finish()
     if source is None:
         return None
-    return Following(repository=source, interval_seconds=interval)
+    return Following(repository=source, interval_seconds=interval, notifications=notifications)
+
+
+def _notifications(repository: Fields, base: Path) -> Iterator[Target]:
+    for number, record in enumerate(repository.records("notifications")):
+        kind = record.text("kind", required=True)
+        target = None
+        if kind not in set(Kind):
+            record.fault(("kind",), BAD_VALUE, f"kind is one of {', '.join(Kind)}")
+        elif number >= MAX_TARGETS:
+            record.fault((), BAD_VALUE, f"at most {MAX_TARGETS} are told")
+        else:
+            target = _target(record, Kind(kind), base)
+        record.finish()
+        if target is not None:
+            yield target
+
+
+def _target(record: Fields, kind: Kind, base: Path) -> Target | None:
+    read = partial(
+        Target,
+        kind=kind,
+        url=record.text("url") or DEFAULT_URLS.get(kind, ""),
+        project=record.text("project"),
+        secret_file=base / record.text("secret", required=True),
+        context=record.text("context", DEFAULT_CONTEXT),
+        ca_file=_path(record, "ca", base),
+    )
+    try:
+        return read()
+    except StalledError as error:
+        record.fault((), BAD_VALUE, str(error))
+        return None
 
 
 def _source(repository: Fields, base: Path) -> SourceConfig | None:

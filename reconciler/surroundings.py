@@ -14,6 +14,7 @@ from typing import Protocol
 
 from netpolicy.inventory import Inventory
 from reconciler.cluster import watch_inventory
+from reconciler.notify.target import Target
 from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.settings import Settings
 from reconciler.source import SourceConfig
@@ -25,12 +26,14 @@ SITE_SAYS_NOTHING = Settings()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
-    """Which repository is followed, and how. `site`: what the operator of this cluster says beside it."""
+    """Which repository is followed, and how. `site`: what the operator of this cluster says beside it;
+    `notifications`: who is told of each step."""
 
     repository: SourceConfig
     interval_seconds: float
     is_suspended: bool = False
     site: Settings = SITE_SAYS_NOTHING
+    notifications: tuple[Target, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,18 @@ class _Ref(msgspec.Struct):
     branch: str = "main"
 
 
-class _SecretRef(msgspec.Struct):
+class _SecretRef(msgspec.Struct, frozen=True):
     name: str = ""
+
+
+class NotificationSpec(msgspec.Struct, frozen=True):
+    """One who is told, as the object says."""
+
+    kind: str
+    secretRef: _SecretRef
+    url: str = ""
+    project: str = ""
+    context: str = ""
 
 
 class _RepositorySpec(msgspec.Struct):
@@ -55,6 +65,7 @@ class _RepositorySpec(msgspec.Struct):
     secretRef: _SecretRef = msgspec.field(default_factory=_SecretRef)
     suspend: bool = False
     ownership: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    notifications: list[NotificationSpec] = msgspec.field(default_factory=list)
     rollout: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -93,6 +104,7 @@ class RepositoryObject:
     secret: str
     is_suspended: bool
     ownership: Mapping[str, list[str]]
+    notifications: tuple[NotificationSpec, ...]
     rollout: Mapping[str, Any]
     requested_at: str
     status: Mapping[str, Any]
@@ -128,6 +140,7 @@ def repository_view(one: RepositoryJson) -> RepositoryObject:
         secret=spec.secretRef.name,
         is_suspended=spec.suspend,
         ownership=spec.ownership,
+        notifications=tuple(spec.notifications),
         rollout=spec.rollout,
         requested_at=(meta.annotations or {}).get(REQUESTED_AT, ""),
         status=one.status,

@@ -20,23 +20,29 @@ from pathlib import Path
 from typing import Final
 
 from netpolicy.errors import StalledError, TransientError, has_errors, render
-from reconciler.cluster.kinds import RepositoryObject
+from reconciler.cluster.kinds import NotificationSpec, RepositoryObject
 from reconciler.files import SourceFile
+from reconciler.notify.target import DEFAULT_CONTEXT, DEFAULT_URLS, Kind, Target
 from reconciler.settings import SETTINGS_PATH, Settings, read_settings
 from reconciler.source import SourceConfig
 from reconciler.surroundings import Following
 
 MAX_SECRET_BYTES: Final = 256 * 1024
 KEYS: Final = ("username", "password", "identity", "known_hosts", "ca.crt")
+TARGET_KEYS: Final = ("secret", "ca.crt")
 UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 INVALID: Final = "InvalidSpec"
 
 
 def following_of(
-    found: RepositoryObject, secret: Mapping[str, bytes], *, folder: Path
+    found: RepositoryObject,
+    secret: Mapping[str, bytes],
+    *,
+    folder: Path,
+    notifications: tuple[Target, ...] = (),
 ) -> Following:
     """What is to be followed. Raises StalledError if the object cannot be meant so."""
-    files = _lay_down(secret, folder)
+    files = _lay_down(secret, folder, KEYS)
     source = SourceConfig(
         url=found.url,
         branch=found.branch,
@@ -52,6 +58,23 @@ def following_of(
         interval_seconds=float(int(found.interval[:-1]) * UNIT_SECONDS[found.interval[-1]]),
         is_suspended=found.is_suspended,
         site=_site(found),
+        notifications=notifications,
+    )
+
+
+def target_of(asked: NotificationSpec, secret: Mapping[str, bytes], *, folder: Path) -> Target:
+    """One who is told. Raises StalledError if it cannot be meant so."""
+    if "secret" not in secret or asked.kind not in set(Kind):
+        raise StalledError(f"the secret {asked.secretRef.name} has no key `secret`", reason=INVALID)
+    files = _lay_down(secret, folder, TARGET_KEYS)
+    kind = Kind(asked.kind)
+    return Target(
+        kind=kind,
+        url=asked.url or DEFAULT_URLS.get(kind, ""),
+        project=asked.project,
+        secret_file=files["secret"],
+        context=asked.context or DEFAULT_CONTEXT,
+        ca_file=files.get("ca.crt"),
     )
 
 
@@ -65,9 +88,9 @@ def _site(found: RepositoryObject) -> Settings:
     return settings
 
 
-def _lay_down(secret: Mapping[str, bytes], folder: Path) -> dict[str, Path]:
-    """Write what Git needs of a secret; the files of another secret are taken away."""
-    kept = {key: secret[key] for key in KEYS if key in secret}
+def _lay_down(secret: Mapping[str, bytes], folder: Path, keys: tuple[str, ...]) -> dict[str, Path]:
+    """Write what is needed of a secret; the files of another secret are taken away."""
+    kept = {key: secret[key] for key in keys if key in secret}
     if sum(map(len, kept.values())) > MAX_SECRET_BYTES:
         raise StalledError(f"the secret holds more than {MAX_SECRET_BYTES} bytes", reason=INVALID)
     content = json.dumps({key: data.hex() for key, data in sorted(kept.items())})

@@ -49,10 +49,11 @@ from reconciler.cluster.kinds import (
 from reconciler.cluster.lease import Term
 from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
-from reconciler.in_cluster.following import INVALID, following_of
+from reconciler.in_cluster.following import INVALID, following_of, target_of
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests
 from reconciler.in_cluster.said import on_its_way
+from reconciler.notify import Target
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.sign.certificates import certify_node
 from reconciler.surroundings import Following, Remembered
@@ -61,6 +62,7 @@ log = structlog.get_logger()
 
 STATE_PUT_ASIDE: Final = "state_put_aside"
 NOT_FOLLOWED: Final = "repository_not_followed"
+NOT_TOLD: Final = "notification_not_configured"
 
 SECRET_SECONDS: Final = 60.0
 """How often the secret is read again: it is not watched, so that no other secret need be readable."""
@@ -229,7 +231,24 @@ class Replica:
         if found is None:
             return replace(before, is_suspended=True) if before is not None else None
         secret = await self._secret(found.secret) if found.secret else {}
-        return following_of(found, secret, folder=self._config.state_dir / "credentials")
+        return following_of(
+            found,
+            secret,
+            folder=self._config.state_dir / "credentials",
+            notifications=await self._targets(found),
+        )
+
+    async def _targets(self, found: RepositoryObject) -> tuple[Target, ...]:
+        """Who is told; one that cannot be, holds up nothing else."""
+        targets = []
+        for number, asked in enumerate(found.notifications):
+            folder = self._config.state_dir / "notifications" / str(number)
+            try:
+                secret = await self._secret(asked.secretRef.name)
+                targets.append(target_of(asked, secret, folder=folder))
+            except StalledError as error:
+                log.error(NOT_TOLD, kind=asked.kind, project=asked.project, error=str(error))
+        return tuple(targets)
 
     def _fetch_if_asked(self, reconciler: Reconciler) -> None:
         found: RepositoryObject | None = in_force(self._repositories.cache.items.values())

@@ -14,7 +14,7 @@ from typing import Final
 from netpolicy.errors import Diagnostic, Place, Severity
 from reconciler.rollout.machine import Rollout
 from reconciler.state.database import Database
-from reconciler.state.rollouts import put_rollout
+from reconciler.state.rollouts import Entry, append_entries, put_rollout
 
 KEPT_JUDGEMENTS: Final = 200
 
@@ -33,7 +33,10 @@ class Judgement:
 def save_judgement(
     database: Database, judgement: Judgement, rejected: Rollout | None = None
 ) -> None:
-    """Store what validation said, with the rollout that ends here if it refuses the revision."""
+    """Store what validation said, with the rollout that ends here if it refuses the revision.
+
+    The history has that once, however often the revision is judged.
+    """
     diagnostics = json.dumps([asdict(diagnostic) for diagnostic in judgement.diagnostics])
     with database.transaction() as db:
         db.execute(
@@ -47,8 +50,25 @@ def save_judgement(
             ),
         )
         if rejected is not None:
+            known = db.execute(
+                "SELECT phase FROM rollout WHERE revision = ?", (rejected.revision,)
+            ).fetchone()
+            if known is None or known[0] != rejected.phase:
+                append_entries(db, (_refusal(judgement, rejected),))
             put_rollout(db, rejected)
         _forget_old_judgements(db)
+
+
+def _refusal(judgement: Judgement, rejected: Rollout) -> Entry:
+    errors = [one for one in judgement.diagnostics if one.severity is Severity.ERROR]
+    first = f", the first {errors[0].place}: {errors[0].message}" if errors else ""
+    return Entry(
+        at=judgement.judged_at,
+        revision=judgement.revision,
+        event="Refused",
+        phase=str(rejected.phase),
+        reason=f"{len(errors)} errors{first}",
+    )
 
 
 def judgement_of(database: Database, revision: str) -> Judgement | None:

@@ -101,7 +101,7 @@ class RolloutStore:
                 _stand(db, "brought", change.brought)
             if change.handled is not None:
                 _stand(db, f"handled {change.handled[0]}", change.handled[1])
-            _append(db, change.entries)
+            append_entries(db, change.entries)
 
     def current(self) -> Rollout | None:
         """The rollout that moved last."""
@@ -147,6 +147,29 @@ class RolloutStore:
         names = ("at", "revision", "event", "phase", "by", "reason")
         return tuple(Entry(**dict(zip(names, row, strict=True))) for row in rows)
 
+    def steps_after(self, number: int) -> tuple[tuple[int, Entry], ...]:
+        """The lines of the history behind that one, with their numbers, the oldest first."""
+        rows = self._database.rows(
+            "SELECT id, at, revision, event, phase, by, reason FROM history WHERE id > ? ORDER BY id",
+            number,
+        )
+        names = ("at", "revision", "event", "phase", "by", "reason")
+        return tuple((row[0], Entry(**dict(zip(names, row[1:], strict=True)))) for row in rows)
+
+    def last_step(self) -> int:
+        """The number of the newest line; 0 if there is none."""
+        return int(self._database.rows("SELECT coalesce(max(id), 0) FROM history")[0][0])
+
+    def told(self, target: str) -> int | None:
+        """The number of the last line that somebody was told; None if it was never stored."""
+        found = self._standing(f"told {target}")
+        return int(found) if found else None
+
+    def save_told(self, target: str, number: int) -> None:
+        """Store it; raises TransientError if it could not be stored."""
+        with self._database.transaction() as db:
+            _stand(db, f"told {target}", str(number))
+
     def save_sighting(self, sighting: Sighting) -> None:
         """Store what was last seen of a candidate."""
         body = msgspec.json.encode(sighting, enc_hook=_encode_labels)
@@ -189,7 +212,8 @@ def _stand(db: sqlite3.Connection, name: str, value: str) -> None:
     db.execute("INSERT OR REPLACE INTO standing VALUES (?, ?)", (name, value))
 
 
-def _append(db: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
+def append_entries(db: sqlite3.Connection, entries: tuple[Entry, ...]) -> None:
+    """Add lines to the history inside a transaction of the caller's."""
     if not entries:
         return
     db.executemany(

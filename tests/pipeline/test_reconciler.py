@@ -15,6 +15,7 @@ import pytest
 from netpolicy.errors import StalledError
 from netpolicy.status import ConditionType
 from reconciler.app import standalone
+from reconciler.notify import Kind
 from reconciler.rollout.machine import Phase
 from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
@@ -24,6 +25,7 @@ from reconciler.webhook import WebhookConfig
 from tests.support.git_host import SECRET, deliver
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, a_free_port, deny, names_of
+from tests.support.told import receiver
 
 A, B = "policies/shop/a.yaml", "policies/shop/b.yaml"
 
@@ -302,5 +304,24 @@ def test_a_git_host_that_tells_of_a_push_is_quicker_than_the_interval(tmp_path: 
             assert forged == 401
             assert await asyncio.to_thread(deliver, "127.0.0.1", port) == 202
             await until(lambda: names_of(node) == ["a", "b"])
+
+    play(script, tmp_path)
+
+
+def test_the_git_host_is_told_how_each_commit_fares(tmp_path: Path) -> None:
+    async def script(scene: Scene) -> None:
+        with receiver(tmp_path) as host:
+            scene.notifications = (host.target(Kind.GITHUB),)
+
+            def said(commit: str) -> str:
+                about = [r.data["state"] for r in host.requests if r.path.endswith(commit)]
+                return about[-1] if about else ""
+
+            first = scene.repository.commit({A: deny("a")})
+            async with scene.reconciling(), scene.agent():
+                await until(lambda: said(first) == "success")
+                bad = scene.repository.commit({B: deny("b").replace("ingressDeny", "x")})
+                await until(lambda: said(bad) == "failure")
+                assert "unknown field" in host.requests[-1].data["description"]
 
     play(script, tmp_path)

@@ -14,6 +14,7 @@ from pathlib import Path
 from netpolicy.status import Condition, ConditionType
 from reconciler.app import Reconciler, standalone
 from reconciler.config import ReconcilerConfig
+from reconciler.notify import Target
 from reconciler.push import PushConfig
 from reconciler.source import SourceConfig
 from reconciler.state import fleet, judgements
@@ -72,6 +73,7 @@ class Scene:
     metrics_port: int = 0
     webhook: WebhookConfig | None = None
     interval_seconds: float = 0.1
+    notifications: tuple[Target, ...] = ()
 
     def __post_init__(self) -> None:
         self.repository = PolicyRepository(self.root / "policies.git")
@@ -95,7 +97,9 @@ class Scene:
             keys=self.keys,
             inventory=self.inventory,
             following=Following(
-                repository=SourceConfig(url=self.url), interval_seconds=self.interval_seconds
+                repository=SourceConfig(url=self.url),
+                interval_seconds=self.interval_seconds,
+                notifications=self.notifications,
             ),
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
             timestamp_interval_seconds=3600,
