@@ -27,6 +27,7 @@ NAMES: Final = {
     "plan": "benchmarks.plan",
     "push": "benchmarks.push",
     "rollback": "benchmarks.rollback",
+    "wireguard": "benchmarks.wireguard",
 }
 KERNEL: Final = frozenset({"datapath", "connect", "flip", "flows"})
 """These run in a network and a mount namespace of their own, which end with them."""
