@@ -39,6 +39,8 @@ NO_USERSPACE: Final = "NoWireguardGo"
 DEVICE_TAKEN: Final = "DeviceTaken"
 _KINDS: Final = {"wireguard": Implementation.KERNEL, "tun": Implementation.USERSPACE}
 _POLL_SECONDS: Final = 0.02
+NO_NETWORKS: Final = "169.254.78.2"
+"""On the tunnels of a node that has no IPv4 address itself, though its pods may."""
 _LOOSE: Final = "2"
 _LINK_SCOPE: Final = 253
 """The address is the choice of no packet's source."""
@@ -107,19 +109,18 @@ class TunnelLinks:
 
 
 def bring_up(index: int, name: str, *, mtu: int, node_addresses: Iterable[str]) -> None:
-    """Put the device up, with the node's own IPv4 address on it.
+    """Put the device up, with the node's own IPv4 address on it, or if it has none one of no network.
 
     The way back to a remote pod, without the mark, leads elsewhere: so the reverse-path filter has to be
     loose here, and a loose one still drops everything on a device without an address.
     """
     Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text(_LOOSE)
-    own = next((address for address in node_addresses if ":" not in address), None)
+    own = next((address for address in node_addresses if ":" not in address), NO_NETWORKS)
 
     def work(netlink: IPRoute) -> None:
         netlink.link("set", index=index, mtu=mtu, state="up")
-        if own is not None:
-            fields = {"index": index, "address": own, "prefixlen": 32, "scope": _LINK_SCOPE}
-            netlink.addr("replace", **fields)
+        fields = {"index": index, "address": own, "prefixlen": 32, "scope": _LINK_SCOPE}
+        netlink.addr("replace", **fields)
 
     with_netlink(f"setting up {name}", work)
 

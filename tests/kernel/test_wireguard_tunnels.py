@@ -8,34 +8,38 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import subprocess
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from demo.outcome import Outcome, Probe
-from demo.workload_commands import probe_command, serve_command, target
-from netpolicy.encryption import PORTS, Encryption
+from demo.outcome import Outcome
+from demo.workload_commands import serve_command
+from netpolicy.encryption import PORTS
 from netpolicy.rules import Direction
-from nodeagent.datapath import Datapath, DatapathConfig
-from nodeagent.datapath.abi import Reason
 from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import steady_datagrams
 from tests.support.tap import tap
+from tests.support.tunnel_probes import (
+    CLIENT,
+    LARGE_BYTES,
+    SERVER,
+    all_are,
+    connects,
+    encrypt,
+    listening,
+    refused,
+    transfer,
+    wireguard_go,
+)
 from tests.support.tunnel_world import NORMAL, OUTSIDE_PORT, STRICT, TunnelNodes
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
-CLIENT = ECOMMERCE.pod("frontend")
-SERVER = ECOMMERCE.pod("api-gateway")
 NODES = ("node-a", "node-b")
-LARGE_BYTES = 4 << 20
 
 
 @pytest.fixture(scope="module")
@@ -45,72 +49,6 @@ def nodes() -> Iterator[TunnelNodes]:
             world.start(f"serve-{pod.name}", pod.name, serve_command(pod))
         found = TunnelNodes(world)
         yield found
-
-
-def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STRICT) -> None:
-    """From whatever the test before left: both nodes run, and know each other's keys."""
-    nodes.tell_all(mode=mode, settings=settings)
-    for node in NODES:
-        nodes.start(node)
-    nodes.exchange_keys(settings=settings, mode=mode)
-    nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
-
-
-def all_are(nodes: TunnelNodes, outcome: Outcome) -> bool:
-    targets = [target(SERVER, address) for address in SERVER.addresses]
-    lines = nodes.world.run(CLIENT.name, probe_command(targets, timeout=1.0)).stdout.splitlines()
-    return {Probe.decode(line).outcome for line in lines} == {outcome}
-
-
-def refused(nodes: TunnelNodes, node: str, direction: Direction) -> int:
-    """Packets dropped there as unencrypted."""
-    config = DatapathConfig(
-        bpffs=nodes.world.bpffs / node, object_path=Path("build/bpf/tidegate.bpf.o")
-    )
-    datapath = Datapath.open(config)
-    try:
-        return datapath.counters().drops.get((Reason.UNENCRYPTED, direction), 0)
-    finally:
-        datapath.close()
-
-
-def transfer(nodes: TunnelNodes, address: str) -> int:
-    """Send much through one connection; return how much of it arrived."""
-    listener = within(
-        nodes.world.namespace(SERVER.name),
-        lambda: socket.create_server(
-            (address, 7777), family=socket.AF_INET6 if ":" in address else socket.AF_INET
-        ),
-    )
-    arrived = bytearray()
-
-    def receive() -> None:
-        with listener, listener.accept()[0] as connection:
-            while part := connection.recv(1 << 16):
-                arrived.extend(part)
-
-    thread = threading.Thread(target=receive)
-    thread.start()
-    sender = within(
-        nodes.world.namespace(CLIENT.name),
-        lambda: socket.create_connection((address, 7777), timeout=20),
-    )
-    with sender:
-        sender.sendall(bytes(LARGE_BYTES))
-    thread.join(20)
-    return len(arrived)
-
-
-def wireguard_go(nodes: TunnelNodes, node: str) -> list[int]:
-    """The processes of a node."""
-    shown = subprocess.run(
-        ["ip", "netns", "pids", nodes.world.namespace(node)],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    pids = map(int, shown.stdout.split())
-    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().startswith("wireguard-go")]
 
 
 def test_without_strict_mode_a_node_without_key_is_sent_to_in_the_clear(nodes: TunnelNodes) -> None:
@@ -248,25 +186,6 @@ def test_a_taken_port_is_said_and_what_was_there_stays(nodes: TunnelNodes) -> No
         nodes.wait("node-a", "it says so", lambda report: "is taken" in report["error"])
         assert all_are(nodes, Outcome.ANSWERED)
     nodes.tell("node-a", mode="strict", settings=STRICT)
-
-
-def connects(nodes: TunnelNodes, node: str, address: str, port: int) -> bool:
-    """From the host itself, over TCP."""
-
-    def attempt() -> bool:
-        with suppress(OSError):
-            socket.create_connection((address, port), timeout=2).close()
-            return True
-        return False
-
-    return bool(within(nodes.world.namespace(node), attempt))
-
-
-def listening(nodes: TunnelNodes, node: str, address: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return within(
-        nodes.world.namespace(node), lambda: socket.create_server((address, port), family=family)
-    )
 
 
 def test_with_node_traffic_nothing_that_nodes_say_is_in_the_clear_but_to_the_reconciler(

@@ -84,7 +84,8 @@ async def follow(path: Path, tunnels: Tunnels) -> None:
                 await tunnels.bring_about(decode_inputs(json.loads(text)))
         if order.exists():
             order.unlink()
-            await tunnels.rotate()
+            with contextlib.suppress(StalledError):
+                await tunnels.rotate()
         following = path.with_suffix(".report-new")
         following.write_text(json.dumps(asdict(tunnels.report())))
         following.rename(path.with_suffix(".report"))

@@ -26,6 +26,7 @@ STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=POD_BLOCKS)
 NORMAL: Final = Encryption(enabled=True)
 OUTSIDE_PORT: Final = 7443
 """Of a reconciler, were there one."""
+_HIDE_TUN: Final = 'mount -t tmpfs none /dev/net && exec "$@"'
 READY_SECONDS: Final = 40.0
 
 
@@ -51,13 +52,15 @@ class TunnelNodes:
         for node in self._told:
             self.tell(node, mode=mode, settings=settings, **changes)
 
-    def start(self, node: str) -> None:
-        """Have a node's program running, and wait for its first report."""
+    def start(self, node: str, *, has_tun: bool = True) -> None:
+        """Have a node's program running, and wait for its first report. `has_tun`: it can make devices."""
         if node in self._running and self.world.process(node).poll() is None:
             return
         self._running.add(node)
         self._file(node).with_suffix(".report").unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.support.tunnel_node", str(self._file(node))]
+        if not has_tun:
+            command = ["unshare", "--mount", "sh", "-c", _HIDE_TUN, "sh", *command]
         self.world.start(node, node, with_own_sockets(self.world, node, command))
         self.wait(node, "it reports", lambda report: True)
 
@@ -73,6 +76,13 @@ class TunnelNodes:
             return bool(report) and holds(report)
 
         self.world.wait_for(f"{node}: {what}", is_so, timeout=READY_SECONDS, program=node)
+
+    def entries(self, *, without: str = "") -> list[tuple[str, str, str, str]]:
+        """Who is behind which address, as the feed would say it; without those of a node, or a pod."""
+        topology = self.world.topology
+        found = [(a, p.namespace, p.name, p.node.name) for p in topology.pods for a in p.addresses]
+        found += [(a, "", n.name, n.name) for n in topology.nodes for a in (n.link_v4, n.link_v6)]
+        return [entry for entry in found if without not in (entry[2], entry[3])]
 
     def exchange_keys(self, *, settings: Encryption, mode: str) -> None:
         """Do as the feed does: give each node the keys that the others report."""
@@ -97,10 +107,6 @@ class TunnelNodes:
 
     def _first(self, node: WorldNode) -> dict[str, Any]:
         world, topology = self.world, self.world.topology
-        entries = [
-            (a, p.namespace, p.name, p.node.name) for p in topology.pods for a in p.addresses
-        ]
-        entries += [(a, "", n.name, n.name) for n in topology.nodes for a in (n.link_v4, n.link_v6)]
         return {
             "node": node.name,
             "state_dir": str(world.directory / "state" / node.name),
@@ -113,5 +119,5 @@ class TunnelNodes:
             "node_addresses": [node.link_v4, node.link_v6],
             "node_keys": [],
             "outside_ports": [OUTSIDE_PORT],
-            "entries": entries,
+            "entries": self.entries(),
         }

@@ -1,0 +1,113 @@
+"""What tests ask of two nodes that encrypt: do their pods talk, what was refused, how much gets through.
+
+In:   TunnelNodes
+Out:  outcomes of connections, counts of refused packets, pids
+Shell.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+from demo.outcome import Outcome, Probe
+from demo.workload_commands import probe_command, target
+from netpolicy.encryption import Encryption
+from netpolicy.rules import Direction
+from nodeagent.datapath import Datapath, DatapathConfig
+from nodeagent.datapath.abi import Reason
+from tests.support.kernel_pods import within
+from tests.support.tunnel_world import STRICT, TunnelNodes
+from tests.support.world_topology import ECOMMERCE
+
+CLIENT = ECOMMERCE.pod("frontend")
+SERVER = ECOMMERCE.pod("api-gateway")
+LARGE_BYTES = 4 << 20
+
+
+def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STRICT) -> None:
+    """From whatever the test before left: both nodes run, and know each other's keys."""
+    nodes.tell_all(mode=mode, settings=settings)
+    for node in ECOMMERCE.nodes:
+        nodes.start(node.name)
+    nodes.exchange_keys(settings=settings, mode=mode)
+    nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
+
+
+def all_are(nodes: TunnelNodes, outcome: Outcome) -> bool:
+    targets = [target(SERVER, address) for address in SERVER.addresses]
+    lines = nodes.world.run(CLIENT.name, probe_command(targets, timeout=1.0)).stdout.splitlines()
+    return {Probe.decode(line).outcome for line in lines} == {outcome}
+
+
+def refused(nodes: TunnelNodes, node: str, direction: Direction) -> int:
+    """Packets dropped there as unencrypted."""
+    config = DatapathConfig(
+        bpffs=nodes.world.bpffs / node, object_path=Path("build/bpf/tidegate.bpf.o")
+    )
+    datapath = Datapath.open(config)
+    try:
+        return datapath.counters().drops.get((Reason.UNENCRYPTED, direction), 0)
+    finally:
+        datapath.close()
+
+
+def transfer(nodes: TunnelNodes, address: str) -> int:
+    """Send much through one connection; return how much of it arrived."""
+    listener = within(
+        nodes.world.namespace(SERVER.name),
+        lambda: socket.create_server(
+            (address, 7777), family=socket.AF_INET6 if ":" in address else socket.AF_INET
+        ),
+    )
+    arrived = bytearray()
+
+    def receive() -> None:
+        with listener, listener.accept()[0] as connection:
+            while part := connection.recv(1 << 16):
+                arrived.extend(part)
+
+    thread = threading.Thread(target=receive)
+    thread.start()
+    sender = within(
+        nodes.world.namespace(CLIENT.name),
+        lambda: socket.create_connection((address, 7777), timeout=20),
+    )
+    with sender:
+        sender.sendall(bytes(LARGE_BYTES))
+    thread.join(20)
+    return len(arrived)
+
+
+def wireguard_go(nodes: TunnelNodes, node: str) -> list[int]:
+    """The processes of a node."""
+    shown = subprocess.run(
+        ["ip", "netns", "pids", nodes.world.namespace(node)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    pids = map(int, shown.stdout.split())
+    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().startswith("wireguard-go")]
+
+
+def connects(nodes: TunnelNodes, node: str, address: str, port: int) -> bool:
+    """From the host itself, over TCP."""
+
+    def attempt() -> bool:
+        with suppress(OSError):
+            socket.create_connection((address, port), timeout=2).close()
+            return True
+        return False
+
+    return bool(within(nodes.world.namespace(node), attempt))
+
+
+def listening(nodes: TunnelNodes, node: str, address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    return within(
+        nodes.world.namespace(node), lambda: socket.create_server((address, port), family=family)
+    )
