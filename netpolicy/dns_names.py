@@ -62,10 +62,21 @@ def name_matches(wanted: NamePattern, name: str) -> bool:
     return _expression(wanted.pattern).matches(canonical)
 
 
+def name_expression(wanted: NamePattern) -> str:
+    """An RE2 expression of the names that are meant, in lower case, with or without the trailing dot."""
+    if wanted.name:
+        return re.escape(wanted.name) + r"\.?"
+    return ".*" if wanted.pattern == EVERY_NAME else _pattern_text(wanted.pattern) + r"\.?"
+
+
 @lru_cache(maxsize=4096)
 def _expression(pattern: str) -> Expression:
+    return compile_expression(_pattern_text(pattern))
+
+
+def _pattern_text(pattern: str) -> str:
     some_labels = pattern.startswith(_LABELS)
     rest = pattern.removeprefix(_LABELS) if some_labels else pattern
     # `*.` demands a label: a name has no empty one.
     text = re.sub(r"\*+", "[-a-z0-9_]*", rest.replace(".", r"\."))
-    return compile_expression((r"(?:[-a-z0-9_]+\.)+" if some_labels else "") + text)
+    return (r"(?:[-a-z0-9_]+\.)+" if some_labels else "") + text

@@ -12,22 +12,32 @@ Holds always:
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from netpolicy.http_path import DOTS_BEFORE_SEMICOLON
-from netpolicy.rules import Direction
+from netpolicy.rules import Direction, NamePattern
+from nodeagent.envoy.chains import Chain, ChainKind
 from nodeagent.envoy.document import Json, extension, typed, watched
 from nodeagent.envoy.request_rules import (
     FORWARDED_PROTO,
     KEPT_PROTO,
     PATH,
     header_expression,
+    server_name_permission,
 )
 from nodeagent.envoy.settings import LISTENER_MARKS, UPSTREAM_MARKS, EnvoySettings
-from nodeagent.l7.access_log import RBAC_FILTER, headers_filter, http_access_log, tcp_access_log
+from nodeagent.envoy.tls import ending_socket
+from nodeagent.envoy.upstream import HTTP1_OPTIONS, ORIGINAL_CLUSTER
+from nodeagent.l7.access_log import (
+    RBAC_FILTER,
+    headers_filter,
+    http_access_log,
+    rule_name,
+    tcp_access_log,
+)
 from nodeagent.l7.listeners import Listener
 
-ORIGINAL_CLUSTER: Final = "original"
 MAX_HEADERS_KIB: Final = 60
 MAX_HEADERS: Final = 200
 HEADERS_SECONDS: Final = 60
@@ -37,15 +47,10 @@ UNREADABLE: Final = "unreadable"
 _SOL_SOCKET: Final = 1
 _SO_MARK: Final = 36
 _ROUTER: Final = "envoy.filters.http.router"
-_PRESERVE_CASE: Final = typed(
-    "extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"
+_TLS_INSPECTOR: Final = extension(
+    "envoy.filters.listener.tls_inspector",
+    "extensions.filters.listener.tls_inspector.v3.TlsInspector",
 )
-HTTP1_OPTIONS: Final[Json] = {
-    "enable_trailers": True,
-    "header_key_format": {
-        "stateful_formatter": {"name": "preserve_case", "typed_config": _PRESERVE_CASE}
-    },
-}  # fmt: skip
 
 
 def listener_name(listener: Listener) -> str:
@@ -53,21 +58,82 @@ def listener_name(listener: Listener) -> str:
     return f"{listener.direction.word}-{listener.port}"
 
 
-def listener_config(listener: Listener, settings: EnvoySettings) -> Json:
-    """The listener as Envoy reads it."""
-    name = listener_name(listener)
+def chain_name(listener: Listener, chain: Chain) -> str:
+    """What the route configuration of a chain is called; the first has its listener's name."""
+    return f"{listener_name(listener)}-{chain.number}" if chain.number else listener_name(listener)
+
+
+def listener_config(listener: Listener, chains: Iterable[Chain], settings: EnvoySettings) -> Json:
+    """The listener as Envoy reads it, with these of its chains."""
     first, *others = [_address(address, listener.port) for address in settings.addresses]
-    if listener.rule_set.allows_everything:
-        chain = _opaque_chain(name, listener.direction)
-    else:
-        chain = _http_chain(name, listener.direction, settings)
+    served = tuple(chains)
+    reads_tls = any(chain.kind in (ChainKind.NAMED, ChainKind.ENDED) for chain in served)
     return typed(
         "config.listener.v3.Listener",
-        name=name,
+        name=listener_name(listener),
         address=first,
         additional_addresses=[{"address": address} for address in others],
-        filter_chains=[chain],
+        filter_chains=[_filter_chain(listener, chain, settings) for chain in served],
+        listener_filters=[
+            *([] if settings.upstream else _as_addressed(listener.direction)),
+            *([_TLS_INSPECTOR] if reads_tls else []),
+        ],
         **({} if settings.upstream else _transparency(listener.direction)),
+    )
+
+
+def _filter_chain(listener: Listener, chain: Chain, settings: EnvoySettings) -> Json:
+    name, direction = chain_name(listener, chain), listener.direction
+    match chain.kind:
+        case ChainKind.OPAQUE:
+            return {"filters": [_as_bytes(name, direction)]}
+        case ChainKind.NAMED:
+            filters = [_names_filter(name, chain), _as_bytes(name, direction)]
+            return {"filters": filters, "filter_chain_match": _of_tls(chain)}
+        case ChainKind.ENDED:
+            assert chain.terminating is not None, "what an ended chain is made from"
+            return {
+                "filters": [_as_requests(name, direction, settings)],
+                "filter_chain_match": _of_tls(chain),
+                "transport_socket": ending_socket(chain.terminating, settings),
+            }
+        case ChainKind.CLEAR:
+            return {
+                "filters": [_as_requests(name, direction, settings)],
+                "filter_chain_match": {"transport_protocol": "raw_buffer"},
+            }
+
+
+def _of_tls(chain: Chain) -> Json:
+    """TLS connections that ask for the names of a chain, or for any if a rule of it names none.
+
+    Wider than the patterns: `*.` is any number of labels here. The rules look closer.
+    """
+    found: Json = {"transport_protocol": "tls"}
+    names = [one.rule.server_names for one in chain.rules]
+    if chain.kind is ChainKind.ENDED and all(names):
+        patterns = (pattern for listed in names for pattern in listed or ())
+        found["server_names"] = sorted({_suffix(pattern) for pattern in patterns})
+    return found
+
+
+def _suffix(pattern: NamePattern) -> str:
+    return pattern.name or pattern.pattern.replace("**.", "*.")
+
+
+def _names_filter(name: str, chain: Chain) -> Json:
+    policies = {
+        rule_name(one.place): {
+            "permissions": [server_name_permission(one.rule.server_names or ())],
+            "principals": [{"any": True}],
+        }
+        for one in chain.rules
+    }
+    return extension(
+        "envoy.filters.network.rbac",
+        "extensions.filters.network.rbac.v3.RBAC",
+        stat_prefix=name,
+        rules={"action": "ALLOW", "policies": policies},
     )
 
 
@@ -76,7 +142,7 @@ def _address(address: str, port: int) -> Json:
 
 
 def _transparency(direction: Direction) -> Json:
-    """Take what is addressed to others, and go on to where it was addressed, as who it came from."""
+    """Take what is addressed to others."""
     return {
         "transparent": True,
         "socket_options": [
@@ -88,23 +154,27 @@ def _transparency(direction: Direction) -> Json:
                 "state": "STATE_PREBIND",
             }
         ],
-        "listener_filters": [
-            extension(
-                "envoy.filters.listener.original_dst",
-                "extensions.filters.listener.original_dst.v3.OriginalDst",
-            ),
-            extension(
-                "envoy.filters.listener.original_src",
-                "extensions.filters.listener.original_src.v3.OriginalSrc",
-                mark=UPSTREAM_MARKS[direction],
-            ),
-        ],
     }
 
 
-def _opaque_chain(name: str, direction: Direction) -> Json:
+def _as_addressed(direction: Direction) -> list[Json]:
+    """Go on to where a connection was addressed, as who it came from."""
+    filters = "envoy.filters.listener."
+    return [
+        extension(
+            f"{filters}original_dst", "extensions.filters.listener.original_dst.v3.OriginalDst"
+        ),
+        extension(
+            f"{filters}original_src",
+            "extensions.filters.listener.original_src.v3.OriginalSrc",
+            mark=UPSTREAM_MARKS[direction],
+        ),
+    ]
+
+
+def _as_bytes(name: str, direction: Direction) -> Json:
     """Bytes as they come: where everything passes, what is not HTTP passes too."""
-    proxy = extension(
+    return extension(
         "envoy.filters.network.tcp_proxy",
         "extensions.filters.network.tcp_proxy.v3.TcpProxy",
         stat_prefix=name,
@@ -112,11 +182,10 @@ def _opaque_chain(name: str, direction: Direction) -> Json:
         idle_timeout="0s",
         access_log=[tcp_access_log(direction)],
     )
-    return {"filters": [proxy]}
 
 
-def _http_chain(name: str, direction: Direction, settings: EnvoySettings) -> Json:
-    manager = extension(
+def _as_requests(name: str, direction: Direction, settings: EnvoySettings) -> Json:
+    return extension(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         **_limits(),
@@ -129,7 +198,6 @@ def _http_chain(name: str, direction: Direction, settings: EnvoySettings) -> Jso
         http_filters=_http_filters(),
         access_log=[http_access_log(direction)],
     )
-    return {"filters": [manager]}
 
 
 def _limits() -> Json:

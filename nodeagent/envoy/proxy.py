@@ -26,21 +26,33 @@ from netpolicy.durable_files import make_folder, replace
 from netpolicy.errors import StalledError
 from nodeagent.envoy.admin import Admin
 from nodeagent.envoy.configuration import (
-    LISTENERS_VERSION,
+    NOTHING_LISTED,
     Configuration,
+    Lists,
     configuration,
     list_of,
     read_list,
+    secrets_asked,
 )
+from nodeagent.envoy.document import Json
 from nodeagent.envoy.errors import ProxyError
-from nodeagent.envoy.listener import listener_name
 from nodeagent.envoy.process import bound_log
-from nodeagent.envoy.settings import LISTENERS_FILE, EnvoySettings, routes_file
+from nodeagent.envoy.secret_files import read_secrets
+from nodeagent.envoy.settings import (
+    CLUSTERS_FILE,
+    LISTENERS_FILE,
+    ROUTES_FOLDER,
+    SECRETS_FOLDER,
+    EnvoySettings,
+)
 from nodeagent.envoy.supervisor import Supervisor
 from nodeagent.l7.listeners import Listener, Listeners
 
 CHANGED: Final = "envoy_configured"
 REFUSED: Final = "envoy_refused_configuration"
+SECRETS_LACKING: Final = "secrets_lacking"
+
+NAMED_RULES: Final = 5
 
 SERVE_SECONDS: Final = 10.0
 FIRST_LOOK_SECONDS: Final = 0.002
@@ -86,10 +98,11 @@ class EnvoyProxy:
         self._supervisor = Supervisor(settings)
         self._admin = Admin(settings.admin)
         self._turn = asyncio.Lock()
-        make_folder(settings.folder / "routes")
-        self._listed = read_list(self._read(LISTENERS_FILE) or b"")
-        if not self._listed:
-            replace(settings.listeners, list_of({})[1])
+        for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
+            make_folder(settings.folder / folder)
+        self._lists = Lists(
+            listeners=self._standing(LISTENERS_FILE), clusters=self._standing(CLUSTERS_FILE)
+        )
 
     async def run(self) -> None:
         """Keep Envoy running. Never returns; raises StalledError if there is no program."""
@@ -103,35 +116,41 @@ class EnvoyProxy:
     async def retire(self, kept: Listeners) -> None:
         """Serve no others any more; connections they have get ten seconds. Raises ProxyError."""
         async with self._turn:
-            await asyncio.to_thread(self._retire, {listener_name(one) for one in kept.listeners})
+            await asyncio.to_thread(self._retire, kept.listeners)
 
     def status(self) -> ProxyStatus:
         """How it is."""
         return ProxyStatus(
             pid=self._supervisor.pid,
             restarts=self._supervisor.restarts,
-            listeners=tuple(sorted(self._listed)),
+            listeners=tuple(sorted(self._lists.listeners)),
         )
 
     def _prepare(self, wanted: Iterable[Listener]) -> None:
-        config = configuration(wanted, settings=self._settings, secrets={}, standing=self._listed)
-        self._put(config)
-        self._listed = dict(config.listed)
+        self._put(self._configuration(wanted, self._lists))
 
-    def _retire(self, names: set[str]) -> None:
-        left = [name for name in self._listed if name not in names]
-        if not left:
-            return
-        listed = {name: one for name, one in self._listed.items() if name in names}
-        version, data = list_of(listed)
-        self._put(
-            Configuration(
-                files={LISTENERS_FILE: data}, versions={LISTENERS_VERSION: version}, listed=listed
-            )
-        )
-        self._listed = listed
-        for name in left:
-            (self._settings.folder / routes_file(name)).unlink(missing_ok=True)
+    def _retire(self, kept: Iterable[Listener]) -> None:
+        config = self._configuration(kept, NOTHING_LISTED)
+        self._put(config)
+        for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
+            for path in (self._settings.folder / folder).iterdir():
+                if f"{folder}/{path.name}" not in config.files:
+                    path.unlink(missing_ok=True)
+
+    def _configuration(self, listeners: Iterable[Listener], standing: Lists) -> Configuration:
+        served = tuple(listeners)
+        secrets = read_secrets(self._settings.secrets, secrets_asked(served))
+        config = configuration(served, settings=self._settings, secrets=secrets, standing=standing)
+        if config.lacking:
+            log.warning(SECRETS_LACKING, rules=config.lacking[:NAMED_RULES])
+        return config
+
+    def _standing(self, path: str) -> dict[str, Json]:
+        """A list as the agent before this one left it; Envoy does not start without the file."""
+        listed = read_list(self._read(path) or b"")
+        if not listed:
+            replace(self._settings.folder / path, list_of({})[1])
+        return listed
 
     def _put(self, config: Configuration) -> None:
         """Write what changes and see it served; else take it back."""
@@ -141,7 +160,7 @@ class EnvoyProxy:
         bound_log(self._settings.log)
         said = self._log_size()
         try:
-            for path in _rules_first(changed):
+            for path in _in_order(changed):
                 replace(self._settings.folder / path, config.files[path])
             watch.until_served()
         except (ProxyError, OSError) as error:
@@ -149,12 +168,13 @@ class EnvoyProxy:
             why = self._refusal(said) or str(error)
             log.error(REFUSED, files=len(changed), why=why)
             raise ProxyError(f"Envoy does not serve the rules: {why}") from error
+        self._lists = config.lists
         if changed:
-            log.info(CHANGED, files=len(changed), listeners=len(config.listed))
+            log.info(CHANGED, files=len(changed), listeners=len(config.lists.listeners))
 
     def _take_back(self, changed: Iterable[str], before: Mapping[str, bytes | None]) -> None:
         """The list first: what it no longer names needs no rules."""
-        for path in reversed(_rules_first(changed)):
+        for path in reversed(_in_order(changed)):
             old = before[path]
             if old is None:
                 (self._settings.folder / path).unlink(missing_ok=True)
@@ -229,11 +249,11 @@ def _pattern(versions: Mapping[str, str]) -> str:
     """The statistics to ask for: versions and refusals of what is awaited."""
     stems = [re.escape(name.removesuffix(_VERSION_TEXT)) for name in sorted(versions)]
     if len(stems) > ASKED_BY_NAME:
-        stems = [r"http\..*\.rds\..*\.", r"listener_manager\.lds\."]
+        stems = [r"http\..*\.rds\..*\.", r"listener_manager\.lds\.", r"cluster_manager\.cds\."]
     ends = f"({_VERSION_TEXT}|{_UPDATE_REJECTED})"
     return f"^(({'|'.join(stems)}){ends}|{re.escape(_WARMING)})$"
 
 
-def _rules_first(paths: Iterable[str]) -> list[str]:
-    """A listener is named in the list only once its rules are there."""
-    return sorted(paths, key=lambda path: (path == LISTENERS_FILE, path))
+def _in_order(paths: Iterable[str]) -> list[str]:
+    """What is named before what names it: secrets and rules, then upstreams, then listeners."""
+    return sorted(paths, key=lambda path: (path == LISTENERS_FILE, path == CLUSTERS_FILE, path))

@@ -15,17 +15,17 @@ requests of one connection.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, TypeAlias
+from typing import Final
 
-from netpolicy.rules import HeaderMatch, HeaderMismatch, HttpRule, SecretRef
+from netpolicy.dns_names import name_expression
+from netpolicy.rules import HeaderMatch, HeaderMismatch, HttpRule, NamePattern, SecretRef
 from nodeagent.envoy.document import Json, typed
+from nodeagent.envoy.tls import Secrets, secret_place
 from nodeagent.l7.access_log import RBAC_FILTER, headers_of_route, rule_name, rule_set_name
 from nodeagent.l7.rule_sets import ProxyRule
-
-Secrets: TypeAlias = Mapping[SecretRef, str]
 
 METHOD: Final = ":method"
 PATH: Final = ":path"
@@ -98,6 +98,13 @@ def header_expression(name: str, expression: str) -> Json:
     return {"name": name, "string_match": {"safe_regex": {"regex": expression}}}
 
 
+def server_name_permission(names: Iterable[NamePattern]) -> Json:
+    """A TLS connection asks for one of the names."""
+    matchers = [{"safe_regex": {"regex": name_expression(name)}} for name in names]
+    asked = [{"requested_server_name": matcher} for matcher in matchers]
+    return asked[0] if len(asked) == 1 else {"or_rules": {"rules": asked}}
+
+
 def _judgement(placed: Iterable[PlacedRule], secrets: Secrets) -> Json:
     policies = {
         name: {"permissions": [permission], "principals": [_ANY]}
@@ -111,15 +118,22 @@ def _judgement(placed: Iterable[PlacedRule], secrets: Secrets) -> Json:
 def _permissions(placed: PlacedRule, secrets: Secrets) -> Iterator[tuple[str, Json]]:
     """What one rule lets pass, each part under a name that starts with the rule's."""
     asked, name = placed.rule.l7, rule_name(placed.place)
+    names = placed.rule.server_names
+    for_names = [] if names is None else [server_name_permission(names)]
     if asked is None or asked.http == ():
-        yield name, _ANY
+        yield name, _all(for_names)
         return
     for index, rule in enumerate(asked.http or ()):
         matchers = _matchers(rule, secrets)
-        if matchers is None:
-            continue
-        permissions = [{"header": matcher} for matcher in matchers]
-        yield f"{name}.{index}", {"and_rules": {"rules": permissions}} if permissions else _ANY
+        if matchers is not None:
+            yield (
+                f"{name}.{index}",
+                _all([*for_names, *({"header": matcher} for matcher in matchers)]),
+            )
+
+
+def _all(permissions: list[Json]) -> Json:
+    return {"and_rules": {"rules": permissions}} if permissions else _ANY
 
 
 def _matchers(rule: HttpRule, secrets: Secrets) -> tuple[Json, ...] | None:
@@ -140,7 +154,10 @@ def _wanted_value(match: HeaderMatch, secrets: Secrets) -> str | None:
     """The value a header must have, "" for any; None if it is a secret that is not there."""
     if match.secret is None:
         return match.value
-    return secrets.get(match.secret, match.value or None)
+    held = secrets.get(secret_place(match.secret), {})
+    only = next(iter(held.values())) if len(held) == 1 else None
+    found = held.get(match.secret.key) if match.secret.key else only
+    return found or match.value or None
 
 
 def _header(name: str, value: str) -> Json:

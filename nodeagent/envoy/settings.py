@@ -73,15 +73,24 @@ class EnvoySettings:
         """The list of upstreams that originate TLS, watched by Envoy."""
         return self.folder / CLUSTERS_FILE
 
-    def routes(self, listener: str) -> Path:
-        """The rules of a listener, watched by Envoy."""
-        return self.folder / routes_file(listener)
+    def routes(self, name: str) -> Path:
+        """The rules of a chain, watched by Envoy."""
+        return self.folder / routes_file(name)
 
 
 LISTENERS_FILE: Final = "listeners.json"
 CLUSTERS_FILE: Final = "clusters.json"
 
 
-def routes_file(listener: str) -> str:
-    """Where the rules of a listener are, under the folder."""
-    return f"routes/{listener}.json"
+ROUTES_FOLDER: Final = "routes"
+SECRETS_FOLDER: Final = "secrets"
+
+
+def routes_file(name: str) -> str:
+    """Where the rules of a chain are, under the folder."""
+    return f"{ROUTES_FOLDER}/{name}.json"
+
+
+def secret_file(name: str) -> str:
+    """Where what Envoy is to know of a secret is, under the folder."""
+    return f"{SECRETS_FOLDER}/{name}.json"

@@ -165,7 +165,11 @@ def _is_whole(data: bytes) -> bool:
 
 @contextmanager
 def envoy_scene(
-    folder: Path, *, workers: int = 1, upstream: tuple[str, int] | None = None
+    folder: Path,
+    *,
+    workers: int = 1,
+    upstream: tuple[str, int] | None = None,
+    secrets: Path | None = None,
 ) -> Iterator[EnvoyScene]:
     """Everything above, with no listener yet; Envoy is ended behind it."""
     address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
@@ -176,6 +180,7 @@ def envoy_scene(
             workers=workers,
             addresses=(address,),
             upstream=upstream or backend.address,
+            secrets=secrets,
         )
         proxy = asyncio.run_coroutine_threadsafe(_made(settings), loop).result()
         running = asyncio.run_coroutine_threadsafe(proxy.run(), loop)

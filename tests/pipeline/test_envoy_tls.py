@@ -1,0 +1,205 @@
+"""TLS at the real Envoy: connections judged by the name they ask for, or ended and their requests judged.
+
+client ── TLS ──▶ Envoy ── bytes as they are, HTTP, or TLS of its own ──▶ server
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+
+import pytest
+
+from netpolicy.rules import HttpRule, L7Rules, NamePattern, SecretRef, TlsContext
+from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
+from tests.support.envoy_scene import (
+    ANSWER,
+    PORT,
+    EnvoyScene,
+    envoy_scene,
+    request,
+    rules,
+    status_on,
+)
+from tests.support.kube_certificates import Authority
+
+ID = rules().rules[0].id
+CONTEXT = TlsContext(secret=SecretRef(namespace="shop", name="web"))
+ADMIN = request("GET", "/admin", host="api.example")
+PUBLIC = request("GET", "/public", host="api.example")
+LISTED = L7Rules(http=(HttpRule(path="/public"),))
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority.make(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[EnvoyScene]:
+    """With a server that speaks TLS as api.example, and the proxy's secret for that name."""
+    folder = tmp_path_factory.mktemp("envoy")
+    write_secret(folder, authority, "api.example")
+    with tls_server(authority) as upstream, tls_scene(folder, upstream) as made:
+        yield made
+
+
+@contextmanager
+def tls_scene(folder: Path, upstream: tuple[str, int] | None = None) -> Iterator[EnvoyScene]:
+    with envoy_scene(folder, upstream=upstream, secrets=folder / "secrets") as made:
+        yield made
+
+
+def named(*names: NamePattern) -> RuleSet:
+    return rule_set([ProxyRule(id=ID, server_names=names)])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "passes"),
+    [
+        (NamePattern(name="api.example"), "api.example", True),
+        (NamePattern(name="api.example"), "API.Example", True),
+        (NamePattern(name="api.example"), "xapi.example", False),
+        (NamePattern(name="api.example"), "apixexample", False),
+        (NamePattern(name="api.example"), "", False),
+        (NamePattern(pattern="*.example"), "api.example", True),
+        (NamePattern(pattern="*.example"), "a.api.example", False),
+        (NamePattern(pattern="*.example"), "example", False),
+        (NamePattern(pattern="**.example"), "a.api.example", True),
+        (NamePattern(pattern="**.example"), "example", False),
+    ],
+)
+def test_a_connection_passes_by_the_name_it_asks_for(
+    scene: EnvoyScene, authority: Authority, pattern: NamePattern, name: str, passes: bool
+) -> None:
+    scene.serve(named(pattern))
+    assert (ask(scene, authority, name, PUBLIC, checked=False) == 200) == passes
+
+
+def test_what_is_not_tls_does_not_pass_for_a_name(scene: EnvoyScene) -> None:
+    scene.serve(named(NamePattern(pattern="*")))
+    assert scene.exchange(request("GET", "/", host="api.example"), seconds=0.3) == b""
+
+
+def test_names_on_one_port_and_requests_in_clear_do_not_mix(
+    scene: EnvoyScene, authority: Authority
+) -> None:
+    both = [ProxyRule(id=ID, l7=LISTED), *named(NamePattern(name="api.example")).rules]
+    scene.serve(rule_set(both))
+    assert ask(scene, authority, "api.example", ADMIN) == 200
+    assert scene.status(ADMIN) == 403
+    assert ask(scene, authority, "other.example", PUBLIC, checked=False) == 0
+
+
+def test_tls_is_ended_and_its_requests_are_judged(tmp_path: Path, authority: Authority) -> None:
+    with tls_scene(tmp_path) as scene:
+        write_secret(tmp_path, authority, "api.example")
+        scene.serve(rule_set([ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)]))
+        assert ask(scene, authority, "api.example", PUBLIC) == 200
+        assert ask(scene, authority, "api.example", ADMIN) == 403
+        assert b"GET /public HTTP/1.1" in scene.backend.received
+        assert scene.exchange(PUBLIC, seconds=0.3) == b""
+
+
+def test_ended_tls_is_judged_by_its_name_too(tmp_path: Path, authority: Authority) -> None:
+    with tls_scene(tmp_path) as scene:
+        write_secret(tmp_path, authority, "*.example")
+        ended = ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)
+        names = (NamePattern(pattern="*.example"),)
+        scene.serve(rule_set([replace(ended, server_names=names)]))
+        assert ask(scene, authority, "api.example", PUBLIC, checked=False) == 200
+        assert ask(scene, authority, "a.b.example", PUBLIC, checked=False) == 403
+        assert ask(scene, authority, "api.other", PUBLIC, checked=False) == 0
+
+
+def test_tls_is_ended_and_begun_anew_towards_the_server(
+    scene: EnvoyScene, authority: Authority
+) -> None:
+    through = ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT, originating_tls=CONTEXT)
+    scene.serve(rule_set([through]))
+    assert ask(scene, authority, "api.example", PUBLIC) == 200
+    assert ask(scene, authority, "api.example", ADMIN) == 403
+
+
+def test_a_server_that_the_secrets_authorities_do_not_vouch_for_gets_no_request(
+    tmp_path: Path, authority: Authority
+) -> None:
+    stranger = tmp_path / "stranger"
+    stranger.mkdir()
+    with (
+        tls_server(Authority.make(stranger)) as upstream,
+        tls_scene(tmp_path, upstream) as scene,
+    ):
+        write_secret(tmp_path, authority, "api.example")
+        scene.serve(rule_set([ProxyRule(id=ID, l7=LISTED, originating_tls=CONTEXT)]))
+        assert scene.status(PUBLIC) == 503
+
+
+def test_a_server_under_another_name_gets_no_request(
+    scene: EnvoyScene, authority: Authority
+) -> None:
+    scene.serve(rule_set([ProxyRule(id=ID, l7=LISTED, originating_tls=CONTEXT)]))
+    assert scene.status(PUBLIC) == 200
+    assert scene.status(request("GET", "/public", host="evil.example")) == 503
+
+
+def test_without_its_secret_a_rule_lets_nothing_pass_until_the_secret_comes(
+    tmp_path: Path, authority: Authority
+) -> None:
+    with tls_scene(tmp_path) as scene:
+        wanted = rule_set([ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)])
+        scene.serve(wanted)
+        assert ask(scene, authority, "api.example", PUBLIC) == 0
+        write_secret(tmp_path, authority, "api.example")
+        scene.serve(wanted)
+        assert ask(scene, authority, "api.example", PUBLIC) == 200
+
+
+def ask(
+    scene: EnvoyScene, authority: Authority, name: str, sent: bytes, *, checked: bool = True
+) -> int:
+    """The status of a request by TLS for a name; 0 if the connection is closed."""
+    context = ssl.create_default_context(cafile=str(authority.certificate))
+    context.check_hostname = checked
+    with scene.connect(PORT) as client, suppress(OSError):
+        client.settimeout(5)
+        with context.wrap_socket(client, server_hostname=name or None) as wrapped:
+            return status_on(wrapped, sent)
+    return 0
+
+
+def write_secret(folder: Path, authority: Authority, name: str) -> None:
+    """The secret shop/web: a certificate for a name, and the authority."""
+    place = folder / "secrets" / "shop" / "web"
+    place.mkdir(parents=True)
+    certificate, key = authority.issue("proxy", names=[name])
+    (place / "tls.crt").write_bytes(certificate.read_bytes())
+    (place / "tls.key").write_bytes(key.read_bytes())
+    (place / "ca.crt").write_bytes(authority.certificate.read_bytes())
+
+
+@contextmanager
+def tls_server(authority: Authority) -> Iterator[tuple[str, int]]:
+    """Answers each request head by TLS, as api.example."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("server", names=["api.example"]))
+
+    class Answering(BaseRequestHandler):
+        def handle(self) -> None:
+            with suppress(OSError), context.wrap_socket(self.request, server_side=True) as taken:
+                while taken.recv(65536):
+                    taken.sendall(ANSWER)
+
+    server = ThreadingTCPServer(("127.0.0.1", 0), Answering)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        yield "127.0.0.1", server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
