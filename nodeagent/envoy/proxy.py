@@ -131,7 +131,8 @@ class EnvoyProxy:
 
     def _retire(self, kept: Iterable[Listener]) -> None:
         config = self._configuration(kept, NOTHING_LISTED)
-        self._put(config)
+        if self._changes(config):
+            self._put(config)
         for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
             for path in (self._settings.folder / folder).iterdir():
                 if f"{folder}/{path.name}" not in config.files:
@@ -155,7 +156,7 @@ class EnvoyProxy:
     def _put(self, config: Configuration) -> None:
         """Write what changes and see it served; else take it back."""
         before = {path: self._read(path) for path in config.files}
-        changed = [path for path, data in config.files.items() if before[path] != data]
+        changed = self._changes(config)
         watch = _Watch(self._admin, config.versions)
         bound_log(self._settings.log)
         said = self._log_size()
@@ -171,6 +172,10 @@ class EnvoyProxy:
         self._lists = config.lists
         if changed:
             log.info(CHANGED, files=len(changed), listeners=len(config.lists.listeners))
+
+    def _changes(self, config: Configuration) -> list[str]:
+        """The files that hold something else today."""
+        return [path for path, data in config.files.items() if self._read(path) != data]
 
     def _take_back(self, changed: Iterable[str], before: Mapping[str, bytes | None]) -> None:
         """The list first: what it no longer names needs no rules."""

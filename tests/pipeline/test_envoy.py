@@ -30,6 +30,8 @@ from tests.support.envoy_scene import (
     status_on,
 )
 
+pytestmark = pytest.mark.slow
+
 PRODUCTS = rules(HttpRule(method="GET", path="/products"))
 
 
@@ -147,8 +149,8 @@ def test_an_envoy_with_another_bootstrap_is_replaced(tmp_path: Path) -> None:
         before = scene.proxy.status().pid
         scene.settings = replace(scene.settings, access_log=tmp_path / "elsewhere.sock")
         scene.restart_agent()
-        scene.serve(PRODUCTS)
         assert scene.proxy.status().pid not in (None, before)
+        scene.serve(PRODUCTS)
         assert scene.status(request("GET", "/products")) == 200
 
 

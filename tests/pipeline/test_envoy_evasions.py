@@ -21,6 +21,8 @@ from tests.support.envoy_scene import (
     status_of,
 )
 
+pytestmark = pytest.mark.slow
+
 CASES = yaml.safe_load((Path(__file__).parent / "http_evasions.yaml").read_text())
 HTTP = (
     HttpRule(method="GET|POST", path="/public/.*", host="api"),

@@ -18,6 +18,8 @@ from reconciler.objects.requests import read_requests
 from tests.support import http2_frames as h2
 from tests.support.envoy_scene import PORT, EnvoyScene, envoy_scene, request, rules
 
+pytestmark = pytest.mark.slow
+
 PLAIN = ((":method", "GET"), (":scheme", "http"), (":path", "/public/a"), (":authority", "api"))
 BAD_STREAMS = {
     "another path": (*PLAIN[:2], (":path", "/admin"), PLAIN[3]),

@@ -28,6 +28,8 @@ from tests.support.envoy_scene import (
 )
 from tests.support.kube_certificates import Authority
 
+pytestmark = pytest.mark.slow
+
 ID = rules().rules[0].id
 CONTEXT = TlsContext(secret=SecretRef(namespace="shop", name="web"))
 ADMIN = request("GET", "/admin", host="api.example")

@@ -96,10 +96,14 @@ class EnvoyScene:
         self.call(_settled())
 
     def restart_agent(self) -> None:
-        """End the agent's part and begin it anew; Envoy is not told."""
+        """End the agent's part and begin it anew, until it has an Envoy; the Envoy before is not told."""
         self.end_agent()
         self.proxy = self.call(_made(self.settings))
         self.running = asyncio.run_coroutine_threadsafe(self.proxy.run(), self.loop)
+        deadline = time.monotonic() + 30
+        while self.proxy.status().pid is None:
+            assert time.monotonic() < deadline, "no Envoy runs"
+            time.sleep(0.01)
 
     def serve(self, *sets: RuleSet) -> None:
         """Have exactly these sets served."""
