@@ -179,6 +179,8 @@ class Agent:
             self._enforcer, ring, config.node, self._proxy.rules_of, request_shadows
         )
         self._collection = FlowCollection(datapath, self._placement.gone, self._pump.tell)
+        if self._proxy.is_on:
+            self._requests.count_losses(self._proxy.admin)
         self._channel = ReconcilerChannel(
             config,
             apply=self._planner.take,
@@ -199,6 +201,7 @@ class Agent:
             drift=self._drift,
             collection=self._collection,
             ring=ring,
+            requests=self._requests,
             channel=self._channel,
             source=self._source,
             tunnels=self._tunnels,
@@ -221,6 +224,9 @@ class Agent:
             self._spawn("fence", self._fence.run()),
         ]
         server = await self._serve()
+        if self._requests.losses is not None:
+            await self._requests.losses.begin()
+            tasks.append(self._spawn("request losses", self._requests.losses.run()))
         access_log = await self._serve_access_log()
         pages = await self._serve_pages()
         gate = await self._serve_cni()

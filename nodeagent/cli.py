@@ -42,6 +42,7 @@ Examples:
 _LOST: Final = {
     "kernel": "more came than the agent could read",
     "reader": "this reader is too slow",
+    "proxy": "what the proxy told of requests did not come in",
 }
 
 

@@ -7,6 +7,7 @@ Out:  text on standard output
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -56,6 +57,7 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Drift", _drift_text(status.drift)),
         ("Entries", f"{status.policy_entries} policy, {status.addresses} addresses"),
         ("Flows", f"{status.flows_seen} seen, {status.flows_lost} lost"),
+        ("Requests", _requests_text(status.requests)),
         ("Flow table", _flow_table_text(status.flow_table)),
         ("Forwarded", f"{status.forwarded_packets} packets"),
     ]
@@ -69,6 +71,16 @@ def print_status(status: pb.StatusResponse) -> None:
         for drop in status.drops
     ]
     print_table(("", ""), rows)
+
+
+def _requests_text(requests: pb.RequestStatus) -> str:
+    counts: Counter[str] = Counter()
+    for count in requests.counts:
+        counts[count.verdict] += count.requests
+    return (
+        f"{counts['FORWARDED']} forwarded, {counts['DROPPED']} dropped by the proxy, "
+        f"{requests.lost} it could not tell of"
+    )
 
 
 def _flow_table_text(table: pb.FlowTable) -> str:

@@ -29,6 +29,7 @@ from nodeagent.enforcer import Enforcer, Installed
 from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
+from nodeagent.l7.request_counts import RequestCounts
 from nodeagent.local_api_messages import (
     drift_message,
     encryption_message,
@@ -36,6 +37,7 @@ from nodeagent.local_api_messages import (
     flow_table_message,
     flows_message,
     lost_message,
+    request_status_message,
     rule_message,
 )
 from nodeagent.placement import Placement
@@ -73,6 +75,18 @@ class Drifts(Shape):
         """How the comparisons went."""
 
 
+class Requests(Shape):
+    """What the agent tells of the requests that its proxy judged."""
+
+    @property
+    def counts(self) -> RequestCounts:
+        """Those that it was told of."""
+
+    @property
+    def lost(self) -> int:
+        """Those that it was not."""
+
+
 class Source(Shape):
     """What the agent tells of where it learns of its pods, or of its fence."""
 
@@ -104,6 +118,7 @@ class AgentParts:
     drift: Drifts
     collection: Collection
     ring: FlowRing
+    requests: Requests
     channel: Channel
     source: Source
     tunnels: Tunnels
@@ -321,6 +336,7 @@ def quick_status(parts: AgentParts) -> pb.StatusResponse:
         flow_table=flow_table_message(parts.collection.status),
         flows_seen=parts.ring.seen,
         flows_lost=counters.lost_events,
+        requests=request_status_message(parts.requests.counts, lost=parts.requests.lost),
         forwarded_packets=counters.forwarded,
         drops=[
             pb.DropCount(reason=reason, direction=Direction(direction).word, packets=packets)

@@ -23,6 +23,7 @@ from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import Lost, LostAt
+from nodeagent.l7.request_counts import BUCKET_SECONDS, RequestCounts
 from nodeagent.wireguard.status import TunnelStatus
 
 _ONE_BYTE: Final = frozenset(
@@ -52,6 +53,26 @@ def flow_table_message(status: CollectionStatus) -> pb.FlowTable:
         orphaned=status.orphaned,
         swept_at=status.swept_at,
         error=status.error,
+    )
+
+
+def request_status_message(counts: RequestCounts, *, lost: int) -> pb.RequestStatus:
+    """Requests that the proxy judged."""
+    return pb.RequestStatus(
+        counts=[
+            pb.RequestCount(**kind._asdict(), requests=number)
+            for kind, number in sorted(counts.requests.items())
+        ],
+        latencies=[
+            pb.RequestLatency(
+                direction=direction.word,
+                bounds=BUCKET_SECONDS,
+                buckets=buckets,
+                seconds=counts.seconds[direction],
+            )
+            for direction, buckets in counts.buckets.items()
+        ],
+        lost=lost,
     )
 
 

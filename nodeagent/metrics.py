@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
+    HistogramMetricFamily,
     InfoMetricFamily,
     Metric,
 )
@@ -63,6 +65,7 @@ def agent_metrics(status: pb.StatusResponse) -> tuple[Metric, ...]:
                len(status.strangers)),
         *_drift(status.drift),
         *_flow_table(status.flow_table),
+        *_requests(status.requests),
         _role(status.rollout.role),
         *_expiry(status.metadata_expires),
     )  # fmt: skip
@@ -120,6 +123,31 @@ def _flow_table(table: pb.FlowTable) -> tuple[Metric, ...]:
         _gauge("tidegate_conntrack_flows", "Flows remembered at the last sweep.", table.flows),
         removed,
     )
+
+
+def _requests(requests: pb.RequestStatus) -> tuple[Metric, ...]:
+    """Under Hubble's words, but for `direction`: who judged."""
+    total = CounterMetricFamily(
+        "tidegate_http_requests",
+        "Requests that the proxy judged, since the agent started.",
+        labels=("direction", "verdict", "status", "protocol"),
+    )
+    for count in requests.counts:
+        labels = (count.direction, count.verdict, count.status, count.protocol)
+        total.add_metric(labels, count.requests)
+    took = HistogramMetricFamily(
+        "tidegate_http_request_duration_seconds",
+        "How long requests took that the proxy forwarded, server and proxy together.",
+        labels=("direction",),
+    )
+    for latency in requests.latencies:
+        below = list(accumulate(latency.buckets))
+        bounds = [*map(str, latency.bounds), "+Inf"]
+        took.add_metric(
+            (latency.direction,), list(zip(bounds, below, strict=True)), latency.seconds
+        )
+    help_ = "Requests that were judged, and of which the agent was not told."
+    return (total, took, _counter("tidegate_http_requests_untold", help_, requests.lost))
 
 
 def _role(role: str) -> Metric:

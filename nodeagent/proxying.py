@@ -59,6 +59,7 @@ class Proxying:
         self._envoy: EnvoyProxy | None = None
         self._config = config
         self.access_log = state_dir / ENVOY_FOLDER / ACCESS_LOG
+        self.admin = Path()
         if config is not None:
             settings = EnvoySettings(
                 folder=state_dir / ENVOY_FOLDER,
@@ -67,6 +68,7 @@ class Proxying:
                 secrets=config.secrets,
                 workers=config.workers,
             )
+            self.admin = settings.admin
             find_binary(settings)
             self._envoy = EnvoyProxy(settings)
 

@@ -8,14 +8,16 @@ Shell over the enforcer's state; one event loop. Nothing here waits.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from netpolicy.evidence import Shadow
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.batch import FlowBatch
 from nodeagent.flows.naming_requests import Judged, Places, RulesOf, name_requests
-from nodeagent.flows.ring import FlowRing
+from nodeagent.flows.ring import FlowRing, LostAt
 from nodeagent.l7.request_counts import RequestCounts, answers_of
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.request_losses import RequestLosses
 from nodeagent.request_shadows import RequestShadows
 
 
@@ -37,6 +39,8 @@ class RequestPump:
         self._places = Places()
         self.counts = RequestCounts()
         self.shadows = shadows
+        self.losses: RequestLosses | None = None
+        """Who counts what never came in; None: there is no proxy."""
 
     def take(self, requests: Sequence[JudgedRequest]) -> None:
         """Record requests, oldest first."""
@@ -49,6 +53,19 @@ class RequestPump:
         if audits := list(self.shadows.rulings(requests, self._places)):
             judged_otherwise, rulings = zip(*audits, strict=True)
             self._ring.add(FlowBatch.of(name_requests(judged_otherwise, judged, rulings)))
+
+    @property
+    def lost(self) -> int:
+        """Requests that nobody told of."""
+        return self.losses.lost if self.losses else 0
+
+    def count_losses(self, admin: Path) -> None:
+        """Have somebody ask Envoy, at its admin socket, how many requests it told of."""
+        self.losses = RequestLosses(
+            admin,
+            received=lambda: self.counts.total,
+            lose=lambda count: self._ring.lose(count, LostAt.PROXY),
+        )
 
     def _judged(self) -> Judged:
         installed = self._enforcer.installed

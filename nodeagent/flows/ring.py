@@ -29,10 +29,12 @@ FOLLOWER_BACKLOG: Final = 32_768
 
 
 class LostAt(StrEnum):
-    """Where flows were lost: the kernel had no room to tell them, or a reader was too slow."""
+    """Where flows were lost: the kernel had no room to tell them, a reader was too slow, or what the proxy
+    told of requests did not come in."""
 
     KERNEL = "kernel"
     READER = "reader"
+    PROXY = "proxy"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +109,10 @@ class FlowRing:
         for follower in self._followers:
             follower.offer(batch)
 
-    def lose(self, count: int) -> None:
-        """Tell all followers that the kernel had no room for so many flows."""
+    def lose(self, count: int, at: LostAt = LostAt.KERNEL) -> None:
+        """Tell all followers that so many flows never came here."""
         for follower in self._followers:
-            follower.miss(Lost(count, LostAt.KERNEL))
+            follower.miss(Lost(count, at))
 
     def kept(self) -> Iterator[FlowColumns]:
         """The last flows, at most `capacity`, oldest first."""

@@ -54,6 +54,11 @@ class RequestCounts:
         """Forwarded requests by latency, not cumulated; the last bucket has no bound."""
         self.seconds: dict[Direction, float] = dict.fromkeys(Direction, 0.0)
 
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.requests.total()
+
     def add(self, requests: Iterable[JudgedRequest]) -> None:
         """Count each once."""
         for request in requests:

@@ -31,6 +31,8 @@ from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.pod_source import FilePods
+from nodeagent.request_pump import RequestPump
+from nodeagent.request_shadows import RequestShadows
 from nodeagent.rollout.channels import Channels
 from nodeagent.wireguard.status import TunnelStatus
 from tests.support.agent_scene import INTERFACES, VIEW, WEB, make_bundle, make_channels
@@ -117,6 +119,7 @@ def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]
             drift=_Steady(),
             collection=_Swept(),
             ring=ring,
+            requests=RequestPump(enforcer, ring, "here", lambda _: (), RequestShadows()),
             channel=_Offline(),
             source=FilePods(directory / "inventory.yaml"),
             tunnels=_Unencrypted(),

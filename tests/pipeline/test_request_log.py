@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from netpolicy.wire.envoy.v3 import access_log_pb2_grpc
 from nodeagent.l7.log_server import serve_access_log
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.request_losses import RequestLosses
 from tests.support.envoy_scene import EnvoyScene, envoy_scene, request, rules
 
 PATIENCE_SECONDS = 10.0
@@ -52,6 +54,13 @@ def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EnvoyScen
     with envoy_scene(tmp_path_factory.mktemp("log")) as scene, _log_of(scene) as told:
         scene.serve(SET)
         yield scene, told
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @contextmanager
@@ -103,6 +112,33 @@ def test_what_is_no_http_counts_as_refused_and_ends_no_stream(
     unread, read = told.first(2)
     assert (unread.drop_reason, unread.rule_set, unread.exchange.code) == (POLICY_DENIED, "", 400)
     assert read.drop_reason == 0
+
+
+def test_requests_that_nobody_was_told_of_are_counted_exactly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.request_losses.LOOK_SECONDS", 1.0)
+    monkeypatch.setattr("nodeagent.request_losses.ARRIVAL_SECONDS", 0.8)
+    taken: list[JudgedRequest] = []
+    lost: list[int] = []
+    with envoy_scene(tmp_path) as scene:
+        scene.serve(SET)
+        losses = RequestLosses(scene.settings.admin, lambda: len(taken), lost.append)
+        scene.call(losses.begin())
+        running = asyncio.run_coroutine_threadsafe(losses.run(), scene.loop)
+        for _ in range(7):
+            scene.status(request("GET", "/other"))
+        wait_until(lambda: sum(lost) == 7)
+        server = scene.call(serve_access_log(taken.extend, scene.settings.access_log))
+        for _ in range(3):
+            scene.status(request("GET", "/other"))
+        wait_until(lambda: len(taken) == 3)
+        scene.call(server.stop(None))
+        for _ in range(2):
+            scene.status(request("GET", "/other"))
+        wait_until(lambda: losses.lost == 9)
+        running.cancel()
+    assert (sum(lost), len(taken)) == (9, 3)
 
 
 def test_nobody_but_the_agents_user_may_open_the_socket(tmp_path: Path) -> None:

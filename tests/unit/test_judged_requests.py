@@ -14,11 +14,15 @@ from netpolicy.flow import FlowVerdict, flow_json, flow_text
 from netpolicy.http_flow import MAX_PATH, HttpExchange
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb_agent
+from nodeagent.cli_render import print_status
 from nodeagent.flows.naming_requests import Judged, Places, ShadowRuling, name_requests
 from nodeagent.l7.access_log import rule_name
+from nodeagent.l7.log_losses import beginning, looked
 from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts
 from nodeagent.l7.requests import JudgedRequest, judged_request
-from nodeagent.local_api_messages import flows_message, flows_of
+from nodeagent.local_api_messages import flows_message, flows_of, request_status_message
+from nodeagent.metrics import agent_metrics
 from tests.support.flow_samples import sample_batch
 
 POLICY = PolicyId(kind=PolicyKind.CNP, namespace="shop", name="api")
@@ -159,3 +163,42 @@ def test_each_request_is_counted_once_and_only_those_that_passed_have_a_latency(
     assert sum(counts.buckets[Direction.INGRESS]) == 2
     assert counts.buckets[Direction.INGRESS][BUCKET_SECONDS.index(0.0005)] == 2
     assert counts.seconds[Direction.INGRESS] == pytest.approx(0.00068)
+
+
+@pytest.mark.parametrize(("looks", "lost"), [
+    ([(10, 10)], 0),
+    ([(10, 7)], 3),
+    ([(10, 12)], 0),          # more came in than had been written at the look
+    ([(10, 7), (20, 19)], 3),  # the rest is on its way, what was lost stays lost
+    ([(10, 7), (20, 17)], 3),
+    ([(10, 7), (20, 12)], 8),
+    ([(10, 7), (2, 9), (5, 12)], 3),  # Envoy was started anew
+    ([(10, 7), (2, 9), (5, 10)], 5),
+])  # fmt: skip
+def test_what_envoy_wrote_and_nobody_took_is_lost(looks: list[tuple[int, int]], lost: int) -> None:
+    found = beginning(0, 0)
+    for written, received in looks:
+        found = looked(found, written=written, received=received)
+    assert found.lost == lost
+
+
+def test_an_earlier_agents_losses_are_not_this_ones() -> None:
+    assert looked(beginning(100, 0), written=110, received=10).lost == 0
+
+
+def test_requests_are_metrics_and_a_line_of_the_status(capsys: pytest.CaptureFixture[str]) -> None:
+    counts = RequestCounts()
+    counts.add([REFUSED, PASSED, PASSED])
+    status = pb_agent.StatusResponse(requests=request_status_message(counts, lost=4))
+    samples = {
+        (sample.name, sample.labels.get("verdict") or sample.labels.get("le")): sample.value
+        for metric in agent_metrics(status)
+        for sample in metric.samples
+        if sample.labels.get("direction") != "egress"
+    }
+    assert samples["tidegate_http_requests_total", "FORWARDED"] == 2
+    assert samples["tidegate_http_requests_total", "DROPPED"] == 1
+    assert samples["tidegate_http_request_duration_seconds_bucket", "+Inf"] == 2
+    assert samples["tidegate_http_requests_untold_total", None] == 4
+    print_status(status)
+    assert "2 forwarded, 1 dropped by the proxy, 4 it could not tell of" in capsys.readouterr().out

@@ -23,6 +23,10 @@ FULL_STATUS = pb.StatusResponse(
     metadata_expires="2030-01-01T00:00:00+00:00",
     drops=[pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)],
     drift=pb.DriftStatus(counts=[pb.DriftCount(kind="filter", found=2, repaired=1)]),
+    requests=pb.RequestStatus(
+        counts=[pb.RequestCount(direction="ingress", verdict="DROPPED", requests=1)],
+        latencies=[pb.RequestLatency(direction="ingress", bounds=[0.1], buckets=[1, 0])],
+    ),
 )
 
 

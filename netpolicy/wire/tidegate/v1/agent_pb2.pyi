@@ -12,7 +12,7 @@ class StatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class StatusResponse(_message.Message):
-    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift", "flow_table", "rollout")
+    __slots__ = ("node", "agent_version", "started_at", "commit", "sequence", "bundle_digest", "generation_digest", "datapath_revision", "applied_at", "endpoints", "policy_entries", "addresses", "in_sync", "plan_error", "plan_error_reason", "connected", "receive_error", "metadata_expires", "alarms", "inventory_synced", "flows_seen", "flows_lost", "forwarded_packets", "drops", "awaited_interfaces", "kernel_generation_digest", "kernel_agrees", "strangers", "drift", "flow_table", "rollout", "requests")
     NODE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     STARTED_AT_FIELD_NUMBER: _ClassVar[int]
@@ -44,6 +44,7 @@ class StatusResponse(_message.Message):
     DRIFT_FIELD_NUMBER: _ClassVar[int]
     FLOW_TABLE_FIELD_NUMBER: _ClassVar[int]
     ROLLOUT_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
     node: str
     agent_version: str
     started_at: float
@@ -75,7 +76,44 @@ class StatusResponse(_message.Message):
     drift: DriftStatus
     flow_table: FlowTable
     rollout: RolloutStatus
-    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ..., rollout: _Optional[_Union[RolloutStatus, _Mapping]] = ...) -> None: ...
+    requests: RequestStatus
+    def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ..., rollout: _Optional[_Union[RolloutStatus, _Mapping]] = ..., requests: _Optional[_Union[RequestStatus, _Mapping]] = ...) -> None: ...
+
+class RequestStatus(_message.Message):
+    __slots__ = ("counts", "latencies", "lost")
+    COUNTS_FIELD_NUMBER: _ClassVar[int]
+    LATENCIES_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
+    counts: _containers.RepeatedCompositeFieldContainer[RequestCount]
+    latencies: _containers.RepeatedCompositeFieldContainer[RequestLatency]
+    lost: int
+    def __init__(self, counts: _Optional[_Iterable[_Union[RequestCount, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[RequestLatency, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
+
+class RequestCount(_message.Message):
+    __slots__ = ("direction", "verdict", "status", "protocol", "requests")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    verdict: str
+    status: str
+    protocol: str
+    requests: int
+    def __init__(self, direction: _Optional[str] = ..., verdict: _Optional[str] = ..., status: _Optional[str] = ..., protocol: _Optional[str] = ..., requests: _Optional[int] = ...) -> None: ...
+
+class RequestLatency(_message.Message):
+    __slots__ = ("direction", "bounds", "buckets", "seconds")
+    DIRECTION_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    BUCKETS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    direction: str
+    bounds: _containers.RepeatedScalarFieldContainer[float]
+    buckets: _containers.RepeatedScalarFieldContainer[int]
+    seconds: float
+    def __init__(self, direction: _Optional[str] = ..., bounds: _Optional[_Iterable[float]] = ..., buckets: _Optional[_Iterable[int]] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class FlowTable(_message.Message):
     __slots__ = ("flows", "expired", "orphaned", "swept_at", "error")
@@ -416,9 +454,11 @@ class LostFlows(_message.Message):
         UNKNOWN: _ClassVar[LostFlows.Place]
         KERNEL: _ClassVar[LostFlows.Place]
         READER: _ClassVar[LostFlows.Place]
+        PROXY: _ClassVar[LostFlows.Place]
     UNKNOWN: LostFlows.Place
     KERNEL: LostFlows.Place
     READER: LostFlows.Place
+    PROXY: LostFlows.Place
     COUNT_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     count: int
