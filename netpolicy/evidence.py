@@ -41,11 +41,18 @@ class Shadow(IntEnum):
     """Exactly what a rollout will enforce."""
     PREVIEW = 2
     """What is enforced, and the policies that are not yet."""
+    FORMER = 3
+    """Of flows only: what the candidate replaced, on nodes that enforce it. The datapath asks it in the
+    candidate's place."""
 
     @property
     def word(self) -> str:
         """For people."""
         return self.name.lower()
+
+
+ASKED: Final = (Shadow.CANDIDATE, Shadow.PREVIEW)
+"""The datapath's."""
 
 
 class Cause(StrEnum):

@@ -30,7 +30,7 @@ from prometheus_client.core import Metric
 
 from netpolicy import crash_reports
 from netpolicy.errors import StalledError
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED
 from netpolicy.status_pages import StatusPages
 from netpolicy.version import VERSION
 from nodeagent.cni.fence import Fence
@@ -134,7 +134,7 @@ class Agent:
                     state_dir=config.state_dir,
                     requests=request_shadows.tallies[shadow],
                 )
-                for shadow in Shadow
+                for shadow in ASKED
             },
             proxy=self._proxy,
         )

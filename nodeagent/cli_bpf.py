@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from netpolicy.drop_reasons import drop_reason
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED, Shadow
 from netpolicy.flow import protocol_word
 from nodeagent.cli_options import config_option, fail, output_option, read_config
 
@@ -132,7 +132,7 @@ def bpf_shadow_list(config_path: Path, output: str) -> None:
     from nodeagent import cli_render  # noqa: PLC0415
 
     with _datapath(config_path) as datapath:
-        found = [_shadow_fields(datapath, shadow) for shadow in Shadow]
+        found = [_shadow_fields(datapath, shadow) for shadow in ASKED]
     if output == "json":
         cli_render.print_json(found)
         return

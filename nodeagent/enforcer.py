@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED, Shadow
 from nodeagent.datapath import Datapath, GenerationLabel
 from nodeagent.flows.naming import RevisionMeaning
 from nodeagent.plan.generation import Generation
@@ -129,7 +129,9 @@ class Enforcer:
         for step in steps:
             await self._perform(step, origins)
         self._relabel(origin)
-        await self._watch(shadows, plan.generation, origin)
+        await self._watch(
+            shadows, plan.generation, origin, is_former=plan.inputs.candidate_is_former
+        )
         if self._proxy is not None:
             await self._proxy.retire(plan.listeners)
         self.is_torn = False
@@ -211,7 +213,7 @@ class Enforcer:
         control = self._datapath.control()
         return frozenset(
             shadow
-            for shadow in Shadow
+            for shadow in ASKED
             if (slot := control.slot_of(shadow)) is not None
             and not self._is_held(slot, shadows.get(shadow))
         )
@@ -221,7 +223,7 @@ class Enforcer:
         control = self._datapath.control()
         kept = {
             shadow: slot
-            for shadow in Shadow
+            for shadow in ASKED
             if (slot := control.slot_of(shadow)) is not None
             and self._is_held(slot, shadows.get(shadow))
         }
@@ -230,7 +232,9 @@ class Enforcer:
         }
         self._set_shadows(kept)
 
-    async def _watch(self, shadows: Shadows, generation: Generation, origin: PolicyOrigin) -> None:
+    async def _watch(
+        self, shadows: Shadows, generation: Generation, origin: PolicyOrigin, *, is_former: bool
+    ) -> None:
         """Have flows judged by the plan's shadows too; what is loaded already stays, counts and all."""
         slots: dict[Shadow, int] = {}
         for shadow, (watched, source) in shadows.items():
@@ -240,7 +244,11 @@ class Enforcer:
                 slot = await self._fill(watched, _label(watched, source), keep=keep)
             slots[shadow] = slot
         self._shadow_meanings = {
-            shadow: RevisionMeaning(attributions=watched.attributions, commit=source.commit)
+            shadow: RevisionMeaning(
+                attributions=watched.attributions,
+                commit=source.commit,
+                is_former=is_former and shadow is Shadow.CANDIDATE,
+            )
             for shadow, (watched, source) in shadows.items()
         }
         self._set_shadows(slots)

@@ -190,8 +190,9 @@ class Planner:
     def _watched(self) -> str:
         """The digest of the candidate's generation, if it is watched here."""
         installed = self._enforcer.installed
-        watched = installed.plan.candidate if installed else None
-        return watched.digest if watched else ""
+        if installed is None or installed.plan.inputs.candidate_is_former:
+            return ""
+        return installed.plan.candidate.digest if installed.plan.candidate else ""
 
     async def evidence(self) -> NodeEvidence | None:
         """What this node saw of the candidate, if there is one."""
@@ -310,8 +311,8 @@ class Planner:
             plan = await asyncio.to_thread(
                 plan_node, inputs, kept=kept, before=before, standing=self._proxy.standing
             )
-        watched = _origin(known.channels, stand.watched) if stand and stand.watched else None
-        flips = await self._enforcer.enforce(plan, origin, candidate=watched)
+        beside = _origin(known.channels, stand.beside) if stand and stand.beside else None
+        flips = await self._enforcer.enforce(plan, origin, candidate=beside)
         self._note_standing(known, stand, loaded)
         self._plans = (plan, *(kept for kept in self._plans if kept is not plan))[:KEPT_PLANS]
         await self._follow_shadows(known, stand, plan)

@@ -80,7 +80,10 @@ class RequestShadows:
 
 def _judges(plan: NodePlan) -> Iterator[ShadowJudge]:
     inputs = plan.inputs
-    if plan.candidate is not None and inputs.candidate is not None:
+    is_ahead = (
+        not inputs.candidate_is_former
+    )  # what a candidate refuses once in force, its answers tell
+    if is_ahead and plan.candidate is not None and inputs.candidate is not None:
         yield ShadowJudge(Shadow.CANDIDATE, in_force(inputs.candidate, inputs.modes))
     if plan.preview is not None:
         yield ShadowJudge(Shadow.PREVIEW, in_force(inputs.policies, EVALUATED))

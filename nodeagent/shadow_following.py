@@ -7,11 +7,13 @@ Pure.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from netpolicy.evidence import Role, Shadow
 from nodeagent.plan.generation import Generation
 from nodeagent.plan.node_plan import NodePlan
 from nodeagent.rollout.channels import Channels, Standing
-from nodeagent.rollout.tally import Names, names_of
+from nodeagent.rollout.tally import Enforced, Names, names_of
 from nodeagent.shadow_watch import Followed
 
 
@@ -30,13 +32,15 @@ def _candidate(channels: Channels, stand: Standing, plan: NodePlan) -> Followed 
     """Watched, enforced, or neither."""
     if channels.candidate is None:
         return None
-    watched = plan.candidate
-    enforced = plan.generation.digest if stand.role is Role.ENFORCING else ""
+    beside = plan.candidate
+    is_enforced = stand.role is Role.ENFORCING
+    ahead = plan.generation if is_enforced else beside
+    names = _names(plan, beside) if beside else None
     return Followed(
         bundle_digest=channels.candidate.digest,
-        generation_digest=watched.digest if watched else enforced,
+        generation_digest=ahead.digest if ahead else "",
         role=stand.role,
-        names=_names(plan, watched) if watched else None,
+        names=replace(names, enforced=_enforced(plan)) if names and is_enforced else names,
         error=stand.error,
     )
 
@@ -50,6 +54,11 @@ def _preview(stand: Standing, plan: NodePlan) -> Followed | None:
         role=Role.SHADOW,
         names=_names(plan, plan.preview),
     )
+
+
+def _enforced(plan: NodePlan) -> Enforced:
+    endpoints = {one.identity: one.endpoint_id for one in plan.endpoints}
+    return Enforced(generation=plan.generation, endpoints=endpoints)
 
 
 def _names(plan: NodePlan, watched: Generation) -> Names:

@@ -25,7 +25,7 @@ from netpolicy.wire.evidence import MAX_EVIDENCE_BYTES, decode_evidence, encode_
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.datapath import Datapath
 from nodeagent.rollout.request_tally import RequestTally
-from nodeagent.rollout.tally import Names, Tally, report, tally, tally_of, total
+from nodeagent.rollout.tally import Names, Tally, beyond, report, tally, tally_of, total
 
 log = structlog.get_logger()
 
@@ -113,12 +113,13 @@ class ShadowWatch:
 
     def _counted(self, names: Names) -> Tally:
         """By the slot that it had when it was followed: maybe it is no shadow any more."""
-        return tally(
+        counted = tally(
             self._datapath.read_differences(self._shadow, slot=self._slot),
             self._datapath.read_coverage(self._shadow, slot=self._slot),
             lost=self._datapath.lost_differences(self._shadow, slot=self._slot),
             names=names,
         )
+        return beyond(self._earlier, counted) if names.enforced else counted
 
     def _report(self, followed: Followed, counted: Tally) -> NodeEvidence:
         return report(

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED, Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import (
     abi,
@@ -149,11 +149,11 @@ class Datapath:
         """
         before = self._intended
         after = before.shadowed(candidate=candidate, preview=preview)
-        for shadow in Shadow:
+        for shadow in ASKED:
             slot = after.slot_of(shadow)
             if slot is not None:
                 self._require_whole(slot)
-        changed = [one for one in Shadow if before.slot_of(one) != after.slot_of(one)]
+        changed = [one for one in ASKED if before.slot_of(one) != after.slot_of(one)]
         if not changed:
             return before.revision
         for shadow in changed:

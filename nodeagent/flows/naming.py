@@ -91,11 +91,13 @@ class KernelEvents(Shape):
 class RevisionMeaning:
     """What one datapath revision enforced: its cookies, and the commit they came from.
 
-    `shadows`: the same of the generations that were asked beside the enforced one.
+    `shadows`: the same of the generations that were asked beside the enforced one. `is_former`: this is
+    such a one, and what the enforced candidate replaced.
     """
 
     attributions: Mapping[int, Attribution]
     commit: str = ""
+    is_former: bool = False
     shadows: Mapping[Shadow, RevisionMeaning] = field(default_factory=dict)
 
 
@@ -134,7 +136,7 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         icmp_type=events.icmp_type,
         icmp_code=events.icmp_code,
         is_reply=bytes(reply == _IS_REPLY for reply in events.reply),
-        shadow=events.shadow,
+        shadow=_shadows(events, names),
         cause=events.cause,
         occasion=events.occasion,
         packets=events.packets,
@@ -149,6 +151,21 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         ends=tuple(_end(names, address, identity) for address, identity in ends),
         causes=tuple(_because(names, *judged) for judged in causes),
         rows=rows,
+    )
+
+
+def _shadows(events: KernelEvents, names: Names) -> Sequence[int]:
+    """Which shadow each event is of: where the candidate is enforced, the former policy in its place."""
+    turned = frozenset(
+        revision
+        for revision, meaning in names.meanings.items()
+        if (asked := meaning.shadows.get(Shadow.CANDIDATE)) is not None and asked.is_former
+    )
+    if not turned:
+        return events.shadow
+    return bytes(
+        Shadow.FORMER if shadow == Shadow.CANDIDATE and revision in turned else shadow
+        for shadow, revision in zip(events.shadow, events.revision, strict=True)
     )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_network
 
 from netpolicy.evaluate import Outcome
-from netpolicy.rules import Direction, Protocol, RuleId
+from netpolicy.rules import Direction, RuleId
 from nodeagent.plan.generation import (
     ANY_CLASS,
     ANY_PORT_CLASS,
@@ -76,7 +76,7 @@ def judge(
     endpoint_id: int,
     direction: Direction,
     peer_identity: int | None,
-    protocol: Protocol,
+    protocol: int,
     port: int,
 ) -> Judgement:
     """Judge one direction of a new flow at one endpoint."""
@@ -88,7 +88,7 @@ def judge(
         table.table,
         peer_class,
         int(direction),
-        int(protocol),
+        protocol,
         _port_class(generation, protocol, port),
     )
     found = _strongest(generation.policy, most_specific)
@@ -102,8 +102,8 @@ def judge(
     )
 
 
-def _port_class(generation: Generation, protocol: Protocol, port: int) -> int:
-    classes = generation.port_class_of.get(int(protocol))
+def _port_class(generation: Generation, protocol: int, port: int) -> int:
+    classes = generation.port_class_of.get(protocol)
     return NO_PORT_CLASS if classes is None or port >= len(classes) else classes[port]
 
 

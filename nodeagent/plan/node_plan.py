@@ -55,8 +55,9 @@ class PlanInputs:
     """What the plan is made from. `entries` are the whole cluster's, this node's included.
 
     Of `policies` those of `modes` are enforced; with `has_preview`, all of them are evaluated beside.
-    `candidate`: policies to be evaluated as if they were the enforced ones. `remembered`: policies of
-    generations that may come into force again by a flip, so that every address keeps its identity.
+    `candidate`: policies to be evaluated as if they were the enforced ones; with `candidate_is_former`,
+    those that were enforced before these. `remembered`: policies of generations that may come into force
+    again by a flip, so that every address keeps its identity.
     `node_labels` are the local host's: the reserved label, and the node's own. `room`: what the address
     maps hold; None for no limit. `capabilities`: what this agent enforces; with a proxy, on `proxy_ports`.
     """
@@ -66,6 +67,7 @@ class PlanInputs:
     modes: frozenset[Mode] = ENFORCED
     has_preview: bool = False
     candidate: tuple[Policy, ...] | None = None
+    candidate_is_former: bool = False
     remembered: tuple[Policy, ...] = ()
     pods: tuple[LocalPod, ...] = ()
     entries: tuple[AddressEntry, ...] = ()

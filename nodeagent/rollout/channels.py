@@ -51,14 +51,21 @@ class Standing:
     """What a node does with a publication.
 
     `enforced`, and of its policies those of `modes`. `watched`: the candidate, if it is a shadow here.
-    `error`: why the candidate is neither.
+    `former`: where the candidate is enforced, what it replaced: a shadow in its turn, so that what the
+    candidate cuts is still counted. `error`: why the candidate is neither.
     """
 
     role: Role
     enforced: Bundle
     modes: frozenset[Mode]
     watched: Bundle | None = None
+    former: Bundle | None = None
     error: str = ""
+
+    @property
+    def beside(self) -> Bundle | None:
+        """What is asked beside what is enforced."""
+        return self.watched or self.former
 
     @property
     def has_preview(self) -> bool:
@@ -89,7 +96,9 @@ def standing(channels: Channels, *, node: str, labels: Labels) -> Standing:
     if candidate is None or channels.terms.candidate is None:
         return Standing(role=Role.NONE, enforced=channels.stable, modes=modes)
     if is_chosen(channels.terms.candidate.nodes, node=node, labels=own):
-        return Standing(role=Role.ENFORCING, enforced=candidate, modes=modes)
+        return Standing(
+            role=Role.ENFORCING, enforced=candidate, modes=modes, former=channels.stable
+        )
     return Standing(role=Role.SHADOW, enforced=channels.stable, modes=modes, watched=candidate)
 
 

@@ -46,6 +46,7 @@ def with_policies(
         policies=stand.enforced.policies,
         modes=stand.modes,
         has_preview=stand.has_preview,
-        candidate=stand.watched.policies if stand.watched else None,
+        candidate=stand.beside.policies if stand.beside else None,
+        candidate_is_former=stand.former is not None,
         remembered=tuple(policy for bundle in others for policy in bundle.policies),
     )

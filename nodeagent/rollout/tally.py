@@ -7,6 +7,8 @@ Pure.
 Holds always:
 1. A tally only grows: what was counted under an earlier generation of the same candidate is added to.
 2. What cannot be listed is counted as omitted, never forgotten.
+3. Causes are the candidate's, whichever side of it is enforced: where it is, and the former policy is asked
+   beside it, what that one would allow is what the candidate denies.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Final
 from typing import Protocol as Shape
 
 from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, NodeEvidence, Role
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import KUBERNETES_SOURCE, NAMESPACE_KEY, Labels
-from netpolicy.rules import Direction
-from nodeagent.plan.generation import Attribution
+from netpolicy.rules import Direction, RuleId
+from nodeagent.plan.generation import Attribution, Generation
+from nodeagent.plan.model import judge
 
 
 class Counted(Shape):
@@ -52,15 +56,49 @@ class Counted(Shape):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Names:
-    """What the numbers of a count stand for: identities, and the cookies of the candidate's generation.
+class Enforced:
+    """The candidate where it is enforced. `endpoints`: identity → one of this node's that has it."""
 
-    `pods`: the pod of a label set, where exactly one has it.
+    generation: Generation
+    endpoints: Mapping[int, int]
+
+    def rules(self, one: Counted) -> tuple[RuleId, ...]:
+        """The rules by which it judges what was counted."""
+        is_egress = one.direction is Direction.EGRESS
+        own = one.source_identity if is_egress else one.destination_identity
+        peer = one.destination_identity if is_egress else one.source_identity
+        if own not in self.endpoints:
+            return ()
+        return judge(
+            self.generation,
+            endpoint_id=self.endpoints[own],
+            direction=one.direction,
+            peer_identity=peer,
+            protocol=one.protocol,
+            port=one.port,
+        ).rules
+
+
+_TURNED: Final = {
+    Cause.WOULD_DENY: Cause.WOULD_ALLOW,
+    Cause.WOULD_ALLOW: Cause.WOULD_DENY,
+    Cause.WOULD_REDIRECT: Cause.WOULD_NOT_REDIRECT,
+    Cause.WOULD_NOT_REDIRECT: Cause.WOULD_REDIRECT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the numbers of a count stand for: identities, and the cookies of the generation that was asked.
+
+    `pods`: the pod of a label set, where exactly one has it. `enforced`: the candidate, where the former
+    policy was asked beside it.
     """
 
     identities: Mapping[int, Labels]
     attributions: Mapping[int, Attribution]
     pods: Mapping[Labels, FlowSide] = field(default_factory=dict)
+    enforced: Enforced | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +156,17 @@ def total(earlier: Tally, later: Tally) -> Tally:
     )
 
 
+def beyond(earlier: Tally, later: Tally) -> Tally:
+    """Of a tally that was made while the candidate is enforced, what was not known of it before.
+
+    A refused packet counts each time it comes: flows that a gate tolerated once must not fail it by trying
+    again.
+    """
+    known = {replace(one, rules=()) for one in earlier.differences}
+    news = {one: n for one, n in later.differences.items() if replace(one, rules=()) not in known}
+    return replace(later, differences=news)
+
+
 def report(
     counted: Tally,
     *,
@@ -154,15 +203,17 @@ def tally_of(evidence: NodeEvidence) -> Tally:
 
 
 def _named(one: Counted, names: Names) -> Difference:
+    turned = names.enforced
     because = names.attributions.get(one.cookie)
+    rules = because.rules if because else ()
     return Difference(
         source=side_of(one.source_identity, names),
         destination=side_of(one.destination_identity, names),
         protocol=one.protocol,
         port=one.port,
         direction=one.direction,
-        cause=one.cause,
-        rules=because.rules if because else (),
+        cause=_TURNED[one.cause] if turned else one.cause,
+        rules=turned.rules(one) if turned else rules,
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ NODE = ECOMMERCE.pod("products-db").node
 FRONTEND, DATABASE = ECOMMERCE.pod("frontend"), ECOMMERCE.pod("products-db")
 CONFIRM = 2
 SERVER = "push"
+NEW_PORT = 6099
+"""Nobody serves it: what arrives there is refused by the host, at once."""
 
 
 @dataclass
@@ -86,9 +88,9 @@ class Scene:
         self.world.wait_for(f"publication {sequence} is enforced", is_acked, timeout=40)
         return found[-1]
 
-    def outcome(self) -> Outcome:
+    def outcome(self, *, port: int = DATABASE.port) -> Outcome:
         """What frontend meets when it talks to the database."""
-        command = probe_command([target(DATABASE, DATABASE.v4)])
+        command = probe_command([target(replace(DATABASE, port=port), DATABASE.v4)])
         (line,) = self.world.run("frontend", command).stdout.splitlines()
         return Probe.decode(line).outcome
 
@@ -171,6 +173,7 @@ def test_a_candidate_is_watched_on_live_traffic_promoted_as_it_was_observed_and_
     scene: Scene,
 ) -> None:
     assert scene.outcome() is Outcome.ANSWERED
+    assert scene.outcome(port=NEW_PORT) is Outcome.REFUSED
     watched = scene.acked(scene.publish("open", candidate="closed"))
     assert watched["role"] == "shadow"
     slot = scene.control().candidate
@@ -200,6 +203,16 @@ def test_a_candidate_is_watched_on_live_traffic_promoted_as_it_was_observed_and_
     assert scene.control().active == slot
     assert scene.outcome() is Outcome.TIMEOUT
     assert scene.status()["kernel_agrees"]
+    assert scene.outcome(port=NEW_PORT) is Outcome.TIMEOUT
+
+    def new_denials() -> list[dict[str, Any]]:
+        report = scene.heard("evidence")[-1]
+        return [one for one in report["differences"] if one["port"] == NEW_PORT]
+
+    scene.world.wait_for("what it cuts only now is reported", lambda: bool(new_denials()))
+    assert new_denials()[0]["cause"] == "would-deny"
+    assert new_denials()[0]["rules"] == seen["rules"]
+    assert scene.heard("evidence")[-1]["role"] == "enforcing"
 
     word = scene.control()
     promoted = scene.acked(scene.publish("closed"))

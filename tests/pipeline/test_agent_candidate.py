@@ -15,7 +15,7 @@ from netpolicy.node_choice import NodeChoice
 from netpolicy.rules import AuthMode, Direction, Mode, Policy, Protocol
 from nodeagent.datapath import KernelDifference
 from tests.pipeline.test_agent_planning import Agent, _ingress, _scene, _see_node
-from tests.support.agent_scene import REMOTE, VIEW, make_bundle, make_channels
+from tests.support.agent_scene import REMOTE, VIEW, WEB, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.plan_strategies import out_to, policy, web_from_anyone
 
@@ -67,11 +67,12 @@ def test_promotion_flips_the_very_slot_that_was_observed(tmp_path: Path) -> None
     async def script(agent: Agent) -> None:
         watched = await agent.planner.take(SHADOWED)
         kernel, slot = agent.kernel, agent.kernel.word.candidate
+        before = kernel.word.active
         kernel.history.clear()
         taken = await agent.planner.take(PROMOTED)
         assert (taken.role, taken.flipped) == (Role.ENFORCING, True)
         assert taken.generation_digest == watched.candidate_generation_digest
-        assert (kernel.word.active, kernel.word.candidate) == (slot, None)
+        assert (kernel.word.active, kernel.word.candidate) == (slot, before)  # asked in its turn
         assert not {"fill", "upsert_addresses", "bump_revision"} & set(kernel.history)
         assert _ingress(kernel, "10.0.9.9") is Outcome.DENIED_BY_DEFAULT
 
@@ -161,6 +162,52 @@ def test_a_candidate_that_cannot_be_carried_leaves_the_stable_channel_in_force(
     play(tmp_path, script)
 
 
+def counted(cause: Cause, *, count: int = 3, source: int = 2) -> KernelDifference:
+    """Flows from the world to the web pod."""
+    return KernelDifference(
+        source_identity=source,
+        destination_identity=2,
+        protocol=Protocol.TCP,
+        port=443,
+        direction=Direction.INGRESS,
+        cause=cause,
+        reason=133,
+        cookie=0,
+        count=count,
+        last_seen_ns=1,
+    )
+
+
+def test_what_the_candidate_cuts_once_it_is_enforced_is_counted_against_it(tmp_path: Path) -> None:
+    async def script(agent: Agent) -> None:
+        await agent.planner.take(SHADOWED)
+        kernel = agent.kernel
+        installed = agent.enforcer.installed
+        assert installed is not None
+        (web,) = {one.identity for one in installed.plan.endpoints if one.name == WEB.name}
+        seen = replace(counted(Cause.WOULD_DENY), destination_identity=web)
+        kernel.differences[Shadow.CANDIDATE] = (seen,)
+        assert await agent.planner.evidence() is not None
+        taken = await agent.planner.take(PROMOTED)
+        tried_again = replace(counted(Cause.WOULD_ALLOW, count=99), destination_identity=web)
+        came_now = replace(tried_again, port=8080, count=7)
+        kernel.differences[Shadow.CANDIDATE] = (tried_again, came_now)
+        found = await agent.planner.evidence()
+        assert found is not None
+        assert (found.role, found.candidate_digest) == (Role.ENFORCING, CLOSED.digest)
+        assert found.generation_digest == taken.generation_digest
+        assert {(one.cause, one.port, one.count) for one in found.differences} == {
+            (Cause.WOULD_DENY, 443, 3),
+            (Cause.WOULD_DENY, 8080, 7),
+        }
+        (new,) = (one for one in found.differences if one.port == 8080)
+        assert [rule.policy.name for rule in new.rules] == ["shut"]
+        meaning = agent.enforcer.meanings[kernel.word.revision]
+        assert meaning.shadows[Shadow.CANDIDATE].is_former
+
+    play(tmp_path, script)
+
+
 def test_what_is_counted_of_a_preview_outlives_its_generations_and_ends_with_its_bundle(
     tmp_path: Path,
 ) -> None:
@@ -168,19 +215,7 @@ def test_what_is_counted_of_a_preview_outlives_its_generations_and_ends_with_its
 
     async def script(agent: Agent) -> None:
         await agent.planner.take(make_channels(2, stable=dry))
-        counted = KernelDifference(
-            source_identity=2,
-            destination_identity=2,
-            protocol=Protocol.TCP,
-            port=443,
-            direction=Direction.INGRESS,
-            cause=Cause.WOULD_DENY,
-            reason=133,
-            cookie=0,
-            count=3,
-            last_seen_ns=1,
-        )
-        agent.kernel.differences[Shadow.PREVIEW] = (counted,)
+        agent.kernel.differences[Shadow.PREVIEW] = (counted(Cause.WOULD_DENY),)
         for _ in range(2):  # what the kernel counted, then what was folded in of it
             seen = await agent.planner.preview_evidence()
             assert seen is not None

@@ -11,7 +11,7 @@ import pytest
 
 from netpolicy.errors import StalledError
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED
 from netpolicy.rules import Direction
 from nodeagent.datapath import DatapathError
 from nodeagent.encrypts import Encrypts
@@ -44,7 +44,7 @@ class Agent:
         self.kernel = kernel
         watches = {
             one: ShadowWatch(kernel, one, node="here", state_dir=state)  # type: ignore[arg-type]
-            for one in Shadow
+            for one in ASKED
         }
         self.enforcer = Enforcer(kernel, watches)
         self.placement = Placement(kernel)
