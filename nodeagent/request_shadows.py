@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from netpolicy.ends import End
-from netpolicy.evidence import Difference, Shadow
+from netpolicy.evidence import ASKED, Difference, Shadow
 from netpolicy.http_flow import form_of
 from netpolicy.labels import Labels
 from netpolicy.rules import Protocol
@@ -27,7 +27,7 @@ class RequestShadows:
     """The shadows of the plan in force. `tallies` outlive it: each belongs to who follows its shadow."""
 
     def __init__(self) -> None:
-        self.tallies = {shadow: RequestTally() for shadow in Shadow}
+        self.tallies = {shadow: RequestTally() for shadow in ASKED}
         self._plan: NodePlan | None = None
         self._judges: tuple[ShadowJudge, ...] = ()
         self._names = Names(identities={}, attributions={})
@@ -80,9 +80,8 @@ class RequestShadows:
 
 def _judges(plan: NodePlan) -> Iterator[ShadowJudge]:
     inputs = plan.inputs
-    is_ahead = (
-        not inputs.candidate_is_former
-    )  # what a candidate refuses once in force, its answers tell
+    # What a candidate in force does to requests, their answers tell.
+    is_ahead = not inputs.candidate_is_former
     if is_ahead and plan.candidate is not None and inputs.candidate is not None:
         yield ShadowJudge(Shadow.CANDIDATE, in_force(inputs.candidate, inputs.modes))
     if plan.preview is not None:

@@ -7,8 +7,8 @@ Pure.
 Holds always:
 1. Only reports on the candidate in question count; the order and number of reports change nothing
    but for the latest of each node.
-2. What a node saw while it only observed is kept when it begins to enforce: it then sees no
-   differences any more.
+2. What a node saw while it only observed is kept when it begins to enforce; what it reports then can
+   only add to it.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from random import Random
 import pytest
 from click.testing import CliRunner
 
-from netpolicy.evidence import Cause, Shadow
+from netpolicy.evidence import ASKED, Cause, Shadow
 from netpolicy.rules import Direction, Protocol
 from nodeagent.cli import main as cli
 from nodeagent.datapath import (
@@ -367,9 +367,9 @@ def test_counts_are_exact_on_several_processors_at_once(engine: KernelEngine) ->
     assert engine.datapath.read_coverage(CANDIDATE) == {WEB_ENDPOINT.endpoint_id: 80_000}
 
 
-@pytest.mark.parametrize("kind", Shadow)
+@pytest.mark.parametrize("kind", ASKED)
 def test_differences_without_room_are_counted_as_lost(engine: KernelEngine, kind: Shadow) -> None:
-    datapath, (other,) = engine.datapath, set(Shadow) - {kind}
+    datapath, (other,) = engine.datapath, set(ASKED) - {kind}
     agreeing = fill(engine, small_generation())
     tighter = datapath.fill(without_rules(), label=LABEL, keep={agreeing})
     slots = {kind: tighter, other: agreeing}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
+from collections.abc import Iterable
 from enum import IntEnum
 from pathlib import Path
 
 import pytest
 
-from netpolicy.evidence import Shadow
+from netpolicy.evidence import ASKED
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi
@@ -85,13 +86,13 @@ CONSTANTS = {
     "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
     "TG_TABLE_DENY_EGRESS": generation.TableFlag.DENY_EGRESS,
 }
-ENUMS: dict[str, type[IntEnum]] = {
+ENUMS: dict[str, Iterable[IntEnum]] = {
     "TG_DROP_": abi.Reason,
     "TG_OCCASION_": Occasion,
     "TG_REPLY_": abi.Reply,
     "TG_PLACE_": Place,
     "TG_KIND_": abi.EntryKind,
-    "TG_SHADOW_": Shadow,
+    "TG_SHADOW_": ASKED,
     "TG_CAUSE_": abi.CauseNumber,
     "TG_": Direction,
 }
