@@ -92,12 +92,14 @@ static __noinline int is_listening(struct __sk_buff *skb, const struct packet *p
 	return listens;
 }
 
-/* The state of the proxy's own socket that the packet is addressed to; zero if there is none. Its mark
- * tells it from sockets of others on this node. */
-static __noinline int proxy_socket_state(struct __sk_buff *skb, const struct packet *packet)
+/* The state of the proxy's own socket that hears these ends; zero if there is none. Its mark tells it from
+ * sockets of others on this node. */
+static __noinline int proxy_socket_state(struct __sk_buff *skb, const struct tg_address *source,
+					 __u16 source_port, const struct tg_address *destination,
+					 __u16 destination_port)
 {
-	struct bpf_sock *found = find_socket(skb, &packet->source, packet->source_port,
-					     &packet->destination, packet->destination_port);
+	struct bpf_sock *found = find_socket(skb, source, source_port, destination,
+					     destination_port);
 	struct bpf_sock *whole;
 	int state = 0;
 
@@ -116,7 +118,16 @@ static __always_inline bool is_for_proxy(const struct passage *passage)
 	const struct packet *packet = &passage->packet;
 
 	return packet->protocol == IPPROTO_TCP && !packet->opens && proxy_interface() &&
-	       proxy_socket_state(passage->skb, packet);
+	       proxy_socket_state(passage->skb, &packet->source, packet->source_port,
+				  &packet->destination, packet->destination_port);
+}
+
+/* Did the proxy send the packet that an ICMP error quotes? */
+static __always_inline bool is_by_proxy(struct __sk_buff *skb, const struct packet *quoted)
+{
+	return quoted->protocol == IPPROTO_TCP && proxy_interface() &&
+	       proxy_socket_state(skb, &quoted->destination, quoted->destination_port,
+				  &quoted->source, quoted->source_port);
 }
 
 /* May a new flow be redirected? Of one that is found mid-stream the proxy's sockets tell. */
@@ -157,7 +168,9 @@ static __always_inline __u8 follow_opener(const struct passage *passage,
 	const struct packet *packet = &passage->packet;
 
 	if (!(entry->flags & TG_CONNTRACK_REPLIED) && !packet->opens &&
-	    proxy_socket_state(passage->skb, packet) == BPF_TCP_ESTABLISHED)
+	    proxy_socket_state(passage->skb, &packet->source, packet->source_port,
+			       &packet->destination,
+			       packet->destination_port) == BPF_TCP_ESTABLISHED)
 		entry->flags |= TG_CONNTRACK_REPLIED;
 	if (!(packet->tcp_flags & (TCP_FLAG_FIN | TCP_FLAG_RST)))
 		return 0;
@@ -219,14 +232,19 @@ static __noinline int give_to_listener(struct __sk_buff *skb, const struct packe
 	return hand_over(skb, socket);
 }
 
-/* A redirected packet has arrived on the proxy's device. False: nobody takes it. */
+/* A redirected packet has arrived on the proxy's device. False: nobody takes it. Of an ICMP error the
+ * kernel finds the socket by what it quotes. */
 static __always_inline bool deliver(struct __sk_buff *skb)
 {
 	__u32 mark = skb->mark;
 	struct packet packet = {};
 
-	if (parse_packet(skb, &packet) || packet.protocol != IPPROTO_TCP || packet.kind != PACKET_FLOW ||
-	    packet.fragment != FRAGMENT_NONE || bpf_skb_change_type(skb, PACKET_HOST))
+	if (parse_packet(skb, &packet) || packet.fragment != FRAGMENT_NONE ||
+	    bpf_skb_change_type(skb, PACKET_HOST))
+		return false;
+	if (packet.kind == PACKET_ICMP_ERROR)
+		return true;
+	if (packet.kind != PACKET_FLOW || packet.protocol != IPPROTO_TCP)
 		return false;
 	if (!(mark & TG_REDIRECT_ANEW) && give_to_connection(skb, &packet))
 		return true;

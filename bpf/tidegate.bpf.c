@@ -189,10 +189,16 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct passage *pa
 		return false;
 	conntrack_key(&key, passage->endpoint_id, &quoted, travelled);
 	entry = find_entry(&key, passage->now, quoted.opens, &is_half_open);
+	if (!entry && is_by_proxy(skb, &quoted)) {
+		send_back(passage);
+		return true;
+	}
 	if (!entry || ((entry->flags & TG_CONNTRACK_ONE_WAY) && entry->direction != travelled))
 		return false;
 	settle(passage, &key, entry);
 	passage->occasion = 0;
+	if (passage->ruling.verdict == TG_REDIRECT && is_by_proxy(skb, &quoted))
+		send_back(passage);
 	return passes(passage->ruling.verdict);
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -314,3 +315,55 @@ def _flow(web: Scene, port: int):  # type: ignore[no-untyped-def]
         for flow in web.pods.datapath.read_conntrack()
         if flow.endpoint_id == SERVER_ID and flow.remote_port == port
     )
+
+
+@pytest.mark.parametrize("direction", list(Direction))
+def test_an_icmp_error_about_the_proxys_own_packets_reaches_the_proxy(
+    web: Scene, direction: Direction
+) -> None:
+    """Else it would never learn of a path that takes only smaller ones."""
+    port = PROXY_PORT if direction is Direction.INGRESS else EGRESS_PORT
+    web.start_envoy(*LISTENERS)
+    web.pods.enforce(judged(Verdict.REDIRECT, port=port, direction=direction))
+    connection = web.connection("10.0.0.2")
+    assert status(connection, "/") == 200
+    (upstream,) = _ports_to_server(web)
+    before = _errors_out_of_window(web)
+    web.pods.within("server", lambda: _complain("10.0.0.2", "10.0.0.1", upstream))
+    assert _errors_out_of_window(web) == before + 1
+    assert web.get("10.0.0.2", "/") == 200
+    connection.close()
+
+
+def _ports_to_server(web: Scene) -> list[int]:
+    """Where the proxy's connections to the server come from."""
+    shown = subprocess.run(
+        ["nsenter", f"--net=/run/netns/{web.pods.prefix}-node", "ss", "-Htn", "dst", "10.0.0.2"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return [int(line.split()[3].rsplit(":", 1)[1]) for line in shown.splitlines()]
+
+
+def _complain(server: str, client: str, port: int) -> None:
+    """Tell the client's side that a packet to the server's web was too big, quoting one out of the blue."""
+    ends = socket.inet_aton(client) + socket.inet_aton(server)
+    quoted = (
+        bytes.fromhex("4500003c000040003f060000") + ends + struct.pack("!HHI", port, HTTP_PORT, 7)
+    )
+    error = struct.pack("!BBHHH", 3, 4, 0, 0, 1280) + quoted
+    total = sum(struct.unpack(f"!{len(error) // 2}H", error))
+    checksum = 0xFFFF - (total % 0xFFFF)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as raw:
+        raw.sendto(error[:2] + checksum.to_bytes(2, "big") + error[4:], (client, 0))
+
+
+def _errors_out_of_window(web: Scene) -> int:
+    """ICMP errors that found their TCP socket, yet quoted a segment that it did not send."""
+    names, values = (
+        line.split()
+        for line in web.pods.within(
+            "node", Path("/proc/thread-self/net/netstat").read_text
+        ).splitlines()
+        if line.startswith("TcpExt:")
+    )
+    return int(values[names.index("OutOfWindowIcmps")])
