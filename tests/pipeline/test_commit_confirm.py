@@ -24,6 +24,8 @@ from tests.support.push_fleet import (
 )
 from tests.support.wire import Wire, wired
 
+pytestmark = pytest.mark.slow
+
 CONFIRM = 1
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from netpolicy.encryption import OFF, Encryption
@@ -19,6 +20,8 @@ from tests.support.node_keys import key_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene
 from tests.support.rollout_stage import CANARY, QUICK, SETTINGS, Stage, play
+
+pytestmark = pytest.mark.slow
 
 STRICT = {"enabled": True, "strict": True, "rotation": "1d"}
 ADDRESSES = """

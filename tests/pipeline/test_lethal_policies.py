@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 
+import pytest
+
 from netpolicy.rules import Direction, Policy, Protocol
 from nodeagent.plan.model import identity_of, judge
 from nodeagent.receive.installer import Installer
@@ -23,6 +25,8 @@ from tests.pipeline.test_agent_planning import Agent
 from tests.support.agent_scene import VIEW, make_bundle, make_channels
 from tests.support.datapath_model import ModelDatapath
 from tests.support.lethal_policies import HOST, PODS, SYSTEM_PODS, lethal_policies
+
+pytestmark = pytest.mark.slow
 
 CONFIRM: Final = 1
 ON_NODE: Final = replace(VIEW, pods=PODS)

@@ -25,6 +25,8 @@ from tests.support.push_fleet import (
 )
 from tests.support.tampering import Attack, TamperingShelf
 
+pytestmark = pytest.mark.slow
+
 OLD_UNIT = unit_of("shop", "old")
 MIDDLE_UNIT = unit_of("shop", "middle")
 NEW_UNIT = unit_of("shop", "new")

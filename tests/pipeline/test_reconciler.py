@@ -27,6 +27,8 @@ from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, a_free_port, deny, names_of
 from tests.support.told import receiver
 
+pytestmark = pytest.mark.slow
+
 A, B = "policies/shop/a.yaml", "policies/shop/b.yaml"
 
 
@@ -204,7 +206,6 @@ def test_a_damaged_state_stops_the_reconciler_with_a_way_out(tmp_path: Path) -> 
         standalone(scene.config)
 
 
-@pytest.mark.slow
 def test_kills_while_commits_arrive_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     async def script(scene: Scene) -> None:
         scene.repository.commit({A: deny("a-0")})

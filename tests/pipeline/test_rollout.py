@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pygit2
+import pytest
 
 from netpolicy.evidence import Role
 from netpolicy.status import ConditionType
@@ -14,6 +15,8 @@ from tests.support.push_fleet import until
 from tests.support.reconciler_scene import deny, names_of
 from tests.support.rollout_scene import INVENTORY, cut
 from tests.support.rollout_stage import CANARY, INTENTS, QUICK, A, Stage, play
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_good_revision_goes_from_shadow_to_canary_to_waves_to_everywhere(tmp_path: Path) -> None:

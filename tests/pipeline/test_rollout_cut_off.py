@@ -17,6 +17,8 @@ from tests.support.rollout_scene import INVENTORY
 from tests.support.rollout_stage import CANARY, QUICK, Stage, nodes_of, play
 from tests.support.wire import wired
 
+pytestmark = pytest.mark.slow
+
 
 class GitRoad:
     """The way to the repository: open, or cut as by a policy."""
@@ -96,7 +98,6 @@ def test_a_node_that_goes_back_after_the_promotion_takes_the_revision_back(tmp_p
     asyncio.run(run())
 
 
-@pytest.mark.slow
 def test_kills_at_any_moment_of_a_rollout_lose_no_step(tmp_path: Path) -> None:
     async def script(stage: Stage) -> None:
         waves = {"percent": [50], "soak": "1s"}

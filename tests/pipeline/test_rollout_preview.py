@@ -8,10 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from netpolicy.evidence import Cause, NodeEvidence, Role
 from reconciler.rollout.machine import Phase
 from tests.support.rollout_scene import Watcher, cut
 from tests.support.rollout_stage import QUICK, Stage, play
+
+pytestmark = pytest.mark.slow
 
 
 def preview_of(one: Watcher) -> NodeEvidence:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from netpolicy.evidence import Role
@@ -16,6 +17,8 @@ from tests.support.push_fleet import until
 from tests.support.reconciler_scene import deny, names_of
 from tests.support.rollout_scene import cut
 from tests.support.rollout_stage import CANARY, QUICK, A, Stage, play
+
+pytestmark = pytest.mark.slow
 
 
 def test_undo_works_without_git_and_gives_back_the_same_bytes(tmp_path: Path) -> None:

@@ -234,6 +234,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_last_publication_whole(tmp_path: Path) -> None:
     saved = 0
     for extra in range(8):
