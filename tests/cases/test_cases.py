@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from netpolicy.rules import Direction
-from nodeagent.plan.model import identity_of, judge
+from nodeagent.plan.generation import Verdict
+from nodeagent.plan.model import Judgement, identity_of, judge
 from tests.support.case_probes import REASONS, Probe, asked_of_both, deciding_side
 from tests.support.cases import Case, load_cases, load_planned_cases
 
@@ -32,30 +33,41 @@ def test_the_evaluator_says_what_the_case_says(case: Case) -> None:
 def test_the_maps_say_what_the_case_says(case: Case) -> None:
     for probe in case.probes:
         sides = _model_sides(case, probe)
-        assert all(sides) == probe.allowed, f"{probe}: {sides}"
+        passes = all(_passes(case, probe, *side) for side in sides)
+        assert passes == probe.allowed, f"{probe}: {sides}"
+        if probe.redirected is not None:
+            redirected = any(found.verdict is Verdict.REDIRECT for _, found in sides)
+            assert redirected == probe.redirected, f"{probe}: {sides}"
 
 
-def _model_sides(case: Case, probe: Probe) -> list[bool]:
-    """The answer at each end that is a pod."""
+def _passes(case: Case, probe: Probe, direction: Direction, found: Judgement) -> bool:
+    """What is redirected passes if the rules behind the proxy's port let its request pass."""
+    if found.verdict is not Verdict.REDIRECT or probe.request is None:
+        return found.allowed
+    return case.planned.proxy_passes(found.proxy_port, direction, probe.request)
+
+
+def _model_sides(case: Case, probe: Probe) -> list[tuple[Direction, Judgement]]:
+    """The answer at each end that is a pod, up to the first that refuses the flow as a whole."""
     planned = case.planned
     source, destination = case.addresses_of(probe)
-    answers = []
+    answers: list[tuple[Direction, Judgement]] = []
     for here, peer, direction in (
         (source, destination, Direction.EGRESS),
         (destination, source, Direction.INGRESS),
     ):
         endpoint = planned.endpoint_at(here)
-        if endpoint is not None:
-            answers.append(
-                judge(
-                    planned.generation,
-                    endpoint_id=endpoint.endpoint_id,
-                    direction=direction,
-                    peer_identity=identity_of(planned.addresses, peer),
-                    protocol=probe.protocol,
-                    port=probe.port,
-                ).allowed
-            )
+        if endpoint is None or not all(found.allowed for _, found in answers):
+            continue
+        found = judge(
+            planned.generation,
+            endpoint_id=endpoint.endpoint_id,
+            direction=direction,
+            peer_identity=identity_of(planned.addresses, peer),
+            protocol=probe.protocol,
+            port=probe.port,
+        )
+        answers.append((direction, found))
     return answers
 
 

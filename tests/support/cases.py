@@ -21,19 +21,22 @@ from typing import Any
 
 import yaml
 
-from netpolicy.capabilities import needed
+from netpolicy.capabilities import Capability, needed
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.errors import has_errors, render
 from netpolicy.evaluate import Decision, End, Flow, NamedPort, Service, evaluate
 from netpolicy.identity import number_identities, pod_labels
 from netpolicy.inventory import AddressEntry, service_entries
+from netpolicy.l7 import Request, request_passes
 from netpolicy.labels import Labels
-from netpolicy.rules import Policy
+from netpolicy.rules import Direction, Policy
 from netpolicy.services import ClusterService, ServicePort, service_end
+from nodeagent.l7.listeners import DEFAULT_PORTS, Listeners, PortRange
 from nodeagent.plan.addresses import plan_addresses, wanted_labels
-from nodeagent.plan.build import build_generation
+from nodeagent.plan.build import ENFORCED, build, in_force
 from nodeagent.plan.enforceable import CAPABILITIES
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.redirects import ProxyPorts
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies
@@ -45,6 +48,8 @@ NODES = {
     "host": ("192.0.2.1", "2001:db8:ffff::1"),
     "remote-node": ("192.0.2.2", "2001:db8:ffff::2"),
 }
+PLANNED = CAPABILITIES | {Capability.HTTP}
+"""What cases may ask for that the maps, the kernel and a proxy judge, too."""
 NODE_IDENTITIES = {"host": ReservedIdentity.HOST, "remote-node": ReservedIdentity.REMOTE_NODE}
 _CASE_FIELDS = {
     "why", "pods", "namespaces", "policies", "field", "probes", "host_admitted", "names", "services",
@@ -154,12 +159,16 @@ class Case:
 
     @property
     def is_planned(self) -> bool:
-        """True if the agent's plan can hold the case's policies."""
-        return set(needed(self.policies)) <= CAPABILITIES
+        """True if every engine judges what the case's policies ask for."""
+        return set(needed(self.policies)) <= PLANNED
 
     @cached_property
     def planned(self) -> PlannedCase:
         """The maps of one node that runs all the pods."""
+        return self.plan()
+
+    def plan(self, ports: PortRange = DEFAULT_PORTS) -> PlannedCase:
+        """The same, with listeners on ports of this range."""
         entries = [
             AddressEntry(address=address, labels=pod.labels, namespace=pod.namespace, name=pod.name)
             for pod in self.pods
@@ -182,13 +191,16 @@ class Case:
             )
             for index, pod in enumerate(self.pods)
         )
+        built = build(
+            in_force(self.policies, ENFORCED),
+            endpoints,
+            {number: labels for labels, number in numbers.items()},
+            admit_local_host=self.host_admitted,
+            proxy=ProxyPorts(ports=ports),
+        )
         return PlannedCase(
-            generation=build_generation(
-                self.policies,
-                endpoints,
-                {number: labels for labels, number in numbers.items()},
-                admit_local_host=self.host_admitted,
-            ),
+            generation=built.generation,
+            listeners=built.listeners,
             addresses=plan_addresses(
                 self.policies, entries, node_addresses=NODES["host"], numbers=numbers
             ),
@@ -198,15 +210,26 @@ class Case:
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """What the agent would write to the kernel for a case."""
+    """What the agent would write to the kernel for a case, and what it would have the proxy serve."""
 
     generation: Generation
+    listeners: Listeners
     addresses: AddressPlan
     endpoints: tuple[LocalEndpoint, ...]
 
     def endpoint_at(self, address: str) -> LocalEndpoint | None:
         """The pod with this address."""
         return next((e for e in self.endpoints if address in e.addresses), None)
+
+    def proxy_passes(self, port: int, direction: Direction, request: Request) -> bool:
+        """What the rule set says that is served on a port, by the reference."""
+        (rule_set,) = (
+            one.rule_set
+            for one in self.listeners.listeners
+            if (one.port, one.direction) == (port, direction)
+        )
+        asked = [rule.l7 for rule in rule_set.rules if rule.l7 is not None]
+        return rule_set.allows_everything or request_passes(asked, request)
 
 
 def load_cases() -> list[Case]:
