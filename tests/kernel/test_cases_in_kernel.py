@@ -1,28 +1,83 @@
-"""Every case on the real programs: the third engine must say what the other two say."""
+"""Every case on the real programs and, where these redirect, on the real Envoy: the third engine.
+
+    packet ──▶ programs ── redirected to a port? ──▶ Envoy's listener there ◀── the probe's request
+
+The programs send only to a port that somebody listens on, so Envoy has the case's listeners in this namespace.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
 
+from netpolicy.l7 import HttpRequest
+from nodeagent.envoy.settings import LOOPBACK
+from nodeagent.l7.listeners import PortRange
+from tests.support.case_probes import Probe
 from tests.support.cases import Case, load_planned_cases
-from tests.support.kernel_engine import KernelEngine, kernel_engine
+from tests.support.envoy_scene import EnvoyScene, envoy_scene, request
+from tests.support.kernel_engine import (
+    TEST_INTERFACE,
+    KernelAnswer,
+    KernelEngine,
+    KernelSide,
+    kernel_engine,
+)
 
 pytestmark = pytest.mark.kernel
+
+_FIRST = 21_000 + 20 * random.randrange(500)
+PORTS = PortRange(first=_FIRST, last=_FIRST + 19)
+"""Others on this machine may have listeners of their own."""
 
 
 @pytest.fixture(scope="module")
 def engine() -> Iterator[KernelEngine]:
     with kernel_engine() as fresh:
+        fresh.datapath.set_proxy(TEST_INTERFACE)
         yield fresh
 
 
+@pytest.fixture(scope="module")
+def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyScene]:
+    with envoy_scene(tmp_path_factory.mktemp("envoy"), addresses=LOOPBACK) as scene:
+        yield scene
+
+
 @pytest.mark.parametrize("case", load_planned_cases(), ids=lambda case: case.name)
-def test_the_kernel_says_what_the_case_says(engine: KernelEngine, case: Case) -> None:
-    planned = case.planned
+def test_the_kernel_says_what_the_case_says(
+    engine: KernelEngine, envoy: EnvoyScene, case: Case
+) -> None:
+    planned = case.plan(PORTS)
+    envoy.serve_listeners(planned.listeners)
+    engine.forget_flows()
     engine.load(planned.generation, planned.addresses, planned.endpoints)
     for probe in case.probes:
         source, destination = case.addresses_of(probe)
         answer = engine.judge(source, destination, probe.protocol, probe.port)
-        assert answer.allowed == probe.allowed, f"{probe}: {answer}"
+        ports = _redirected_to(answer)
+        passes = answer.allowed and all(_envoy_passes(envoy, port, probe) for port in ports)
+        assert passes == probe.allowed, f"{probe}: {answer}"
+        if probe.redirected is not None:
+            assert bool(ports) == probe.redirected, f"{probe}: {answer}"
+
+
+def _redirected_to(answer: KernelAnswer) -> list[int]:
+    """The proxy's ports that the flow passes, one for each end that redirects it."""
+    sides: list[KernelSide | None] = [answer.egress, answer.ingress]
+    return [side.proxy_port for side in sides if side is not None and side.proxy_port]
+
+
+def _envoy_passes(envoy: EnvoyScene, port: int, probe: Probe) -> bool:
+    """True if Envoy lets the probe's request pass; a probe without one is about its connection only."""
+    if probe.request is None:
+        return True
+    assert isinstance(probe.request, HttpRequest)
+    asked = probe.request
+    headers = [f"{name}: {value}" for name, value in asked.headers]
+    bytes_ = request(asked.method, asked.path, *headers, host=asked.host or "api")
+    status = envoy.status(bytes_, port=port)
+    assert status in (200, 400, 403), f"{probe}: {status}"
+    return status == 200

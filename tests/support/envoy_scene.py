@@ -107,7 +107,10 @@ class EnvoyScene:
 
     def serve(self, *sets: RuleSet) -> None:
         """Have exactly these sets served."""
-        wanted = listeners(*sets)
+        self.serve_listeners(listeners(*sets))
+
+    def serve_listeners(self, wanted: Listeners) -> None:
+        """Have exactly these listeners served."""
         self.call(self.proxy.prepare(wanted))
         self.call(self.proxy.retire(wanted))
 
@@ -174,21 +177,25 @@ def envoy_scene(
     workers: int = 1,
     upstream: tuple[str, int] | None = None,
     secrets: Path | None = None,
+    addresses: tuple[str, ...] = (),
 ) -> Iterator[EnvoyScene]:
-    """Everything above, with no listener yet; Envoy is ended behind it."""
+    """Everything above, with no listener yet; Envoy is ended behind it.
+
+    `addresses`: where it listens, in place of the address drawn for the scene.
+    """
     address = f"127.{random.randint(1, 254)}.{random.randint(0, 255)}.{random.randint(1, 254)}"
     with _backend(address) as backend, _loop() as loop:
         settings = EnvoySettings(
             folder=folder / "envoy",
             access_log=folder / "access.sock",
             workers=workers,
-            addresses=(address,),
+            addresses=addresses or (address,),
             upstream=upstream or backend.address,
             secrets=secrets,
         )
         proxy = asyncio.run_coroutine_threadsafe(_made(settings), loop).result()
         running = asyncio.run_coroutine_threadsafe(proxy.run(), loop)
-        scene = EnvoyScene(address, settings, backend, loop, proxy, running)
+        scene = EnvoyScene(settings.addresses[0], settings, backend, loop, proxy, running)
         try:
             yield scene
         finally:

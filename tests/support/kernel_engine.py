@@ -39,16 +39,21 @@ BPFFS: Final = Path("/sys/fs/bpf")
 CONNTRACK_ENTRIES: Final = 65_536
 TEST_INTERFACE: Final = 1
 _PASS: Final = -1
+_REDIRECT: Final = 7
 _FIRST_PORT: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelSide:
-    """What one endpoint's program did. `cookie` is a key of `Generation.attributions`, or 0."""
+    """What one endpoint's program did. `cookie` is a key of `Generation.attributions`, or 0.
+
+    `proxy_port`: the packet goes on to the proxy, as one for this port.
+    """
 
     allowed: bool
     reason: int
     cookie: int
+    proxy_port: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +131,27 @@ class KernelEngine:
         self._forget_refusals(told)
         own = [event for event in told if event.occasion is not Occasion.AUDIT]
         reason, cookie = (own[-1].reason, own[-1].cookie) if own else (0, 0)
-        return KernelSide(allowed=result == _PASS, reason=reason, cookie=cookie), told
+        side = KernelSide(
+            allowed=result in (_PASS, _REDIRECT),
+            reason=reason,
+            cookie=cookie,
+            proxy_port=self._proxy_port(own[-1]) if result == _REDIRECT else 0,
+        )
+        return side, told
+
+    def _proxy_port(self, opened: FlowEvent) -> int:
+        """Where the flow goes that was told of last."""
+        ports = {opened.source_port, opened.destination_port}
+        for name in self._config.flow_maps:
+            with self.opened(name) as flows:
+                for key, value in libbpf.entries_of(flows):
+                    flow = abi.ConntrackKey.from_buffer_copy(key)
+                    if flow.endpoint_id == opened.endpoint_id and ports == {
+                        flow.local_port,
+                        flow.remote_port,
+                    }:
+                        return abi.ConntrackEntry.from_buffer_copy(value).judgement.proxy_port
+        raise LookupError(f"the kernel does not remember {opened}")
 
     def _forget_refusals(self, told: Iterable[FlowEvent]) -> None:
         """Else the next packet of a refused flow is not told for a second."""
