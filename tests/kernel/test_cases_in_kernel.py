@@ -2,7 +2,7 @@
 
     packet ──▶ programs ── redirected to a port? ──▶ Envoy's listener there ◀── the probe's request
 
-The programs send only to a port that somebody listens on, so Envoy has the case's listeners in this namespace.
+The programs send only to a port that somebody listens on: Envoy has the listeners in this namespace.
 """
 
 from __future__ import annotations
