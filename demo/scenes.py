@@ -15,6 +15,7 @@ from demo.author import Pushed, template_file
 from demo.layout import POLL_SECONDS
 from demo.outcome import Outcome, Record, StreamResult
 from demo.scene_attack import attacks
+from demo.scene_encryption import encrypted
 from demo.scene_rollout import caught, promoted, undone
 from demo.services import RECONCILER
 from demo.stage import Enforced, Stage
@@ -270,4 +271,5 @@ SCENES: Final[tuple[Scene, ...]] = (
     caught,
     promoted,
     undone,
+    encrypted,
 )
