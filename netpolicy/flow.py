@@ -199,7 +199,8 @@ def _decision_text(flow: FlowRecord) -> str:
     if flow.occasion in ENDS:
         return f"{flow.occasion.name.lower()} {where} after {_sums_text(flow)}"
     if flow.http and not flow.shadow:
-        return f"http-request {flow.verdict} {where}" + (f" by {by}" if by else "")
+        what = "connection" if flow.http.is_connection else "http-request"
+        return f"{what} {flow.verdict} {where}" + (f" by {by}" if by else "")
     if flow.verdict is FlowVerdict.FORWARDED:
         by = by or (str(flow.outcome) if flow.outcome else "")
         return f"policy-verdict: ALLOWED {where}" + (f" by {by}" if by else "")

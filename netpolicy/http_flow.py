@@ -1,4 +1,4 @@
-"""An HTTP request and its answer, as an observer sees them.
+"""An HTTP request and its answer, as an observer sees them; or a connection that was refused before any.
 
 In:   made by `nodeagent.l7` from what the proxy tells
 Out:  HttpExchange; its JSON (Hubble's names where Hubble has one) and its part of a line of text
@@ -28,11 +28,18 @@ _KINDS: Final = {
 _NANOSECONDS_OF_A_MILLISECOND: Final = 1_000_000
 
 
+TLS: Final = "TLS"
+TCP: Final = "TCP"
+CONNECTIONS: Final = frozenset({TLS, TCP})
+"""What stands for a protocol where a proxy refused a connection as a whole."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpExchange:
     """`path` with its query; `code` 0: there was no answer. `protocol` as in `HTTP/1.1`.
 
-    `grpc_status` None: the answer had none, so that it is no gRPC.
+    `grpc_status` None: the answer had none, so that it is no gRPC. Of a connection that was refused as a
+    whole, `host` is the name that TLS asked for.
     """
 
     method: str
@@ -42,6 +49,11 @@ class HttpExchange:
     code: int = 0
     grpc_status: int | None = None
     latency_ns: int = 0
+
+    @property
+    def is_connection(self) -> bool:
+        """True if no request was read: a connection was refused by what it is, or by its name."""
+        return self.protocol in CONNECTIONS
 
     @property
     def url(self) -> str:
@@ -91,7 +103,9 @@ def printable(data: bytes, limit: int) -> str:
 
 
 def http_json(exchange: HttpExchange) -> dict[str, Any]:
-    """The field `l7` of Hubble's JSON, and `grpc_status` beside."""
+    """The field `l7` of Hubble's JSON, and `grpc_status` beside; `server_name` where there was no request."""
+    if exchange.is_connection:
+        return {"type": "REQUEST", "protocol": exchange.protocol, "server_name": exchange.host}
     found: dict[str, Any] = {
         "code": exchange.code,
         "method": exchange.method,
@@ -105,6 +119,8 @@ def http_json(exchange: HttpExchange) -> dict[str, Any]:
 
 def http_text(exchange: HttpExchange) -> str:
     """`HTTP/1.1 POST http://shop/products 403, 0.3 ms`."""
+    if exchange.is_connection:
+        return f"{exchange.protocol} for {exchange.host or 'no name'}"
     if not exchange.method:
         return f"{exchange.protocol} no request that could be read, {exchange.code}"
     grpc = "" if exchange.grpc_status is None else f", grpc-status {exchange.grpc_status}"

@@ -176,7 +176,7 @@ class Agent:
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._requests = RequestPump(
-            self._enforcer, ring, config.node, self._proxy.rules_of, request_shadows
+            self._enforcer, ring, config.node, self._proxy, request_shadows
         )
         self._collection = FlowCollection(datapath, self._placement.gone, self._pump.tell)
         if self._proxy.is_on:

@@ -21,7 +21,7 @@ from typing import Final
 import structlog
 
 from netpolicy.errors import StalledError
-from netpolicy.rules import RuleId
+from netpolicy.rules import Direction, RuleId
 from nodeagent.config import EnvoyConfig
 from nodeagent.datapath import Datapath, DatapathError
 from nodeagent.envoy.admin import Admin
@@ -56,6 +56,7 @@ class Proxying:
         self._datapath = datapath
         self._saved = SavedSeats(state_dir)
         self._rules: Mapping[str, tuple[RuleId, ...]] = {}
+        self._served: Mapping[tuple[Direction, int], str] = {}
         self._envoy: EnvoyProxy | None = None
         self._config = config
         self.access_log = state_dir / ENVOY_FOLDER / ACCESS_LOG
@@ -132,6 +133,10 @@ class Proxying:
         """The rules of a set that is served, or was of late, in their order; empty if it is not known."""
         return self._rules.get(digest, ())
 
+    def rules_at(self, direction: Direction, port: int) -> tuple[RuleId, ...]:
+        """The rules that a listener serves; empty if there is none."""
+        return self.rules_of(self._served.get((direction, port), ""))
+
     def _found_seats(self) -> Listeners:
         try:
             return self._saved.load()
@@ -148,6 +153,7 @@ class Proxying:
         )
         served = {found.digest: tuple(rule.id for rule in found.rules) for found in sets}
         older = [(digest, rules) for digest, rules in self._rules.items() if digest not in served]
+        self._served = {(one.direction, one.port): one.rule_set.digest for one in wanted.listeners}
         self._rules = dict([*older, *served.items()][-max(KEPT_SETS, len(served)) :])
 
     def _lead(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from netpolicy.evidence import Shadow
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.batch import FlowBatch
-from nodeagent.flows.naming_requests import Judged, Places, RulesOf, name_requests
+from nodeagent.flows.naming_requests import Judged, Places, ServedRules, name_requests
 from nodeagent.flows.ring import FlowRing, LostAt
 from nodeagent.l7.request_counts import RequestCounts, answers_of
 from nodeagent.l7.requests import JudgedRequest
@@ -29,13 +29,13 @@ class RequestPump:
         enforcer: Enforcer,
         ring: FlowRing,
         node: str,
-        rules_of: RulesOf,
+        served: ServedRules,
         shadows: RequestShadows,
     ) -> None:
         self._enforcer = enforcer
         self._ring = ring
         self._node = node
-        self._rules_of = rules_of
+        self._served = served
         self._places = Places()
         self.counts = RequestCounts()
         self.shadows = shadows
@@ -76,7 +76,7 @@ class RequestPump:
         return Judged(
             node=self._node,
             places=self._places,
-            rules_of=self._rules_of,
+            served=self._served,
             revision=self._enforcer.revision,
             commit=installed.origin.commit if installed else "",
         )

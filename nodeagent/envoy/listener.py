@@ -13,7 +13,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 
 from netpolicy.http_path import DOTS_BEFORE_SEMICOLON
 from netpolicy.rules import Direction, NamePattern
@@ -31,9 +31,9 @@ from nodeagent.envoy.tls import ending_socket
 from nodeagent.envoy.upstream import HTTP1_OPTIONS, ORIGINAL_CLUSTER
 from nodeagent.l7.access_log import (
     RBAC_FILTER,
+    closed_access_log,
     headers_filter,
     http_access_log,
-    rule_name,
     tcp_access_log,
 )
 from nodeagent.l7.listeners import Listener
@@ -73,6 +73,7 @@ def listener_config(listener: Listener, chains: Iterable[Chain], settings: Envoy
         name=listener_name(listener),
         address=first,
         additional_addresses=[{"address": address} for address in others],
+        access_log=[closed_access_log(listener.direction, listener.port)],
         filter_chains=[_filter_chain(listener, chain, settings) for chain in served],
         listener_filters=[
             *([] if settings.upstream else _as_addressed(listener.direction)),
@@ -83,23 +84,24 @@ def listener_config(listener: Listener, chains: Iterable[Chain], settings: Envoy
 
 
 def _filter_chain(listener: Listener, chain: Chain, settings: EnvoySettings) -> Json:
-    name, direction = chain_name(listener, chain), listener.direction
+    name = chain_name(listener, chain)
     match chain.kind:
         case ChainKind.OPAQUE:
-            return {"filters": [_as_bytes(name, direction)]}
+            return {"filters": [_as_bytes(name)]}
         case ChainKind.NAMED:
-            filters = [_names_filter(name, chain), _as_bytes(name, direction)]
+            log = tcp_access_log(listener.direction, listener.port)
+            filters = [_names_filter(name, chain), _as_bytes(name, access_log=[log])]
             return {"filters": filters, "filter_chain_match": _of_tls(chain)}
         case ChainKind.ENDED:
             assert chain.terminating is not None, "what an ended chain is made from"
             return {
-                "filters": [_as_requests(name, direction, settings)],
+                "filters": [_as_requests(name, listener, settings)],
                 "filter_chain_match": _of_tls(chain),
                 "transport_socket": ending_socket(chain.terminating, settings),
             }
         case ChainKind.CLEAR:
             return {
-                "filters": [_as_requests(name, direction, settings)],
+                "filters": [_as_requests(name, listener, settings)],
                 "filter_chain_match": {"transport_protocol": "raw_buffer"},
             }
 
@@ -122,12 +124,13 @@ def _suffix(pattern: NamePattern) -> str:
 
 
 def _names_filter(name: str, chain: Chain) -> Json:
+    """The rules' places are not told: they change with rules that this chain has nothing to do with."""
     policies = {
-        rule_name(one.place): {
+        str(number): {
             "permissions": [server_name_permission(one.rule.server_names or ())],
             "principals": [{"any": True}],
         }
-        for one in chain.rules
+        for number, one in enumerate(chain.rules)
     }
     return extension(
         "envoy.filters.network.rbac",
@@ -172,7 +175,7 @@ def _as_addressed(direction: Direction) -> list[Json]:
     ]
 
 
-def _as_bytes(name: str, direction: Direction) -> Json:
+def _as_bytes(name: str, **fields: Any) -> Json:
     """Bytes as they come: where everything passes, what is not HTTP passes too."""
     return extension(
         "envoy.filters.network.tcp_proxy",
@@ -180,11 +183,11 @@ def _as_bytes(name: str, direction: Direction) -> Json:
         stat_prefix=name,
         cluster=ORIGINAL_CLUSTER,
         idle_timeout="0s",
-        access_log=[tcp_access_log(direction)],
+        **fields,
     )
 
 
-def _as_requests(name: str, direction: Direction, settings: EnvoySettings) -> Json:
+def _as_requests(name: str, listener: Listener, settings: EnvoySettings) -> Json:
     return extension(
         "envoy.filters.network.http_connection_manager",
         "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -196,7 +199,7 @@ def _as_requests(name: str, direction: Direction, settings: EnvoySettings) -> Js
         upgrade_configs=[{"upgrade_type": "websocket"}],
         rds={"route_config_name": name, "config_source": watched(str(settings.routes(name)))},
         http_filters=_http_filters(),
-        access_log=[http_access_log(direction)],
+        access_log=[http_access_log(listener.direction, listener.port)],
     )
 
 

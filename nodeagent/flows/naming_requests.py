@@ -1,18 +1,20 @@
 """Give judged requests their names: pods, labels, and the rules behind each verdict.
 
-In:   judged requests, the plan in force, the rules of each rule set
+In:   judged requests, the plan in force, the rules of the proxy
 Out:  FlowColumns: each request beside the flow between the same ends
 Pure.
 
 Holds always:
 1. A rule is named only out of the rule set that judged the request; if that is gone, none is.
+2. What was refused before any rule was asked is blamed on every rule of the listener it came to.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+from typing import Protocol as Interface
 
 from netpolicy.drop_reasons import POLICY_DENIED
 from netpolicy.evaluate import Outcome
@@ -27,8 +29,15 @@ from nodeagent.plan.node_plan import NodePlan
 MAX_REMEMBERED: Final = 65_536
 """Addresses; clients of the world come and go."""
 
-RulesOf = Callable[[str], tuple[RuleId, ...]]
-"""Digest of a rule set → the rules it holds, in its order; empty if it is not known any more."""
+
+class ServedRules(Interface):
+    """The rules that the proxy judges by."""
+
+    def rules_of(self, digest: str) -> tuple[RuleId, ...]:
+        """What a rule set holds, in its order; empty if it is not known any more."""
+
+    def rules_at(self, direction: Direction, port: int) -> tuple[RuleId, ...]:
+        """What a listener serves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +98,7 @@ class Judged:
 
     node: str
     places: Places
-    rules_of: RulesOf
+    served: ServedRules
     revision: int = 0
     commit: str = ""
 
@@ -143,7 +152,10 @@ def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged
     outcome = Outcome.ALLOWED if passes else Outcome.DENIED_BY_REQUEST
     if ruling is not None:
         return Because(judged.revision, ruling.commit, outcome, ruling.rules)
-    rules = judged.rules_of(request.rule_set) if request.rule_set else ()
+    if request.rule_set:
+        rules = judged.served.rules_of(request.rule_set)
+    else:
+        rules = judged.served.rules_at(request.direction, request.listener)
     if passes and request.rule is not None:
         rules = rules[request.rule : request.rule + 1]
     return Because(judged.revision, judged.commit, outcome, rules)

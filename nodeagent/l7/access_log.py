@@ -1,22 +1,22 @@
 """How Envoy is asked to tell each request and how it was judged.
 
-In:   where the agent listens; a direction, a rule set's digest, a rule's place in its set
+In:   where the agent listens; a direction and port, a rule set's digest, a rule's place in its set
 Out:  parts of Envoy's configuration, and the words by which an entry names what judged it
 Pure.
 
 Holds always:
 1. The words that are written into the configuration are read back here and nowhere else.
-2. The log's part of a listener depends on nothing but its direction: a change of rules, or of a
+2. The log's part of a listener depends on nothing but its direction and port: a change of rules, or of a
    candidate, changes no listener.
 
-An entry says which direction judged it by the log's name, which rule set by the route's name, and which
-rule by the name of the RBAC policy. Envoy writes the latter, and whether it refused, into the request's
-metadata of its own accord.
+An entry says which direction judged it by the log's name, which listener by a tag, which rule set by the
+route's name, and which rule by the name of the RBAC policy. Envoy writes the latter, and whether it refused,
+into the request's metadata of its own accord.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,9 +28,14 @@ HEADERS_FILTER: Final = "envoy.filters.http.header_to_metadata"
 HEADERS_NAMESPACE: Final = "tidegate.headers"
 GRPC_STATUS: Final = "grpc-status"
 METHOD: Final = ":method"
+PORT_TAG: Final = "port"
+CLOSED_TAG: Final = "closed"
+"""On connections that no filter chain was for."""
 
 _FLUSH_SECONDS: Final = 0.25
 _BUFFER_BYTES: Final = 64 * 1024
+_NO_CHAIN: Final = "NR"
+"""Envoy's word for: nothing is configured for it."""
 _TYPE: Final = "type.googleapis.com/"
 _RULE_PREFIX: Final = "rule-"
 _MISSING_PREFIX: Final = "!"
@@ -58,13 +63,13 @@ def access_log_cluster(socket: Path) -> dict[str, Any]:
     }
 
 
-def http_access_log(direction: Direction) -> dict[str, Any]:
+def http_access_log(direction: Direction, port: int) -> dict[str, Any]:
     """One entry of `access_log` of an HTTP connection manager: each request, when it is over."""
     return {
         "name": "envoy.access_loggers.http_grpc",
         "typed_config": {
             "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-            "common_config": _to_agent(direction),
+            "common_config": _to_agent(direction, {PORT_TAG: str(port)}),
             # Envoy's own field knows the usual methods only.
             "additional_request_headers_to_log": [METHOD],
             "additional_response_headers_to_log": [GRPC_STATUS],
@@ -73,14 +78,16 @@ def http_access_log(direction: Direction) -> dict[str, Any]:
     }
 
 
-def tcp_access_log(direction: Direction) -> dict[str, Any]:
-    """One entry of `access_log` of a TCP proxy, or of a listener: each connection, when it is over."""
+def tcp_access_log(direction: Direction, port: int) -> dict[str, Any]:
+    """One entry of `access_log` of a TCP proxy: each connection, when it is over."""
+    return _connections_log(direction, {PORT_TAG: str(port)})
+
+
+def closed_access_log(direction: Direction, port: int) -> dict[str, Any]:
+    """One entry of `access_log` of a listener: each connection that no filter chain is for."""
     return {
-        "name": "envoy.access_loggers.tcp_grpc",
-        "typed_config": {
-            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-            "common_config": _to_agent(direction),
-        },
+        **_connections_log(direction, {PORT_TAG: str(port), CLOSED_TAG: "1"}),
+        "filter": {"response_flag_filter": {"flags": [_NO_CHAIN]}},
     }
 
 
@@ -125,13 +132,24 @@ def log_name(direction: Direction) -> str:
     return direction.word
 
 
-def _to_agent(direction: Direction) -> dict[str, Any]:
+def _connections_log(direction: Direction, tags: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "name": "envoy.access_loggers.tcp_grpc",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
+            "common_config": _to_agent(direction, tags),
+        },
+    }
+
+
+def _to_agent(direction: Direction, tags: Mapping[str, str]) -> dict[str, Any]:
     return {
         "log_name": log_name(direction),
         "transport_api_version": "V3",
         "grpc_service": {"envoy_grpc": {"cluster_name": CLUSTER}},
         "buffer_flush_interval": f"{_FLUSH_SECONDS}s",
         "buffer_size_bytes": _BUFFER_BYTES,
+        "custom_tags": [{"tag": tag, "literal": {"value": value}} for tag, value in tags.items()],
     }
 
 

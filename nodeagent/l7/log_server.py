@@ -1,7 +1,7 @@
 """Take in Envoy's access log, on a unix socket that only the agent's user may open.
 
 In:   the entries that Envoy sends (envoy.service.accesslog.v3)
-Out:  judged requests, a batch a message
+Out:  judged requests and refused connections, a batch a message
 Shell over one socket; one event loop.
 
 Holds always:
@@ -24,7 +24,7 @@ from netpolicy.rules import Direction
 from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from netpolicy.wire.envoy.v3 import access_log_pb2_grpc
 from nodeagent.l7.access_log import log_name
-from nodeagent.l7.requests import JudgedRequest, judged_request
+from nodeagent.l7.requests import JudgedRequest, judged_request, refused_connection
 
 log = structlog.get_logger()
 
@@ -55,9 +55,14 @@ class AccessLogService(access_log_pb2_grpc.AccessLogServiceServicer):
                 log.error(STREAM_REFUSED, log_name=message.identifier.log_name[:64])
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "no such log")
             else:
-                entries = message.http_logs.log_entry
-                self._take([judged_request(entry, direction) for entry in entries])
+                self._take(_judged(message, direction))
         return pb.StreamAccessLogsResponse()
+
+
+def _judged(message: pb.StreamAccessLogsMessage, direction: Direction) -> list[JudgedRequest]:
+    refused = (refused_connection(entry, direction) for entry in message.tcp_logs.log_entry)
+    requests = [judged_request(entry, direction) for entry in message.http_logs.log_entry]
+    return requests + [one for one in refused if one is not None]
 
 
 async def serve_access_log(take: Take, socket: Path) -> grpc.aio.Server:

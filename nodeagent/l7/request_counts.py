@@ -80,7 +80,11 @@ def answers_of(requests: Iterable[JudgedRequest]) -> AnswerCounts:
 
 
 def _is_refused(exchange: HttpExchange) -> bool:
-    return exchange.code == FORBIDDEN or exchange.grpc_status == PERMISSION_DENIED
+    return (
+        exchange.code == FORBIDDEN
+        or exchange.grpc_status == PERMISSION_DENIED
+        or exchange.is_connection
+    )
 
 
 def _is_failed(exchange: HttpExchange) -> bool:

@@ -1,4 +1,4 @@
-"""What one entry of Envoy's access log says: which request, between whom, and how it was judged.
+"""What an entry of Envoy's access log says: which request or connection, between whom, how it was judged.
 
 In:   the log's entries, as Envoy sends them
 Out:  JudgedRequest
@@ -17,13 +17,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
-from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, HttpExchange, printable
+from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, TCP, TLS, HttpExchange, printable
 from netpolicy.rules import Direction
 from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from nodeagent.l7.access_log import (
+    CLOSED_TAG,
     GRPC_STATUS,
     HEADERS_NAMESPACE,
     METHOD,
+    PORT_TAG,
     RBAC_FILTER,
     rule_place,
     told_header,
@@ -33,6 +35,7 @@ NANOSECONDS: Final = 1_000_000_000
 _ENGINE_RESULT: Final = "enforced_engine_result"
 _EFFECTIVE_POLICY: Final = "enforced_effective_policy_id"
 _DENIED: Final = b"denied"
+_REFUSED_NAME: Final = b"rbac_access_denied"
 _RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
 _PROTOCOLS: Final = {
     pb.HTTP10: "HTTP/1.0",
@@ -44,11 +47,12 @@ _PROTOCOLS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedRequest:
-    """One request. `drop_reason` 0: it was forwarded.
+    """One request, or a connection that was refused before any. `drop_reason` 0: it was forwarded.
 
-    `rule_set`: the digest of the set that judged it (empty: none did), `rule` the place of the rule that
-    let it pass. `method`, `path` and `host` are whole, `headers` those that the route was asked to tell:
-    name in lower case → value, None for one that the request does not have.
+    `rule_set`: the digest of the set that judged it (empty: none was asked), `rule` the place of the rule
+    that let it pass, `listener` the proxy's port, `server_name` what TLS asked for (None: it was no TLS).
+    `method`, `path` and `host` are whole, `headers` those that the route was asked to tell: name in lower
+    case → value, None for one that the request does not have.
     """
 
     time_ns: int
@@ -61,6 +65,8 @@ class JudgedRequest:
     exchange: HttpExchange
     rule_set: str = ""
     rule: int | None = None
+    listener: int = 0
+    server_name: str | None = None
     method: str = ""
     path: str = ""
     host: str = ""
@@ -70,20 +76,13 @@ class JudgedRequest:
 def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
     """Read one entry of the log of that direction's listeners."""
     common, request, response = entry.common_properties, entry.request, entry.response
-    source = common.downstream_remote_address.socket_address
-    destination = common.downstream_local_address.socket_address
     metadata = common.metadata.filter_metadata
     # Asking a protobuf map for a key that it has not would add it.
     judged = metadata[RBAC_FILTER].fields if RBAC_FILTER in metadata else {}
     told = metadata[HEADERS_NAMESPACE].fields if HEADERS_NAMESPACE in metadata else {}
     method = request.request_headers.get(METHOD, b"")
     return JudgedRequest(
-        time_ns=_nanoseconds(common.start_time),
-        direction=direction,
-        source=source.address,
-        source_port=source.port_value,
-        destination=destination.address,
-        destination_port=destination.port_value,
+        **_where(common, direction),
         drop_reason=_drop_reason(common, response, judged),
         exchange=_exchange(entry, method),
         rule_set=_text(common.route_name),
@@ -93,6 +92,41 @@ def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
         host=_text(request.authority),
         headers=dict(_told(key, value) for key, value in told.items()),
     )
+
+
+def refused_connection(entry: pb.TcpEntry, direction: Direction) -> JudgedRequest | None:
+    """Read one entry of a connection; None of one that passed, which the kernel tells."""
+    common = entry.common_properties
+    is_closed = CLOSED_TAG in common.custom_tags
+    if not is_closed and not common.connection_termination_details.startswith(_REFUSED_NAME):
+        return None
+    # Where names are judged, what comes is TLS.
+    is_tls = not is_closed or common.HasField("tls_properties")
+    exchange = HttpExchange(
+        method="",
+        path="",
+        host=printable(common.tls_properties.tls_sni_hostname, MAX_HOST),
+        protocol=TLS if is_tls else TCP,
+    )
+    return JudgedRequest(**_where(common, direction), drop_reason=POLICY_DENIED, exchange=exchange)
+
+
+def _where(common: pb.CommonProperties, direction: Direction) -> dict[str, Any]:
+    """What is told of every connection."""
+    source = common.downstream_remote_address.socket_address
+    destination = common.downstream_local_address.socket_address
+    port = common.custom_tags.get(PORT_TAG, b"")
+    is_tls = common.HasField("tls_properties")
+    return {
+        "time_ns": _nanoseconds(common.start_time),
+        "direction": direction,
+        "source": source.address,
+        "source_port": source.port_value,
+        "destination": destination.address,
+        "destination_port": destination.port_value,
+        "listener": int(port) if port.isdigit() else 0,
+        "server_name": _text(common.tls_properties.tls_sni_hostname) if is_tls else None,
+    }
 
 
 def _exchange(entry: pb.HttpEntry, method: bytes) -> HttpExchange:

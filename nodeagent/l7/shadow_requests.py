@@ -79,7 +79,7 @@ class ShadowJudge:
         headers = tuple((name, text) for name, text in request.headers.items() if text is not None)
         key = (
             request.direction, request.source, request.destination, request.destination_port,
-            request.method, request.path, request.host, headers,
+            request.server_name, request.method, request.path, request.host, headers,
         )  # fmt: skip
         found = self._remembered.get(key)
         if found is None:
@@ -100,6 +100,8 @@ class ShadowJudge:
             destination=destination,
             protocol=Protocol.TCP,
             port=request.destination_port,
+            # What is read without TLS asked for no name.
+            server_name=request.server_name or "",
             request=asked,
         )
         decision = evaluate(self._of((source if is_egress else destination).labels), flow)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
 import pytest
 
 from netpolicy.drop_reasons import POLICY_DENIED
-from netpolicy.rules import Direction, HttpRule
+from netpolicy.rules import Direction, HttpRule, NamePattern
 from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from netpolicy.wire.envoy.v3 import access_log_pb2_grpc
 from nodeagent.l7.log_server import serve_access_log
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.l7.rule_sets import ProxyRule, rule_set
 from nodeagent.request_losses import RequestLosses
-from tests.support.envoy_scene import EnvoyScene, envoy_scene, request, rules
+from tests.support.envoy_scene import PORT, EnvoyScene, envoy_scene, request, rules
+
+pytestmark = pytest.mark.slow
 
 PATIENCE_SECONDS = 10.0
 SET = rules(
@@ -102,15 +106,27 @@ def test_a_refused_request_names_its_rule_set_and_its_own_method(
     assert (refused.method, refused.exchange.code) == ("PURGE", 403)
 
 
-@pytest.mark.parametrize("data", [b"no request at all\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n"])
-def test_what_is_no_http_counts_as_refused_and_ends_no_stream(
+@pytest.mark.parametrize("data", [
+    b"no request at all\r\n\r\n",
+    b"GET /\xff HTTP/1.1\r\n\r\n",
+    b"\x16\x03\x01\x00\x2e\x01\x00\x00\x2a\x03\x03" + bytes(32) + b"\x00\x00\x02\x13\x01\x01\x00",
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"\x00\x00\x00\x08\x04\xd2\x16\x2f",  # PostgreSQL: may we speak TLS?
+    b"*1\r\n$4\r\nPING\r\n",  # Redis
+    b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x3c\x00\x00",
+    b"\x00\x00\x00\x14\x00\x12\x00\x03\x00\x00\x00\x01\x00\x04kcat\x00\x00\x00\x00",  # Kafka
+])  # fmt: skip
+def test_what_is_no_http_is_refused_blamed_on_its_listener_and_ends_no_stream(
     logged: tuple[EnvoyScene, Told], data: bytes
 ) -> None:
     scene, told = logged
+    before = len(scene.backend.received)
     assert scene.status(data) == 400
+    assert len(scene.backend.received) == before
     assert scene.status(request("GET", "/other")) == 200
     unread, read = told.first(2)
     assert (unread.drop_reason, unread.rule_set, unread.exchange.code) == (POLICY_DENIED, "", 400)
+    assert (unread.direction, unread.listener) == (Direction.INGRESS, PORT)
     assert read.drop_reason == 0
 
 
@@ -139,6 +155,31 @@ def test_requests_that_nobody_was_told_of_are_counted_exactly(
         wait_until(lambda: losses.lost == 9)
         running.cancel()
     assert (sum(lost), len(taken)) == (9, 3)
+
+
+def test_a_connection_that_no_rule_is_for_is_told_by_the_name_it_asked_for(
+    logged: tuple[EnvoyScene, Told],
+) -> None:
+    scene, told = logged
+    named = ProxyRule(id=SET.rules[0].id, server_names=(NamePattern(name="api.example"),))
+    scene.serve(SET, rule_set([named]))
+    port = PORT + 1
+    assert scene.exchange(hello("evil.example"), port=port) == b""
+    assert scene.exchange(request("GET", "/other"), port=port) == b""
+    found = told.first(2)
+    assert {(one.exchange.protocol, one.exchange.host) for one in found} == {
+        ("TLS", "evil.example"), ("TCP", ""),
+    }  # fmt: skip
+    assert {(one.drop_reason, one.listener) for one in found} == {(POLICY_DENIED, port)}
+
+
+def hello(name: str) -> bytes:
+    """How a client begins TLS."""
+    sent = ssl.MemoryBIO()
+    begun = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
+    with suppress(ssl.SSLWantReadError):
+        begun.do_handshake()
+    return sent.read()
 
 
 def test_nobody_but_the_agents_user_may_open_the_socket(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from netpolicy.rules import Direction
 from nodeagent.l7.access_log import (
     HEADERS_FILTER,
     access_log_cluster,
+    closed_access_log,
     headers_of_route,
     http_access_log,
     rule_name,
@@ -29,12 +30,13 @@ def test_a_name_that_is_no_rules_has_no_place(name: str) -> None:
     assert rule_place(name) is None
 
 
-def test_both_logs_of_a_direction_go_to_the_cluster_of_the_agents_socket() -> None:
+def test_each_log_of_a_direction_goes_to_the_cluster_of_the_agents_socket() -> None:
     cluster = access_log_cluster(Path("/run/tidegate/log.sock"))
-    for log in (http_access_log(Direction.EGRESS), tcp_access_log(Direction.EGRESS)):
-        service = log["typed_config"]["common_config"]["grpc_service"]
-        assert service == {"envoy_grpc": {"cluster_name": cluster["name"]}}
-        assert log["typed_config"]["common_config"]["log_name"] == "egress"
+    for log in (http_access_log, tcp_access_log, closed_access_log):
+        config = log(Direction.EGRESS, 20_001)["typed_config"]["common_config"]
+        assert config["grpc_service"] == {"envoy_grpc": {"cluster_name": cluster["name"]}}
+        assert config["log_name"] == "egress"
+        assert {"tag": "port", "literal": {"value": "20001"}} in config["custom_tags"]
 
 
 def test_headers_are_asked_for_once_whatever_their_case() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import Cause, Shadow
+from netpolicy.evidence import AnswerCounts, Cause, Shadow
 from netpolicy.flow import FlowVerdict, flow_json, flow_text
 from netpolicy.http_flow import MAX_PATH, HttpExchange
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
@@ -19,8 +19,8 @@ from nodeagent.cli_render import print_status
 from nodeagent.flows.naming_requests import Judged, Places, ShadowRuling, name_requests
 from nodeagent.l7.access_log import rule_name
 from nodeagent.l7.log_losses import beginning, looked
-from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts
-from nodeagent.l7.requests import JudgedRequest, judged_request
+from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts, answers_of
+from nodeagent.l7.requests import JudgedRequest, judged_request, refused_connection
 from nodeagent.local_api_messages import flows_message, flows_of, request_status_message
 from nodeagent.metrics import agent_metrics
 from tests.support.flow_samples import sample_batch
@@ -28,10 +28,22 @@ from tests.support.flow_samples import sample_batch
 POLICY = PolicyId(kind=PolicyKind.CNP, namespace="shop", name="api")
 RULES = (RuleId(policy=POLICY, origin="ingress[0]"), RuleId(policy=POLICY, origin="ingress[1]"))
 SET = "ab" * 32
+
+
+class Served:
+    """One rule set, served on one port."""
+
+    def rules_of(self, digest: str) -> tuple[RuleId, ...]:
+        return RULES if digest == SET else ()
+
+    def rules_at(self, direction: Direction, port: int) -> tuple[RuleId, ...]:
+        return RULES if (direction, port) == (Direction.INGRESS, 20_000) else ()
+
+
 JUDGED = Judged(
     node="node-a",
     places=Places(),
-    rules_of={SET: RULES}.get,  # type: ignore[arg-type]
+    served=Served(),
     revision=7,
     commit="c0ffee",
 )
@@ -131,9 +143,49 @@ def test_a_request_that_passed_is_credited_to_its_rule_alone() -> None:
     assert found["commit"] == "c0ffee"
 
 
+def connection(details: str = "", *, name: str | None = None, closed: bool = False) -> pb.TcpEntry:
+    """The entry of a connection to port 20000 of the proxy."""
+    made = pb.TcpEntry()
+    common = made.common_properties
+    common.connection_termination_details = details.encode()
+    common.custom_tags["port"] = b"20000"
+    if closed:
+        common.custom_tags["closed"] = b"1"
+    if name is not None:
+        common.tls_properties.tls_sni_hostname = name.encode()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("told", "words"),
+    [
+        (connection("rbac_access_denied_matched_policy[none]", name="a.b"), "TLS for a.b"),
+        (connection("rbac_access_denied_matched_policy[none]"), "TLS for no name"),
+        (connection(closed=True, name="a.b"), "TLS for a.b"),
+        (connection(closed=True), "TCP for no name"),
+    ],
+)
+def test_a_refused_connection_is_blamed_on_every_rule_of_its_listener(
+    told: pb.TcpEntry, words: str
+) -> None:
+    refused = refused_connection(told, Direction.INGRESS)
+    assert refused is not None
+    (flow,) = name_requests([refused], JUDGED).records()
+    assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, RULES)
+    by = "connection DROPPED ingress by shop/api ingress[0], shop/api ingress[1]"
+    assert flow_text(flow).endswith(f"{by} ({words})")
+    assert flow_json(flow)["l7"]["server_name"] == (
+        told.common_properties.tls_properties.tls_sni_hostname.decode()
+    )
+    assert answers_of([refused]) == AnswerCounts(requests=1, refused=1, failed=0)
+
+
+def test_of_a_connection_that_passed_nothing_is_told() -> None:
+    assert refused_connection(connection(name="a.b"), Direction.INGRESS) is None
+
+
 def test_rules_of_a_set_that_is_gone_are_not_guessed() -> None:
-    judged = replace(JUDGED, rules_of=lambda _: ())
-    (flow,) = name_requests([replace(REFUSED, rule_set="cd" * 32)], judged).records()
+    (flow,) = name_requests([replace(REFUSED, rule_set="cd" * 32)], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, ())
 
 

@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(netpolicy/wire/envoy/v3/access_log.proto\x12\x1a\x65nvoy.service.accesslog.v3\"\x1a\n\x18StreamAccessLogsResponse\"\xde\x01\n\x17StreamAccessLogsMessage\x12:\n\nidentifier\x18\x01 \x01(\x0b\x32&.envoy.service.accesslog.v3.Identifier\x12<\n\thttp_logs\x18\x02 \x01(\x0b\x32\'.envoy.service.accesslog.v3.HttpEntriesH\x00\x12:\n\x08tcp_logs\x18\x03 \x01(\x0b\x32&.envoy.service.accesslog.v3.TcpEntriesH\x00\x42\r\n\x0blog_entries\"\x1e\n\nIdentifier\x12\x10\n\x08log_name\x18\x02 \x01(\t\"G\n\x0bHttpEntries\x12\x38\n\tlog_entry\x18\x01 \x03(\x0b\x32%.envoy.service.accesslog.v3.HttpEntry\"E\n\nTcpEntries\x12\x37\n\tlog_entry\x18\x01 \x03(\x0b\x32$.envoy.service.accesslog.v3.TcpEntry\"\x9d\x02\n\tHttpEntry\x12G\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32,.envoy.service.accesslog.v3.CommonProperties\x12\x45\n\x10protocol_version\x18\x02 \x01(\x0e\x32+.envoy.service.accesslog.v3.ProtocolVersion\x12>\n\x07request\x18\x03 \x01(\x0b\x32-.envoy.service.accesslog.v3.RequestProperties\x12@\n\x08response\x18\x04 \x01(\x0b\x32..envoy.service.accesslog.v3.ResponseProperties\"S\n\x08TcpEntry\x12G\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32,.envoy.service.accesslog.v3.CommonProperties\"\xc8\x03\n\x10\x43ommonProperties\x12\x46\n\x19\x64ownstream_remote_address\x18\x02 \x01(\x0b\x32#.envoy.service.accesslog.v3.Address\x12\x45\n\x18\x64ownstream_local_address\x18\x03 \x01(\x0b\x32#.envoy.service.accesslog.v3.Address\x12\x41\n\x0etls_properties\x18\x04 \x01(\x0b\x32).envoy.service.accesslog.v3.TlsProperties\x12\x37\n\nstart_time\x18\x05 \x01(\x0b\x32#.envoy.service.accesslog.v3.Instant\x12\x36\n\x08metadata\x18\x11 \x01(\x0b\x32$.envoy.service.accesslog.v3.Metadata\x12\x12\n\nroute_name\x18\x13 \x01(\x0c\x12\x35\n\x08\x64uration\x18\x17 \x01(\x0b\x32#.envoy.service.accesslog.v3.Instant\x12&\n\x1e\x63onnection_termination_details\x18\x19 \x01(\x0c\")\n\rTlsProperties\x12\x18\n\x10tls_sni_hostname\x18\x03 \x01(\x0c\")\n\x07Instant\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"L\n\x07\x41\x64\x64ress\x12\x41\n\x0esocket_address\x18\x01 \x01(\x0b\x32).envoy.service.accesslog.v3.SocketAddress\"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\xb8\x01\n\x08Metadata\x12Q\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x38.envoy.service.accesslog.v3.Metadata.FilterMetadataEntry\x1aY\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".envoy.service.accesslog.v3.Struct:\x02\x38\x01\"\x9a\x01\n\x06Struct\x12>\n\x06\x66ields\x18\x01 \x03(\x0b\x32..envoy.service.accesslog.v3.Struct.FieldsEntry\x1aP\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.envoy.service.accesslog.v3.Value:\x02\x38\x01\"\x1d\n\x05Value\x12\x14\n\x0cstring_value\x18\x03 \x01(\x0c\"\xc7\x01\n\x11RequestProperties\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x12Z\n\x0frequest_headers\x18\r \x03(\x0b\x32\x41.envoy.service.accesslog.v3.RequestProperties.RequestHeadersEntry\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x9d\x03\n\x12ResponseProperties\x12\x37\n\rresponse_code\x18\x01 \x01(\x0b\x32 .envoy.service.accesslog.v3.Code\x12]\n\x10response_headers\x18\x04 \x03(\x0b\x32\x43.envoy.service.accesslog.v3.ResponseProperties.ResponseHeadersEntry\x12_\n\x11response_trailers\x18\x05 \x03(\x0b\x32\x44.envoy.service.accesslog.v3.ResponseProperties.ResponseTrailersEntry\x12\x1d\n\x15response_code_details\x18\x06 \x01(\x0c\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x37\n\x15ResponseTrailersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x15\n\x04\x43ode\x12\r\n\x05value\x18\x01 \x01(\r*Y\n\x0fProtocolVersion\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\n\n\x06HTTP10\x10\x01\x12\n\n\x06HTTP11\x10\x02\x12\t\n\x05HTTP2\x10\x03\x12\t\n\x05HTTP3\x10\x04\x32\x93\x01\n\x10\x41\x63\x63\x65ssLogService\x12\x7f\n\x10StreamAccessLogs\x12\x33.envoy.service.accesslog.v3.StreamAccessLogsMessage\x1a\x34.envoy.service.accesslog.v3.StreamAccessLogsResponse(\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(netpolicy/wire/envoy/v3/access_log.proto\x12\x1a\x65nvoy.service.accesslog.v3\"\x1a\n\x18StreamAccessLogsResponse\"\xde\x01\n\x17StreamAccessLogsMessage\x12:\n\nidentifier\x18\x01 \x01(\x0b\x32&.envoy.service.accesslog.v3.Identifier\x12<\n\thttp_logs\x18\x02 \x01(\x0b\x32\'.envoy.service.accesslog.v3.HttpEntriesH\x00\x12:\n\x08tcp_logs\x18\x03 \x01(\x0b\x32&.envoy.service.accesslog.v3.TcpEntriesH\x00\x42\r\n\x0blog_entries\"\x1e\n\nIdentifier\x12\x10\n\x08log_name\x18\x02 \x01(\t\"G\n\x0bHttpEntries\x12\x38\n\tlog_entry\x18\x01 \x03(\x0b\x32%.envoy.service.accesslog.v3.HttpEntry\"E\n\nTcpEntries\x12\x37\n\tlog_entry\x18\x01 \x03(\x0b\x32$.envoy.service.accesslog.v3.TcpEntry\"\x9d\x02\n\tHttpEntry\x12G\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32,.envoy.service.accesslog.v3.CommonProperties\x12\x45\n\x10protocol_version\x18\x02 \x01(\x0e\x32+.envoy.service.accesslog.v3.ProtocolVersion\x12>\n\x07request\x18\x03 \x01(\x0b\x32-.envoy.service.accesslog.v3.RequestProperties\x12@\n\x08response\x18\x04 \x01(\x0b\x32..envoy.service.accesslog.v3.ResponseProperties\"S\n\x08TcpEntry\x12G\n\x11\x63ommon_properties\x18\x01 \x01(\x0b\x32,.envoy.service.accesslog.v3.CommonProperties\"\xce\x04\n\x10\x43ommonProperties\x12\x46\n\x19\x64ownstream_remote_address\x18\x02 \x01(\x0b\x32#.envoy.service.accesslog.v3.Address\x12\x45\n\x18\x64ownstream_local_address\x18\x03 \x01(\x0b\x32#.envoy.service.accesslog.v3.Address\x12\x41\n\x0etls_properties\x18\x04 \x01(\x0b\x32).envoy.service.accesslog.v3.TlsProperties\x12\x37\n\nstart_time\x18\x05 \x01(\x0b\x32#.envoy.service.accesslog.v3.Instant\x12\x36\n\x08metadata\x18\x11 \x01(\x0b\x32$.envoy.service.accesslog.v3.Metadata\x12\x12\n\nroute_name\x18\x13 \x01(\x0c\x12Q\n\x0b\x63ustom_tags\x18\x16 \x03(\x0b\x32<.envoy.service.accesslog.v3.CommonProperties.CustomTagsEntry\x12\x35\n\x08\x64uration\x18\x17 \x01(\x0b\x32#.envoy.service.accesslog.v3.Instant\x12&\n\x1e\x63onnection_termination_details\x18\x19 \x01(\x0c\x1a\x31\n\x0f\x43ustomTagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\")\n\rTlsProperties\x12\x18\n\x10tls_sni_hostname\x18\x03 \x01(\x0c\")\n\x07Instant\x12\x0f\n\x07seconds\x18\x01 \x01(\x03\x12\r\n\x05nanos\x18\x02 \x01(\x05\"L\n\x07\x41\x64\x64ress\x12\x41\n\x0esocket_address\x18\x01 \x01(\x0b\x32).envoy.service.accesslog.v3.SocketAddress\"4\n\rSocketAddress\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\nport_value\x18\x03 \x01(\r\"\xb8\x01\n\x08Metadata\x12Q\n\x0f\x66ilter_metadata\x18\x01 \x03(\x0b\x32\x38.envoy.service.accesslog.v3.Metadata.FilterMetadataEntry\x1aY\n\x13\x46ilterMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x31\n\x05value\x18\x02 \x01(\x0b\x32\".envoy.service.accesslog.v3.Struct:\x02\x38\x01\"\x9a\x01\n\x06Struct\x12>\n\x06\x66ields\x18\x01 \x03(\x0b\x32..envoy.service.accesslog.v3.Struct.FieldsEntry\x1aP\n\x0b\x46ieldsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.envoy.service.accesslog.v3.Value:\x02\x38\x01\"\x1d\n\x05Value\x12\x14\n\x0cstring_value\x18\x03 \x01(\x0c\"\xc7\x01\n\x11RequestProperties\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0c\n\x04path\x18\x05 \x01(\x0c\x12Z\n\x0frequest_headers\x18\r \x03(\x0b\x32\x41.envoy.service.accesslog.v3.RequestProperties.RequestHeadersEntry\x1a\x35\n\x13RequestHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x9d\x03\n\x12ResponseProperties\x12\x37\n\rresponse_code\x18\x01 \x01(\x0b\x32 .envoy.service.accesslog.v3.Code\x12]\n\x10response_headers\x18\x04 \x03(\x0b\x32\x43.envoy.service.accesslog.v3.ResponseProperties.ResponseHeadersEntry\x12_\n\x11response_trailers\x18\x05 \x03(\x0b\x32\x44.envoy.service.accesslog.v3.ResponseProperties.ResponseTrailersEntry\x12\x1d\n\x15response_code_details\x18\x06 \x01(\x0c\x1a\x36\n\x14ResponseHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\x1a\x37\n\x15ResponseTrailersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x0c:\x02\x38\x01\"\x15\n\x04\x43ode\x12\r\n\x05value\x18\x01 \x01(\r*Y\n\x0fProtocolVersion\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\n\n\x06HTTP10\x10\x01\x12\n\n\x06HTTP11\x10\x02\x12\t\n\x05HTTP2\x10\x03\x12\t\n\x05HTTP3\x10\x04\x32\x93\x01\n\x10\x41\x63\x63\x65ssLogService\x12\x7f\n\x10StreamAccessLogs\x12\x33.envoy.service.accesslog.v3.StreamAccessLogsMessage\x1a\x34.envoy.service.accesslog.v3.StreamAccessLogsResponse(\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'netpolicy.wire.envoy.v3.access_log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_COMMONPROPERTIES_CUSTOMTAGSENTRY']._loaded_options = None
+  _globals['_COMMONPROPERTIES_CUSTOMTAGSENTRY']._serialized_options = b'8\001'
   _globals['_METADATA_FILTERMETADATAENTRY']._loaded_options = None
   _globals['_METADATA_FILTERMETADATAENTRY']._serialized_options = b'8\001'
   _globals['_STRUCT_FIELDSENTRY']._loaded_options = None
@@ -41,8 +43,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_options = b'8\001'
   _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._loaded_options = None
   _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_options = b'8\001'
-  _globals['_PROTOCOLVERSION']._serialized_start=2567
-  _globals['_PROTOCOLVERSION']._serialized_end=2656
+  _globals['_PROTOCOLVERSION']._serialized_start=2701
+  _globals['_PROTOCOLVERSION']._serialized_end=2790
   _globals['_STREAMACCESSLOGSRESPONSE']._serialized_start=72
   _globals['_STREAMACCESSLOGSRESPONSE']._serialized_end=98
   _globals['_STREAMACCESSLOGSMESSAGE']._serialized_start=101
@@ -58,37 +60,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_TCPENTRY']._serialized_start=789
   _globals['_TCPENTRY']._serialized_end=872
   _globals['_COMMONPROPERTIES']._serialized_start=875
-  _globals['_COMMONPROPERTIES']._serialized_end=1331
-  _globals['_TLSPROPERTIES']._serialized_start=1333
-  _globals['_TLSPROPERTIES']._serialized_end=1374
-  _globals['_INSTANT']._serialized_start=1376
-  _globals['_INSTANT']._serialized_end=1417
-  _globals['_ADDRESS']._serialized_start=1419
-  _globals['_ADDRESS']._serialized_end=1495
-  _globals['_SOCKETADDRESS']._serialized_start=1497
-  _globals['_SOCKETADDRESS']._serialized_end=1549
-  _globals['_METADATA']._serialized_start=1552
-  _globals['_METADATA']._serialized_end=1736
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1647
-  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1736
-  _globals['_STRUCT']._serialized_start=1739
-  _globals['_STRUCT']._serialized_end=1893
-  _globals['_STRUCT_FIELDSENTRY']._serialized_start=1813
-  _globals['_STRUCT_FIELDSENTRY']._serialized_end=1893
-  _globals['_VALUE']._serialized_start=1895
-  _globals['_VALUE']._serialized_end=1924
-  _globals['_REQUESTPROPERTIES']._serialized_start=1927
-  _globals['_REQUESTPROPERTIES']._serialized_end=2126
-  _globals['_REQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_start=2073
-  _globals['_REQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_end=2126
-  _globals['_RESPONSEPROPERTIES']._serialized_start=2129
-  _globals['_RESPONSEPROPERTIES']._serialized_end=2542
-  _globals['_RESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_start=2431
-  _globals['_RESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_end=2485
-  _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_start=2487
-  _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_end=2542
-  _globals['_CODE']._serialized_start=2544
-  _globals['_CODE']._serialized_end=2565
-  _globals['_ACCESSLOGSERVICE']._serialized_start=2659
-  _globals['_ACCESSLOGSERVICE']._serialized_end=2806
+  _globals['_COMMONPROPERTIES']._serialized_end=1465
+  _globals['_COMMONPROPERTIES_CUSTOMTAGSENTRY']._serialized_start=1416
+  _globals['_COMMONPROPERTIES_CUSTOMTAGSENTRY']._serialized_end=1465
+  _globals['_TLSPROPERTIES']._serialized_start=1467
+  _globals['_TLSPROPERTIES']._serialized_end=1508
+  _globals['_INSTANT']._serialized_start=1510
+  _globals['_INSTANT']._serialized_end=1551
+  _globals['_ADDRESS']._serialized_start=1553
+  _globals['_ADDRESS']._serialized_end=1629
+  _globals['_SOCKETADDRESS']._serialized_start=1631
+  _globals['_SOCKETADDRESS']._serialized_end=1683
+  _globals['_METADATA']._serialized_start=1686
+  _globals['_METADATA']._serialized_end=1870
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_start=1781
+  _globals['_METADATA_FILTERMETADATAENTRY']._serialized_end=1870
+  _globals['_STRUCT']._serialized_start=1873
+  _globals['_STRUCT']._serialized_end=2027
+  _globals['_STRUCT_FIELDSENTRY']._serialized_start=1947
+  _globals['_STRUCT_FIELDSENTRY']._serialized_end=2027
+  _globals['_VALUE']._serialized_start=2029
+  _globals['_VALUE']._serialized_end=2058
+  _globals['_REQUESTPROPERTIES']._serialized_start=2061
+  _globals['_REQUESTPROPERTIES']._serialized_end=2260
+  _globals['_REQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_start=2207
+  _globals['_REQUESTPROPERTIES_REQUESTHEADERSENTRY']._serialized_end=2260
+  _globals['_RESPONSEPROPERTIES']._serialized_start=2263
+  _globals['_RESPONSEPROPERTIES']._serialized_end=2676
+  _globals['_RESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_start=2565
+  _globals['_RESPONSEPROPERTIES_RESPONSEHEADERSENTRY']._serialized_end=2619
+  _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_start=2621
+  _globals['_RESPONSEPROPERTIES_RESPONSETRAILERSENTRY']._serialized_end=2676
+  _globals['_CODE']._serialized_start=2678
+  _globals['_CODE']._serialized_end=2699
+  _globals['_ACCESSLOGSERVICE']._serialized_start=2793
+  _globals['_ACCESSLOGSERVICE']._serialized_end=2940
 # @@protoc_insertion_point(module_scope)
