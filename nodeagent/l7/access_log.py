@@ -36,6 +36,7 @@ _FLUSH_SECONDS: Final = 0.25
 _BUFFER_BYTES: Final = 64 * 1024
 _NO_CHAIN: Final = "NR"
 """Envoy's word for: nothing is configured for it."""
+_REFUSED: Final = "connection.termination_details.startsWith('rbac_access_denied')"
 _TYPE: Final = "type.googleapis.com/"
 _RULE_PREFIX: Final = "rule-"
 _MISSING_PREFIX: Final = "!"
@@ -79,8 +80,19 @@ def http_access_log(direction: Direction, port: int) -> dict[str, Any]:
 
 
 def tcp_access_log(direction: Direction, port: int) -> dict[str, Any]:
-    """One entry of `access_log` of a TCP proxy: each connection, when it is over."""
-    return _connections_log(direction, {PORT_TAG: str(port)})
+    """One entry of `access_log` of a TCP proxy: each connection that its RBAC filter refused."""
+    return {
+        **_connections_log(direction, {PORT_TAG: str(port)}),
+        "filter": {
+            "extension_filter": {
+                "name": "envoy.access_loggers.extension_filters.cel",
+                "typed_config": {
+                    "@type": f"{_TYPE}envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+                    "expression": _REFUSED,
+                },
+            }
+        },
+    }
 
 
 def closed_access_log(direction: Direction, port: int) -> dict[str, Any]:

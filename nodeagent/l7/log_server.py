@@ -60,9 +60,9 @@ class AccessLogService(access_log_pb2_grpc.AccessLogServiceServicer):
 
 
 def _judged(message: pb.StreamAccessLogsMessage, direction: Direction) -> list[JudgedRequest]:
-    refused = (refused_connection(entry, direction) for entry in message.tcp_logs.log_entry)
     requests = [judged_request(entry, direction) for entry in message.http_logs.log_entry]
-    return requests + [one for one in refused if one is not None]
+    refused = [refused_connection(entry, direction) for entry in message.tcp_logs.log_entry]
+    return requests + refused
 
 
 async def serve_access_log(take: Take, socket: Path) -> grpc.aio.Server:

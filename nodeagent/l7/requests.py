@@ -35,7 +35,6 @@ NANOSECONDS: Final = 1_000_000_000
 _ENGINE_RESULT: Final = "enforced_engine_result"
 _EFFECTIVE_POLICY: Final = "enforced_effective_policy_id"
 _DENIED: Final = b"denied"
-_REFUSED_NAME: Final = b"rbac_access_denied"
 _RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
 _PROTOCOLS: Final = {
     pb.HTTP10: "HTTP/1.0",
@@ -94,14 +93,11 @@ def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
     )
 
 
-def refused_connection(entry: pb.TcpEntry, direction: Direction) -> JudgedRequest | None:
-    """Read one entry of a connection; None of one that passed, which the kernel tells."""
+def refused_connection(entry: pb.TcpEntry, direction: Direction) -> JudgedRequest:
+    """Read one entry of a connection: only those that were refused are told."""
     common = entry.common_properties
-    is_closed = CLOSED_TAG in common.custom_tags
-    if not is_closed and not common.connection_termination_details.startswith(_REFUSED_NAME):
-        return None
-    # Where names are judged, what comes is TLS.
-    is_tls = not is_closed or common.HasField("tls_properties")
+    # What came to where names are judged was TLS.
+    is_tls = CLOSED_TAG not in common.custom_tags or common.HasField("tls_properties")
     exchange = HttpExchange(
         method="",
         path="",

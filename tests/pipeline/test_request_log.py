@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 import stat
 import threading
@@ -164,6 +165,9 @@ def test_a_connection_that_no_rule_is_for_is_told_by_the_name_it_asked_for(
     named = ProxyRule(id=SET.rules[0].id, server_names=(NamePattern(name="api.example"),))
     scene.serve(SET, rule_set([named]))
     port = PORT + 1
+    with scene.connect(port) as passing:
+        passing.sendall(hello("api.example"))
+        scene.backend.wait_for(re.compile(b"api.example"), after=0)
     assert scene.exchange(hello("evil.example"), port=port) == b""
     assert scene.exchange(request("GET", "/other"), port=port) == b""
     found = told.first(2)

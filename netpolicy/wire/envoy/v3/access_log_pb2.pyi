@@ -71,7 +71,7 @@ class TcpEntry(_message.Message):
     def __init__(self, common_properties: _Optional[_Union[CommonProperties, _Mapping]] = ...) -> None: ...
 
 class CommonProperties(_message.Message):
-    __slots__ = ("downstream_remote_address", "downstream_local_address", "tls_properties", "start_time", "metadata", "route_name", "custom_tags", "duration", "connection_termination_details")
+    __slots__ = ("downstream_remote_address", "downstream_local_address", "tls_properties", "start_time", "metadata", "route_name", "custom_tags", "duration")
     class CustomTagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,7 +87,6 @@ class CommonProperties(_message.Message):
     ROUTE_NAME_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_TAGS_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
-    CONNECTION_TERMINATION_DETAILS_FIELD_NUMBER: _ClassVar[int]
     downstream_remote_address: Address
     downstream_local_address: Address
     tls_properties: TlsProperties
@@ -96,8 +95,7 @@ class CommonProperties(_message.Message):
     route_name: bytes
     custom_tags: _containers.ScalarMap[str, bytes]
     duration: Instant
-    connection_termination_details: bytes
-    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., tls_properties: _Optional[_Union[TlsProperties, _Mapping]] = ..., start_time: _Optional[_Union[Instant, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., route_name: _Optional[bytes] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ..., duration: _Optional[_Union[Instant, _Mapping]] = ..., connection_termination_details: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., tls_properties: _Optional[_Union[TlsProperties, _Mapping]] = ..., start_time: _Optional[_Union[Instant, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., route_name: _Optional[bytes] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ..., duration: _Optional[_Union[Instant, _Mapping]] = ...) -> None: ...
 
 class TlsProperties(_message.Message):
     __slots__ = ("tls_sni_hostname",)
