@@ -94,6 +94,16 @@ class KubeWatch(Generic[O, T]):
         self._one = msgspec.json.Decoder(kind)
         self._event = msgspec.json.Decoder(_Event)
 
+    @property
+    def resource(self) -> str:
+        """The kind, as the API server calls it."""
+        return self._path.rpartition("/")[2]
+
+    @property
+    def is_followed(self) -> bool:
+        """True if the copy is whole, and the server was there when it was last asked."""
+        return self.cache.is_synced and not self.trouble
+
     async def run(self) -> None:
         """Follow until cancelled."""
         failures = 0

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Final
+from typing import Any, Final
 
 from netpolicy.inventory import Inventory
 from netpolicy.kube_api import KubeApi
@@ -69,14 +69,13 @@ class ClusterInventory:
     async def run(self) -> None:
         """Follow the server until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            for watch in (
-                self._pods,
-                self._nodes,
-                self._namespaces,
-                self._endpoints,
-                self._services,
-            ):
+            for watch in self.watches:
                 tasks.create_task(watch.run())
+
+    @property
+    def watches(self) -> tuple[KubeWatch[Any, Any], ...]:
+        """One for each kind."""
+        return (self._pods, self._nodes, self._namespaces, self._endpoints, self._services)
 
     async def inventories(self) -> AsyncIterator[Inventory]:
         """The inventory whenever it is another than the last."""
@@ -91,14 +90,7 @@ class ClusterInventory:
                 yield inventory
 
     def _inventory(self) -> Inventory | None:
-        caches = (
-            self._pods.cache,
-            self._nodes.cache,
-            self._namespaces.cache,
-            self._endpoints.cache,
-            self._services.cache,
-        )
-        if not all(cache.is_synced for cache in caches):
+        if not all(watch.cache.is_synced for watch in self.watches):
             return None
         return inventory_of(
             cluster=self._cluster,

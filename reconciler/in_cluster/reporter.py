@@ -18,6 +18,7 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -55,6 +56,9 @@ NOT_REPORTED: Final = "status_not_written"
 REST_SECONDS: Final = 0.3
 """Between two looks: what changes together is written together."""
 
+ECHO_SECONDS: Final = 5.0
+"""How long the watch may take to show what was written; after that it was lost, and is written again."""
+
 EVIDENCE_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 5.0
 KEPT_ROLLOUTS: Final = 10
@@ -62,6 +66,15 @@ ANOTHER: Final = "AnotherIsFollowed"
 
 Repositories = Callable[[], Mapping[tuple[str, str], RepositoryObject]]
 Rollouts = Callable[[], Mapping[tuple[str, str], RolloutObject]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Written:
+    """What was written over what, and when."""
+
+    said: Mapping[str, Any]
+    wanted: Mapping[str, Any]
+    at: float
 
 
 class Reporter:
@@ -82,7 +95,8 @@ class Reporter:
         self._requests = requests
         self._instance = instance
         self._woken = asyncio.Event()
-        self._written: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+        self._written: dict[str, _Written] = {}
+        self._awaits_echo = False
         self._evidence_at: dict[str, float] = {}
         self.fault: StalledError | None = None
         """Why the repository in force cannot be followed, if it cannot."""
@@ -97,8 +111,10 @@ class Reporter:
         """Look until cancelled."""
         while True:
             pause = EVIDENCE_SECONDS
+            self._awaits_echo = False
             try:
                 await self._report(reconciler)
+                pause = ECHO_SECONDS if self._awaits_echo else pause
             except TransientError as error:
                 log.warning(NOT_REPORTED, error=str(error))
                 pause = RETRY_SECONDS
@@ -176,8 +192,7 @@ class Reporter:
     async def _write(self, path: str, said: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         """Write what differs; True if anything was written."""
         patch = merge_patch(said, wanted)
-        # The watch may not have brought yet what was written a moment ago.
-        if not patch or self._written.get(path) == (said, wanted):
+        if not patch or self._is_on_its_way(path, said, wanted):
             return False
         try:
             await self._api.patch(f"{path}/status", {"status": patch})
@@ -185,16 +200,29 @@ class Reporter:
             if refusal.status != NOT_FOUND:
                 raise
             return False
-        self._written[path] = (said, wanted)
+        self._note(path, said, wanted)
         return True
+
+    def _note(self, name: str, said: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+        self._written[name] = _Written(said=said, wanted=wanted, at=time.monotonic())
+
+    def _is_on_its_way(self, name: str, said: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+        """True if just this was written a moment ago: the watch may not have brought it yet. What does not
+        come was lost, as by an API server that was set back to a backup."""
+        known = self._written.get(name)
+        if known is None or (known.said, known.wanted) != (said, wanted):
+            return False
+        is_recent = time.monotonic() - known.at < ECHO_SECONDS
+        self._awaits_echo |= is_recent
+        return is_recent
 
     async def _make(self, owner: RepositoryObject, revision: str) -> None:
         name = rollout_name(owner.name, revision)
-        if self._written.get(name) == ({}, {"uid": owner.uid}):
+        if self._is_on_its_way(name, {}, {"uid": owner.uid}):
             return
         with suppress_conflict():
             await self._api.create(rollouts_path(owner.namespace), new_rollout(owner, revision))
-        self._written[name] = ({}, {"uid": owner.uid})
+        self._note(name, {}, {"uid": owner.uid})
 
     async def _remove(self, old: RolloutObject) -> None:
         try:

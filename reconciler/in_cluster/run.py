@@ -24,6 +24,7 @@ from time import time
 from typing import Any, Final
 
 import structlog
+from prometheus_client.core import Metric
 
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.inventory import Inventory
@@ -50,6 +51,7 @@ from reconciler.cluster.lease import Term
 from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
 from reconciler.in_cluster.following import INVALID, following_of, target_of
+from reconciler.in_cluster.metrics import replica_metrics
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests
 from reconciler.in_cluster.said import on_its_way
@@ -314,9 +316,18 @@ class Replica:
             return None
         return StatusPages(
             self._config.metrics,
-            metrics=lambda: self._reconciler.metrics() if self._reconciler is not None else (),
+            metrics=self._metrics,
             is_ready=lambda: self._reconciler is not None or bool(self._keeper.leader_address),
         )
+
+    def _metrics(self) -> tuple[Metric, ...]:
+        """The replica's own, and while it leads those of the fleet."""
+        watches = (self._repositories, self._rollouts, *self._inventory.watches)
+        own = replica_metrics(
+            leads=self._reconciler is not None,
+            followed={watch.resource: watch.is_followed for watch in watches},
+        )
+        return own if self._reconciler is None else (*own, *self._reconciler.metrics())
 
 
 def _at_port(address: str, port: str) -> str:

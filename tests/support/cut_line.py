@@ -1,4 +1,4 @@
-"""A TCP line that a test can cut: the server behind it is away for whoever uses it."""
+"""A TCP line that a test can cut or slow down: the server behind it is away, or far, for who uses it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ class CutLine:
         self.target = target
         self.port = 0
         self.connections = 0
+        self.delay_seconds = 0.0
+        """How long each piece is held up, in either direction."""
         self._is_cut = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -37,7 +39,7 @@ class CutLine:
         writer.transport.abort()
 
     async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        tasks = {asyncio.create_task(_copy(*way)) for way in ways}
+        tasks = {asyncio.create_task(self._copy(*way)) for way in ways}
         self._tasks |= tasks
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
@@ -45,6 +47,13 @@ class CutLine:
         self._tasks -= tasks
         for _, writer in ways:
             writer.transport.abort()
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(65536):
+                await asyncio.sleep(self.delay_seconds)
+                writer.write(data)
+                await writer.drain()
 
 
 @asynccontextmanager
@@ -58,10 +67,3 @@ async def cut_line(target: int) -> AsyncIterator[CutLine]:
     finally:
         line.cut()
         server.close()
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(OSError):
-        while data := await reader.read(65536):
-            writer.write(data)
-            await writer.drain()

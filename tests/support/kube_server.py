@@ -9,13 +9,14 @@ service accounts, or finishes namespaces.
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
@@ -73,6 +74,19 @@ class KubeServer:
         )
         return path
 
+    def kubeconfig_through(self, port: int) -> Path:
+        """The administrator's kubeconfig with a line to the server in its place."""
+        path = self.folder / f"through-{port}.kubeconfig"
+        path.touch(mode=0o600)
+        text = self.kubeconfig.read_text()
+        path.write_text(text.replace(self.url, f"https://127.0.0.1:{port}"))
+        return path
+
+    @property
+    def port(self) -> int:
+        """Where it listens on loopback."""
+        return int(self.url.rpartition(":")[2])
+
     def kubeconfig_of_account(self, namespace: str, name: str) -> Path:
         """A kubeconfig of a service account, by a token as the kubelet would project it."""
         core = client.CoreV1Api(self.api_client())
@@ -99,26 +113,81 @@ class KubeServer:
 @contextmanager
 def kube_server(folder: Path) -> Iterator[KubeServer]:
     """Start one, yield it when it is ready, and end it."""
-    tools = kube_tools()
-    folder.mkdir(parents=True, exist_ok=True)
-    authority = Authority.make(folder)
-    etcd_port, peer_port, port = _free_ports(3)
-    url = f"https://127.0.0.1:{port}"
-    with ExitStack() as stack:
-        stack.enter_context(_process(_etcd(folder, etcd_port, peer_port), folder / "etcd.log"))
+    with kube_machine(folder) as machine:
+        yield machine.server
+
+
+@contextmanager
+def kube_machine(folder: Path) -> Iterator[KubeMachine]:
+    """The same, for tests that stop it and set it back."""
+    machine = KubeMachine.make(folder)
+    try:
+        machine.start()
+        yield machine
+    finally:
+        machine.stop()
+
+
+@dataclass(slots=True, kw_only=True)
+class KubeMachine:
+    """The two processes of one server, and etcd's folder."""
+
+    server: KubeServer
+    etcd_command: Sequence[str]
+    apiserver_command: Sequence[str]
+    _running: ExitStack = field(default_factory=ExitStack)
+
+    @classmethod
+    def make(cls, folder: Path) -> KubeMachine:
+        """Everything but the processes."""
+        tools = kube_tools()
+        folder.mkdir(parents=True, exist_ok=True)
+        authority = Authority.make(folder)
+        etcd_port, peer_port, port = _free_ports(3)
         server = KubeServer(
-            url=url,
+            url=f"https://127.0.0.1:{port}",
             folder=folder,
             kubeconfig=folder / "admin.kubeconfig",
             authority=authority,
             tools=tools,
         )
         admin = _by_certificate(authority, "admin", ("system:masters",))
-        _write_kubeconfig(server.kubeconfig, url, authority, admin)
-        command = _apiserver(tools, authority, folder, etcd_port, port)
-        apiserver = stack.enter_context(_process(command, folder / "apiserver.log"))
-        _wait_until_ready(server, apiserver)
-        yield server
+        _write_kubeconfig(server.kubeconfig, server.url, authority, admin)
+        return cls(
+            server=server,
+            etcd_command=_etcd(folder, etcd_port, peer_port),
+            apiserver_command=_apiserver(tools, authority, folder, etcd_port, port),
+        )
+
+    def start(self) -> None:
+        """Start both, and wait until they serve."""
+        logs = self.server.folder
+        self._running.enter_context(_process(self.etcd_command, logs / "etcd.log"))
+        apiserver = _process(self.apiserver_command, logs / "apiserver.log")
+        _wait_until_ready(self.server, self._running.enter_context(apiserver))
+
+    def stop(self) -> None:
+        """End both."""
+        self._running.close()
+
+    def back_up(self) -> Path:
+        """Stop, copy what is stored, start again; returns the copy."""
+        self.stop()
+        copy = self.server.folder / "backup"
+        shutil.copytree(self._stored, copy)
+        self.start()
+        return copy
+
+    def restore(self, copy: Path) -> None:
+        """Stop, put a copy in the place of what is stored, start again."""
+        self.stop()
+        shutil.rmtree(self._stored)
+        shutil.copytree(copy, self._stored)
+        self.start()
+
+    @property
+    def _stored(self) -> Path:
+        return self.server.folder / "etcd"
 
 
 def _etcd(folder: Path, port: int, peer_port: int) -> list[str]:
@@ -207,11 +276,8 @@ def _process(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[byt
         try:
             yield process
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=15)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()  # asked to, an API server waits for its clients first
+            process.wait()
 
 
 def _free_ports(count: int) -> list[int]:

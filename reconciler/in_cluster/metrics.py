@@ -1,0 +1,27 @@
+"""What a replica knows of itself and of the API server, whether it leads or not.
+
+In:   is it leading, what is followed
+Out:  metric families
+Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+
+def replica_metrics(*, leads: bool, followed: Mapping[str, bool]) -> tuple[Metric, ...]:
+    """`followed`: kind of objects → true if what is known of it is not older than the last event."""
+    leading = GaugeMetricFamily(
+        "tidegate_replica_leads", "1: this replica leads.", value=float(leads)
+    )
+    watches = GaugeMetricFamily(
+        "tidegate_kubernetes_followed",
+        "1: the API server is followed; 0: what is known of it stays as it was.",
+        labels=("resource",),
+    )
+    for resource, is_followed in sorted(followed.items()):
+        watches.add_metric((resource,), float(is_followed))
+    return (leading, watches)
