@@ -41,6 +41,7 @@ from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.notify import Notifier
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
+from reconciler.renumbering import Renumbering
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.events import Refused
 from reconciler.rollout.machine import Rollout, step
@@ -103,6 +104,7 @@ class Reconciler:
             self._push,
             least_sequence=surroundings.least_sequence,
         )
+        self._renumbering = Renumbering(self._publisher, self._fleet)
         self._store = RolloutStore(self._database)
         self._rollouts = Rollouts(self._store, self._publisher)
         self._git = GitContact(self._store)
@@ -146,6 +148,7 @@ class Reconciler:
                 tasks.create_task(self._records.run())
                 tasks.create_task(self._rollout_task.run())
                 tasks.create_task(self._notifier.run())
+                tasks.create_task(self._renumbering.run())
                 tasks.create_task(self._poll())
         finally:
             for server in beside:
@@ -163,6 +166,11 @@ class Reconciler:
     def store(self) -> RolloutStore:
         """What is remembered of rollouts."""
         return self._store
+
+    @property
+    def held_sequence(self) -> int:
+        """The highest publication that an agent says it holds; 0 while none spoke."""
+        return self._renumbering.held_sequence
 
     @property
     def sequence(self) -> int:
@@ -423,6 +431,7 @@ class Reconciler:
     def _check_fleet(self) -> None:
         """Agents or nodes changed: may the rollout move, or a refused revision be enforced now?"""
         nodes = self._nodes()
+        self._renumbering.look()
         self._rollout_task.wake()
         self._surroundings.stands()
         if self._refused and self._fleet.capabilities(nodes) != self._judged_for:

@@ -68,6 +68,20 @@ class FleetWatch:
             record.node: (record.sequence, record.changed_at) for record in records.all()
         }
         """The newest publication that a node ever said it enforces, and when it first said so."""
+        self._held_sequence = 0
+        self._held_digests: set[str] = set()
+        """The highest number that an agent of this run says it holds, and what it says is in it."""
+
+    @property
+    def held_sequence(self) -> int:
+        """The highest publication that an agent says it holds; 0 before any spoke."""
+        return self._held_sequence
+
+    def knows_better(self, sequence: int, digest: str) -> bool:
+        """True if an agent says it holds a higher number than this, or this one with other content."""
+        if self.held_sequence != sequence:
+            return self.held_sequence > sequence
+        return not self._held_digests <= {digest}
 
     def enforce(self, nodes: frozenset[str], sequence: int) -> bool:
         """True if each of these nodes enforces this publication or a newer one."""
@@ -210,6 +224,10 @@ class FleetWatch:
 
     def _remember(self, record: AgentRecord) -> None:
         dated = self._records.put(record)
+        if record.connected and record.sequence > self._held_sequence:
+            self._held_sequence, self._held_digests = record.sequence, set()
+        if record.connected and record.digest and record.sequence == self._held_sequence:
+            self._held_digests.add(record.digest)
         if record.sequence > self._taken.get(record.node, (0, 0.0))[0]:
             self._taken[record.node] = (record.sequence, dated.changed_at)
         self._changed()

@@ -122,8 +122,17 @@ class Publisher:
         had = _policies(units_of(self.publication, STABLE))
         return len(had - _policies(units)), len(had)
 
-    def sign(self, what: Wanted) -> Publication:
-        """Sign it as the next sequence.
+    def renumber(self, *, above: int) -> None:
+        """Publish what is published once more, under a number above this one."""
+        if self._standing is None:
+            return
+        renumbered = self.sign(self._standing, above=above)
+        with self._database.transaction() as db:
+            publications.put_publication(db, renumbered, now=time.time())
+        self.announce(renumbered)
+
+    def sign(self, what: Wanted, *, above: int = 0) -> Publication:
+        """Sign it as the next sequence, and above this one.
 
         Raises StalledError if the keys or the units cannot be used.
         """
@@ -144,7 +153,7 @@ class Publisher:
                 units=stable.units,
                 encryption=stable.encryption,
                 revision=what.stable,
-                sequence=max(least, _next_sequence(self.publication)),
+                sequence=max(least, above + 1, _next_sequence(self.publication)),
                 candidate=candidate,
                 canary_nodes=what.canary_nodes,
                 confirm_seconds=what.confirm_seconds,

@@ -78,16 +78,16 @@ class ClusterInventory:
         return (self._pods, self._nodes, self._namespaces, self._endpoints, self._services)
 
     async def inventories(self) -> AsyncIterator[Inventory]:
-        """The inventory whenever it is another than the last."""
+        """The inventory now, if there is one, and whenever it is another than the last."""
         last: Inventory | None = None
         while True:
-            await self._woken.wait()
-            await asyncio.sleep(DEBOUNCE_SECONDS)
-            self._woken.clear()
             inventory = self._inventory()
             if inventory is not None and inventory != last:
                 last = inventory
                 yield inventory
+            await self._woken.wait()
+            await asyncio.sleep(DEBOUNCE_SECONDS)
+            self._woken.clear()
 
     def _inventory(self) -> Inventory | None:
         if not all(watch.cache.is_synced for watch in self.watches):

@@ -20,8 +20,9 @@ from typing import Final
 DURATION_SECONDS: Final = 15
 RENEW_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 2.0
-TERM_SEQUENCES: Final = 1000
-"""How many numbers are set aside at once; renewals set aside more as they are used."""
+TERM_SEQUENCES: Final = 100
+"""How many numbers are set aside at once; renewals set aside more as they are used. A term's begin with the
+time, in seconds: few at once, so that they are not far ahead of it when a Lease from a backup is taken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +101,7 @@ class Election:
     def wrote(self, record: LeaseRecord, *, before: float, now: float) -> None:
         """The claim was written, and stands since `before` it was sent."""
         if self._term is None or self._term.token != record.transitions:
-            first = self._seen.reserved + 1
+            first = record.reserved - TERM_SEQUENCES + 1
             self._term = Term(token=record.transitions, first=first, last=record.reserved)
         else:
             self._term = replace(self._term, last=record.reserved)

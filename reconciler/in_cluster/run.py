@@ -152,11 +152,17 @@ class Replica:
         return self._inventory.inventories()
 
     def least_sequence(self) -> int:
-        """The first number of this replica's term; raises TransientError while it does not lead."""
+        """A number of this replica's term that no agent holds; raises TransientError while there is none.
+
+        An API server that was set back to a backup gives out numbers again; agents remember them.
+        """
         term = self._keeper.term
         if term is None or self._sequence() >= term.last:
             raise TransientError("this replica may not publish now: it does not hold the Lease")
-        return term.first
+        least = max(term.first, self._held() + 1)
+        if least > term.last:
+            raise TransientError("agents hold higher numbers than the Lease sets aside so far")
+        return least
 
     def stands(self) -> None:
         """Something changed: let the objects say so."""
@@ -293,7 +299,11 @@ class Replica:
 
     def _used(self) -> int:
         """The highest number that may have been published; without state, numbers begin with the time."""
-        return max(self._sequence(), int(time()))
+        return max(self._sequence(), self._held(), int(time()))
+
+    def _held(self) -> int:
+        """The highest number that an agent says it holds."""
+        return self._reconciler.held_sequence if self._reconciler is not None else 0
 
     def _bootstrap(self) -> BootstrapServer | None:
         """Every replica certifies agents: that changes nothing that two could disagree on."""
@@ -322,10 +332,12 @@ class Replica:
 
     def _metrics(self) -> tuple[Metric, ...]:
         """The replica's own, and while it leads those of the fleet."""
-        watches = (self._repositories, self._rollouts, *self._inventory.watches)
+        watches: tuple[KubeWatch[Any, Any], ...] = (self._repositories, self._rollouts)
         own = replica_metrics(
             leads=self._reconciler is not None,
-            followed={watch.resource: watch.is_followed for watch in watches},
+            followed={
+                watch.resource: watch.is_followed for watch in (*watches, *self._inventory.watches)
+            },
         )
         return own if self._reconciler is None else (*own, *self._reconciler.metrics())
 
@@ -337,12 +349,16 @@ def _at_port(address: str, port: str) -> str:
 
 
 def _trust_state(folder: Path, term: Term) -> None:
-    """Put the state aside if another replica led since it was written; note whose it is now."""
+    """Put the state aside if another replica led since it was written; note whose it is now.
+
+    The same term again: nobody else led meanwhile. A later one: the API server was set back to a backup, and
+    remembers less than this state does.
+    """
     note, database = folder / "term", folder / "state.db"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         known = note.read_text().strip() if note.exists() else ""
-        if database.exists() and known != str(term.token - 1):
+        if database.exists() and (not known.isdecimal() or int(known) < term.token - 1):
             log.warning(STATE_PUT_ASIDE, path=str(database), term=known, token=term.token)
             for path in folder.glob("state.db*"):
                 path.unlink()

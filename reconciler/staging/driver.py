@@ -80,6 +80,11 @@ class Rollouts:
         return self._publisher.digest
 
     @property
+    def sequence(self) -> int:
+        """The publication in force; 0 before the first."""
+        return self._publisher.sequence
+
+    @property
     def changes_encryption(self) -> bool:
         """True if what is on its way encrypts otherwise than what is stable."""
         return self._publisher.changes_encryption

@@ -139,7 +139,7 @@ class RolloutTask:
         self._sightings.of_candidate(rollout, evidence, verdict, names)
         has_moved = self._rollouts.look(
             verdict,
-            fleet_enforces=self._fleet.enforce(names, rollout.sequence),
+            fleet_enforces=self._enforces(names, rollout.sequence),
             lifeline=self._lifeline(rollout),
             now=time.time(),
         )
@@ -153,6 +153,13 @@ class RolloutTask:
             if after.phase is Phase.PROMOTED:
                 self._report_promotion(after, evidence, len(names))
         return has_moved or has_news
+
+    def _enforces(self, nodes: frozenset[str], sequence: int) -> bool:
+        """True if all nodes took it. Not while a number may mean another content to an agent than to us."""
+        rollouts = self._rollouts
+        if self._fleet.knows_better(rollouts.sequence, rollouts.stable_digest):
+            return False
+        return self._fleet.enforce(nodes, sequence)
 
     def _look_ahead(self) -> None:
         """Keep for people what the enforced revision would do beyond what it does."""

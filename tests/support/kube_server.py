@@ -174,6 +174,7 @@ class KubeMachine:
         """Stop, copy what is stored, start again; returns the copy."""
         self.stop()
         copy = self.server.folder / "backup"
+        shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(self._stored, copy)
         self.start()
         return copy

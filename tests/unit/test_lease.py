@@ -77,7 +77,7 @@ def test_a_later_terms_numbers_are_above_all_of_the_earlier_ones() -> None:
     server, a, b = Server(), Election("a"), Election("b")
     attempt(a, server, now=0, used=5000)
     first = a.term(now=0)
-    attempt(a, server, now=1, used=5900)  # half of it is used: more is set aside
+    attempt(a, server, now=1, used=5090)  # most of it is used: more is set aside
     grown = a.term(now=1)
     attempt(b, server, now=1)
     attempt(b, server, now=1 + DURATION_SECONDS)
@@ -86,10 +86,19 @@ def test_a_later_terms_numbers_are_above_all_of_the_earlier_ones() -> None:
     assert grown is not None
     assert second is not None
     assert first.last == 5000 + TERM_SEQUENCES
-    assert grown.last > 5900
+    assert grown.last > 5100
     assert grown.token == first.token
     assert second.first > grown.last
     assert second.token > first.token
+
+
+def test_a_term_begins_above_what_its_replica_knows_of_whatever_an_older_lease_says() -> None:
+    """As of a backup: its Lease has forgotten the numbers that were set aside since."""
+    server, a = Server(record=LeaseRecord(reserved=100)), Election("a")
+    attempt(a, server, now=0, used=5000)
+    term = a.term(now=0)
+    assert term is not None
+    assert (term.first, term.last) == (5001, 5000 + TERM_SEQUENCES)
 
 
 def test_what_was_given_up_is_taken_at_once() -> None:
