@@ -149,7 +149,8 @@ class Publisher:
         stable = self._content(what.stable)
         with _signing_faults():
             return sign_publication(
-                self.publication,
+                # Agents know metadata of higher versions than the last publication's: none of it can be kept.
+                None if above else self.publication,
                 units=stable.units,
                 encryption=stable.encryption,
                 revision=what.stable,
