@@ -45,8 +45,7 @@ def test_content_under_a_number_that_agents_hold_gets_a_higher_one(
             async with scene.reconciling():
                 await until(lambda: names_of(node) == ["b"])
                 assert node.bundles[-1].sequence == TAKEN + 1
-                await scene.until_reason("Succeeded")
-            assert promoted(scene, revision)
+                await until(lambda: promoted(scene, revision))
 
     asyncio.run(script())
 
