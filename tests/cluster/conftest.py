@@ -6,11 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.kube_server import KubeServer, kube_server
+from tests.support.kube_server import KubeMachine, KubeServer, kube_machine
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeServer]:
-    """A real kube-apiserver."""
-    with kube_server(tmp_path_factory.mktemp("kubernetes")) as started:
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeMachine]:
+    """The processes of that server, for tests that set it back to what it was a moment ago."""
+    with kube_machine(tmp_path_factory.mktemp("kubernetes")) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def server(machine: KubeMachine) -> KubeServer:
+    """A real kube-apiserver."""
+    return machine.server

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from kubernetes import client
 
+from netpolicy import kube_watch
 from netpolicy.kube_api import KubeApi, KubeRefusal
 from reconciler.cluster import lease, lease_keeper
 from reconciler.in_cluster.run import Replica
 from tests.cluster.test_reconciler import A, B, until
 from tests.support.cut_line import CutLine, cut_line
 from tests.support.kube_replicas import Cluster
-from tests.support.kube_server import KubeMachine, KubeServer, kube_machine
+from tests.support.kube_server import KubeMachine, KubeServer
 from tests.support.push_fleet import Node
 from tests.support.push_fleet import until as until_true
 from tests.support.reconciler_scene import deny, names_of
@@ -30,18 +31,12 @@ AWAY = 30.0
 
 
 @pytest.fixture
-def quick_lease(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Lease that is lost and taken in seconds; the order of its three times stays."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Lease lost and taken in seconds, the order of its three times as it is; watches tried again soon."""
     monkeypatch.setattr(lease_keeper, "RETRY_SECONDS", 0.2)
     monkeypatch.setattr(lease, "RENEW_SECONDS", 1.0)
     monkeypatch.setattr(lease, "DURATION_SECONDS", 2)
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeMachine]:
-    """An API server beside that of all other tests, to stop and set back."""
-    with kube_machine(tmp_path_factory.mktemp("kubernetes")) as started:
-        yield started
+    monkeypatch.setattr(kube_watch, "LONGEST_PAUSE_SECONDS", 1.0)
 
 
 @asynccontextmanager
@@ -69,7 +64,7 @@ class Line:
 
 
 def test_an_api_server_that_goes_away_changes_nothing_and_is_followed_again_when_it_is_back(
-    server: KubeServer, tmp_path: Path, quick_lease: None
+    server: KubeServer, tmp_path: Path, quick: None
 ) -> None:
     async def script() -> None:
         cluster = Cluster.make(server, "away", tmp_path)
@@ -102,7 +97,7 @@ def test_an_api_server_that_takes_its_time_is_waited_for(
         first = cluster.scene.repository.commit({A: deny("a")})
         cluster.follow()
         async with cluster.scene.agent() as node, behind_a_line(cluster) as far:
-            far.line.delay_seconds = 0.4
+            far.line.delay_seconds = 0.2
             await until_true(lambda: names_of(node) == ["a"], seconds=AWAY)
             await until_true(lambda: far.gauges()["tidegate_replica_leads"] == 1)
             await until(lambda: cluster.phase(first) == "Promoted")
@@ -111,7 +106,7 @@ def test_an_api_server_that_takes_its_time_is_waited_for(
 
 
 def test_others_who_write_all_the_time_do_not_keep_a_revision_back(
-    server: KubeServer, tmp_path: Path, quick_lease: None
+    server: KubeServer, tmp_path: Path, quick: None
 ) -> None:
     """Every write of ours may meet a conflict: the Lease is replaced by version, statuses are patched."""
 
@@ -162,7 +157,7 @@ async def storm(cluster: Cluster) -> AsyncIterator[list[str]]:
 
 
 def test_an_api_server_set_back_to_a_backup_is_told_again_what_is_enforced(
-    machine: KubeMachine, tmp_path: Path, quick_lease: None
+    machine: KubeMachine, tmp_path: Path, quick: None
 ) -> None:
     async def script() -> None:
         cluster = Cluster.make(machine.server, "restored", tmp_path)
@@ -184,7 +179,7 @@ def test_an_api_server_set_back_to_a_backup_is_told_again_what_is_enforced(
 
 
 def test_numbers_that_a_backup_forgot_are_not_given_out_again(
-    machine: KubeMachine, tmp_path: Path, quick_lease: None
+    machine: KubeMachine, tmp_path: Path, quick: None
 ) -> None:
     """The successor has no state either: what agents hold is all that tells of them."""
 
@@ -238,7 +233,7 @@ STEPS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_leader_killed_at_a_step_is_followed_by_one_that_skips_none(
-    server: KubeServer, tmp_path: Path, quick_lease: None, step: str
+    server: KubeServer, tmp_path: Path, quick: None, step: str
 ) -> None:
     """What was enforced stays, what was only tried goes through all its stages again."""
 

@@ -6,16 +6,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kubernetes import client
+
 from tests.support.kube_server import KubeServer
 
 CRDS = Path(__file__).parents[2] / "charts" / "tidegate" / "crds"
 
 
 def install_crds(server: KubeServer) -> None:
-    """Make our kinds known; again is nothing new."""
+    """Make our kinds known, unless they are."""
+    known = client.ApiextensionsV1Api(server.api_client()).list_custom_resource_definition().items
+    names = [f"{path.stem}.tidegate.dev" for path in CRDS.glob("*.yaml")]
+    if {one.metadata.name for one in known}.issuperset(names):
+        return
     server.kubectl("apply", "-f", str(CRDS))
-    for path in CRDS.glob("*.yaml"):
-        server.kubectl("wait", "--for=condition=Established", f"crd/{path.stem}.tidegate.dev")
+    for name in names:
+        server.kubectl("wait", "--for=condition=Established", f"crd/{name}")
 
 
 def make_namespace(server: KubeServer, name: str, **labels: str) -> str:

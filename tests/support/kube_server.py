@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -136,6 +137,7 @@ class KubeMachine:
     etcd_command: Sequence[str]
     apiserver_command: Sequence[str]
     _running: ExitStack = field(default_factory=ExitStack)
+    _etcd_process: subprocess.Popen[bytes] = field(init=False)
 
     @classmethod
     def make(cls, folder: Path) -> KubeMachine:
@@ -162,7 +164,8 @@ class KubeMachine:
     def start(self) -> None:
         """Start both, and wait until they serve."""
         logs = self.server.folder
-        self._running.enter_context(_process(self.etcd_command, logs / "etcd.log"))
+        etcd = _process(self.etcd_command, logs / "etcd.log")
+        self._etcd_process = self._running.enter_context(etcd)
         apiserver = _process(self.apiserver_command, logs / "apiserver.log")
         _wait_until_ready(self.server, self._running.enter_context(apiserver))
 
@@ -171,12 +174,15 @@ class KubeMachine:
         self._running.close()
 
     def back_up(self) -> Path:
-        """Stop, copy what is stored, start again; returns the copy."""
-        self.stop()
+        """Copy what is stored, as a crash at this moment would leave it; returns the copy."""
         copy = self.server.folder / "backup"
         shutil.rmtree(copy, ignore_errors=True)
-        shutil.copytree(self._stored, copy)
-        self.start()
+        etcd = self._etcd_process
+        etcd.send_signal(signal.SIGSTOP)
+        try:
+            shutil.copytree(self._stored, copy)
+        finally:
+            etcd.send_signal(signal.SIGCONT)
         return copy
 
     def restore(self, copy: Path) -> None:
