@@ -51,8 +51,9 @@ class Implementation(StrEnum):
 class NodeEncryption:
     """One node's report.
 
-    `keys`: its own, the newest first. `peers`: nodes it has tunnels to; `silent_peers`: those of them
-    without a handshake for `SILENCE_SECONDS`. `error`: why what is wanted is not brought about.
+    `keys`: its own, the newest first. `peers`: nodes it has tunnels to; `unmet_peers`: those of them
+    without a session, as they never shook hands or not for `SILENCE_SECONDS`; `silent_peers`: those that
+    had so long to. `error`: why what is wanted is not brought about.
     """
 
     node: str
@@ -61,4 +62,5 @@ class NodeEncryption:
     keys: tuple[NodeKey, ...] = ()
     peers: int = 0
     silent_peers: tuple[str, ...] = ()
+    unmet_peers: tuple[str, ...] = ()
     error: str = ""

@@ -125,8 +125,11 @@ class FleetWatch:
 
     def unwell(self) -> dict[str, str]:
         """Node → what keeps it from encrypting as it should."""
-        connected = {record.node for record in self._records.all() if record.connected}
-        return self._encryption.unwell(connected)
+        return self._encryption.unwell(self._connected)
+
+    def awaiting(self) -> dict[str, str]:
+        """Node → what its encryption still waits for."""
+        return self._encryption.awaiting(self._connected)
 
     def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
         """Nodes that came to enforce another generation than any that they observed of the candidate."""
@@ -218,6 +221,10 @@ class FleetWatch:
         """When a node said that it enforces what it refuses now; 0 if it never did."""
         taken, at = self._taken.get(node, (0, 0.0))
         return at if taken == refusal.sequence else 0.0
+
+    @property
+    def _connected(self) -> set[str]:
+        return {record.node for record in self._records.all() if record.connected}
 
     def _last(self, node: str) -> AgentRecord:
         return self._records.last(node)

@@ -72,7 +72,7 @@ class Publisher:
         self._offered: dict[str, Content] = {}
         self.publication: Publication | None = publications.last_publication(database)
         self._standing = _says(self.publication)
-        self._changes_encryption = _changes_encryption(self.publication)
+        self._brings_encryption = _brings_encryption(self.publication)
 
     @property
     def sequence(self) -> int:
@@ -85,9 +85,9 @@ class Publisher:
         return self._standing
 
     @property
-    def changes_encryption(self) -> bool:
-        """True if the candidate encrypts otherwise than the stable channel."""
-        return self._changes_encryption
+    def brings_encryption(self) -> bool:
+        """True if the candidate encrypts, and otherwise than the stable channel."""
+        return self._brings_encryption
 
     @property
     def digest(self) -> str:
@@ -167,7 +167,7 @@ class Publisher:
         """Make it the one in force; it was saved. Raises TransientError while nothing may be published."""
         self._least_sequence()
         self.publication, self._standing = publication, _says(publication)
-        self._changes_encryption = _changes_encryption(publication)
+        self._brings_encryption = _brings_encryption(publication)
         crash_reports.set_revision(publication.revision)
         self._push.publish(publication)
 
@@ -231,11 +231,12 @@ def _says(publication: Publication | None) -> Wanted | None:
     )
 
 
-def _changes_encryption(publication: Publication | None) -> bool:
+def _brings_encryption(publication: Publication | None) -> bool:
     terms = publication.terms if publication else None
     if terms is None or terms.candidate is None:
         return False
-    return terms.candidate.encryption != terms.stable.encryption
+    wanted = terms.candidate.encryption
+    return wanted.enabled and wanted != terms.stable.encryption
 
 
 def _revisions(standing: Wanted | None) -> tuple[str, ...]:

@@ -48,6 +48,7 @@ def encode_node_encryption(report: NodeEncryption) -> push_pb2.NodeEncryption:
         keys=map(encode_key, report.keys),
         peers=report.peers,
         silent_peers=report.silent_peers[:MAX_SILENT_PEERS],
+        unmet_peers=report.unmet_peers[:MAX_SILENT_PEERS],
         error=report.error[:MAX_TEXT],
     )
 
@@ -55,7 +56,8 @@ def encode_node_encryption(report: NodeEncryption) -> push_pb2.NodeEncryption:
 def decode_node_encryption(node: str, message: push_pb2.NodeEncryption) -> NodeEncryption:
     """A node's word; raises ValueError for what no agent of ours writes."""
     mode = EncryptionMode(message.mode)
-    if len(message.silent_peers) > MAX_SILENT_PEERS or message.peers > MAX_PEERS:
+    named = max(len(message.silent_peers), len(message.unmet_peers))
+    if named > MAX_SILENT_PEERS or message.peers > MAX_PEERS:
         raise ValueError("more peers than a cluster has")
     return NodeEncryption(
         node=node,
@@ -64,6 +66,7 @@ def decode_node_encryption(node: str, message: push_pb2.NodeEncryption) -> NodeE
         keys=decode_keys(node, message.keys, in_force=mode.is_in_force),
         peers=message.peers,
         silent_peers=tuple(map(_name, message.silent_peers)),
+        unmet_peers=tuple(map(_name, message.unmet_peers)),
         error="".join(c if c.isprintable() else " " for c in message.error[:MAX_TEXT]),
     )
 

@@ -69,14 +69,26 @@ class Handshakes:
             heard=tuple(sorted((before - self._silent) & still_peers)),
         )
 
+    def awaits(self, agreed: Agreed, own: tuple[OwnKey, ...], *, now: float) -> bool:
+        """True if a node without a session may have one any moment."""
+        unmet = set(self.unmet(agreed, own, now=now))
+        return bool(unmet.difference(self.silent(agreed, own, now=now)))
+
     def silent(self, agreed: Agreed, own: tuple[OwnKey, ...], *, now: float) -> tuple[str, ...]:
-        """Nodes that no pair of keys has lately shaken hands with."""
+        """Nodes without a session that had long enough for one."""
+        return tuple(
+            node
+            for node in self.unmet(agreed, own, now=now)
+            if now - self._known_since.get(node, now) >= SILENCE_SECONDS
+        )
+
+    def unmet(self, agreed: Agreed, own: tuple[OwnKey, ...], *, now: float) -> tuple[str, ...]:
+        """Nodes without a session: no pair of keys has lately shaken hands."""
         latest = self.latest
         return tuple(
             peer.node
             for peer in agreed.peers
-            if now - self._known_since.get(peer.node, now) >= SILENCE_SECONDS
-            and not any(
+            if not any(
                 now - latest.get((device_name(mine.slot, key.slot), key.public_key), 0.0)
                 < SILENCE_SECONDS
                 for mine in own

@@ -149,13 +149,18 @@ class Tunnels:
                     checked = now
                     with suppress(StalledError):  # it is logged, and tried again
                         await self._converge()
+                elif self._handshakes.awaits(self._agreed, self._own, now=time.time()):
+                    with suppress(StalledError):  # the next convergence says what is wrong
+                        await asyncio.to_thread(self._see_devices)
 
     def report(self) -> NodeEncryption:
         """How it stands."""
         mode = self._mode
         if mode is EncryptionMode.OFF or self._inputs is None:
             return NodeEncryption(node=self._node, error=self._error)
-        silent = self._handshakes.silent(self._agreed, self._own, now=time.time())
+        now = time.time()
+        silent = self._handshakes.silent(self._agreed, self._own, now=now)
+        unmet = self._handshakes.unmet(self._agreed, self._own, now=now)
         return NodeEncryption(
             node=self._node,
             mode=mode,
@@ -163,6 +168,7 @@ class Tunnels:
             keys=tuple(_announced(key, self._node, self._inputs) for key in self._own),
             peers=len(self._agreed.peers),
             silent_peers=silent[:MAX_SILENT_PEERS],
+            unmet_peers=unmet[:MAX_SILENT_PEERS],
             error="; ".join(self.alarms),
         )
 
@@ -259,6 +265,10 @@ class Tunnels:
         self._tell_silence(now)
         self._interfaces = host.interfaces | indices
         self._go_on_rotating(agreed, settings.rotation_seconds, now=now)
+
+    def _see_devices(self) -> None:
+        for device in self._devices:
+            self._handshakes.see(wg.observe(device.name))
 
     def _tell_silence(self, now: float) -> None:
         turns = self._handshakes.turns(self._agreed, self._own, now=now)

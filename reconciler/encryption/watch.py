@@ -26,7 +26,7 @@ from netpolicy.encryption import NodeKey
 from netpolicy.errors import TransientError
 from netpolicy.node_encryption import NodeEncryption
 from reconciler.encryption.admission import Admitted, Claim, Places, admit, heard
-from reconciler.encryption.health import unwell
+from reconciler.encryption.health import awaiting, unwell
 from reconciler.state import node_encryption
 from reconciler.state.database import Database
 
@@ -95,6 +95,11 @@ class EncryptionWatch:
         """Nodes that cannot do what a revision asks of their encryption, and why."""
         said = (claim.said for claim in self._claims.values())
         return unwell(said, refused=self._admitted.refused, connected=connected)
+
+    def awaiting(self, connected: Set[str]) -> dict[str, str]:
+        """Nodes that do not have a session with every other yet, and with whom."""
+        said = (claim.said for claim in self._claims.values())
+        return awaiting(said, keyed=self._admitted.keys.keys(), connected=connected)
 
     def _look(self) -> None:
         """Admit anew; before the inventory is known, nobody is."""

@@ -13,7 +13,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -49,12 +49,13 @@ class Fleet:
     """The nodes that are to take part.
 
     `chosen`: those that must enforce the candidate by now. `refusing`: node → why its agent did not
-    take the publication in question.
+    take the publication in question. `awaiting`: node → what it still waits for.
     """
 
     nodes: Set[str]
     chosen: Set[str] = frozenset()
     refusing: Mapping[str, str]
+    awaiting: Mapping[str, str] = field(default_factory=dict)
 
 
 def judge_stage(
@@ -174,6 +175,9 @@ def _silent(gates: Gates, evidence: Evidence, fleet: Fleet) -> list[str]:
         missing.append(f"no report on the candidate from {_named(silent)}")
     if late:
         missing.append(f"not enforcing the candidate yet: {_named(late)}")
+    waiting = sorted(fleet.nodes & fleet.awaiting.keys())
+    if waiting:
+        missing.append(_named([f"{node}: {fleet.awaiting[node]}" for node in waiting]))
     return missing
 
 

@@ -1,7 +1,7 @@
 """What the gates say of a rollout where it stands.
 
-In:   Rollout, Evidence, the nodes of the inventory, agents that did not take the publication or went back
-      from it
+In:   Rollout, Evidence, the nodes of the inventory, agents that did not take the publication, went back
+      from it, or wait for something
 Out:  Verdict
 Pure.
 
@@ -15,6 +15,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final
 
 from netpolicy.inventory import Node
@@ -24,6 +25,7 @@ from reconciler.rollout.gates import Answer, Fleet, Verdict, health_failures, ju
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.reversals import Reversal, laid_on
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 UNSEEN: Final = Verdict(answer=Answer.INCONCLUSIVE)
 
 
@@ -33,8 +35,11 @@ def judge_rollout(
     nodes: Iterable[Node],
     refusing: Mapping[str, str],
     reversals: Iterable[Reversal] = (),
+    *,
+    awaiting: Mapping[str, str] = NOTHING,
 ) -> Verdict:
-    """The verdict on the rollout's phase. `refusing`: node → why it did not take the publication."""
+    """The verdict on the rollout's phase. `refusing`: node → why it did not take the publication;
+    `awaiting`: node → what it cannot do yet that the candidate asks of it."""
     if not rollout.plan.stages or not rollout.sequence:
         return UNSEEN
     given = tuple(nodes)
@@ -45,7 +50,8 @@ def judge_rollout(
         return _failed_by(laid_on(reversals, confirm_seconds=rollout.own_plan.confirm_seconds))
     if rollout.phase not in STAGES | HALTED:
         return UNSEEN
-    fleet = Fleet(nodes=names, chosen=chosen_nodes(rollout, given), refusing=refusing)
+    chosen = chosen_nodes(rollout, given)
+    fleet = Fleet(nodes=names, chosen=chosen, refusing=refusing, awaiting=awaiting)
     return judge_stage(rollout.plan.gates, evidence, fleet, rollout.expected)
 
 

@@ -85,9 +85,9 @@ class Rollouts:
         return self._publisher.sequence
 
     @property
-    def changes_encryption(self) -> bool:
-        """True if what is on its way encrypts otherwise than what is stable."""
-        return self._publisher.changes_encryption
+    def brings_encryption(self) -> bool:
+        """True if what is on its way encrypts, and otherwise than what is stable."""
+        return self._publisher.brings_encryption
 
     def begin(self, revision: Revision, *, now: float) -> Begun:
         """Begin the rollout of an accepted revision, in place of the one on its way."""

@@ -89,8 +89,8 @@ class Publishes(Protocol):
         """What it says; None before the first."""
 
     @property
-    def changes_encryption(self) -> bool:
-        """True if the candidate encrypts otherwise than the stable channel."""
+    def brings_encryption(self) -> bool:
+        """True if the candidate encrypts, and otherwise than the stable channel."""
 
     @property
     def digest(self) -> str:

@@ -131,10 +131,11 @@ class RolloutTask:
         evidence = self._fleet.seen_of(rollout.digest)
         nodes = self._inventory().nodes
         refusing = self._fleet.refusing(rollout.sequence)
-        if self._rollouts.changes_encryption:
-            refusing = self._fleet.unwell() | refusing
+        awaiting: dict[str, str] = {}
+        if self._rollouts.brings_encryption:
+            refusing, awaiting = self._fleet.unwell() | refusing, self._fleet.awaiting()
         reversals = self._fleet.reversals(rollout.sequence) if rollout.sequence else ()
-        verdict = judge_rollout(rollout, evidence, nodes, refusing, reversals)
+        verdict = judge_rollout(rollout, evidence, nodes, refusing, reversals, awaiting=awaiting)
         names = frozenset(node.name for node in nodes)
         self._sightings.of_candidate(rollout, evidence, verdict, names)
         has_moved = self._rollouts.look(

@@ -94,6 +94,36 @@ def test_a_node_that_cannot_encrypt_takes_back_a_change_of_encryption_and_nothin
     play(script, tmp_path)
 
 
+def test_a_canary_without_a_handshake_is_not_promoted_until_it_has_one(tmp_path: Path) -> None:
+    async def script(stage: Stage) -> None:
+        scene = stage.scene
+        scene.inventory.write_text(ADDRESSES)
+        first, second = (one.node for one in stage.nodes)
+        stage.commit("a")
+        async with scene.reconciling():
+            await stage.all_enforce("a")
+            first.encryption = replace(reports(1, node="node-a"), unmet_peers=("node-b",))
+            second.encryption = reports(2, node="node-b")
+            on = scene.repository.commit({SETTINGS: settings(QUICK, STRICT)})
+            await until(lambda: held_by(scene) == ["node-a: no handshake yet with node-b"])
+            await stage.until(on, Phase.INCONCLUSIVE)
+            first.encryption = reports(1, node="node-a")
+            await stage.until(on, Phase.PROMOTED)
+            # What is switched off waits for no handshake: it may be off because there is none.
+            first.encryption = replace(reports(1, node="node-a"), unmet_peers=("node-b",))
+            off = scene.repository.commit({SETTINGS: settings(QUICK)})
+            await stage.until(off, Phase.PROMOTED)
+
+    play(script, tmp_path)
+
+
+def held_by(scene: Scene) -> list[str]:
+    """What the gates miss of the revision on its way."""
+    command = ["rollout", "status", "-o", "json", "--state-dir", str(scene.state)]
+    seen = json.loads(CliRunner().invoke(main, command).output)["seen"]
+    return seen["reasons"] if seen else []
+
+
 def reports(number: int, *, node: str) -> NodeEncryption:
     return NodeEncryption(
         node=node,

@@ -98,7 +98,7 @@ class Publisher:
         return self.announced.what if self.announced else None
 
     @property
-    def changes_encryption(self) -> bool:
+    def brings_encryption(self) -> bool:
         """It never does here."""
         return False
 

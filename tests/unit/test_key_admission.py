@@ -17,7 +17,7 @@ from reconciler.encryption.admission import (
     places_of,
 )
 from reconciler.encryption.admission import admit as admit_to
-from reconciler.encryption.health import unwell
+from reconciler.encryption.health import awaiting, unwell
 from tests.support.node_keys import key_of
 
 
@@ -141,3 +141,16 @@ def test_only_silence_towards_a_connected_agent_counts_against_a_revision() -> N
         "e": f"its public keys are refused: {NOT_LISTED}",
     }
     assert unwell([quiet], refused={}, connected={"a"}) == {}
+
+
+def test_a_node_that_encrypts_awaits_a_session_with_every_connected_node_that_can() -> None:
+    nodes = {"a", "b", "c"}
+    alone = replace(said("a"), peers=1)
+    unmet = replace(said("b"), peers=2, unmet_peers=("a", "gone"))
+    done = replace(said("c"), peers=2, unmet_peers=("gone",))
+    off = replace(said("d", mode=EncryptionMode.OFF), unmet_peers=("a",))
+    assert awaiting([alone, unmet, done, off], keyed=nodes, connected=nodes | {"d"}) == {
+        "a": "tunnels to 1 of 2 nodes",
+        "b": "no handshake yet with a",
+    }
+    assert awaiting([unmet], keyed=nodes, connected={"a"}) == {}

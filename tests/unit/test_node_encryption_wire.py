@@ -29,6 +29,7 @@ REPORT = NodeEncryption(
     keys=(key_of("a", 2, "192.0.2.1", made_at=9.5), key_of("a", 1, "192.0.2.1", "2001:db8::1")),
     peers=3,
     silent_peers=("b",),
+    unmet_peers=("b", "c"),
     error="port 51871 is taken",
 )
 
@@ -53,6 +54,8 @@ Spoil = Callable[[push_pb2.NodeEncryption], object]
         lambda m: setattr(m, "implementation", "ipsec"),
         lambda m: setattr(m, "peers", 1 << 31),
         lambda m: m.silent_peers.extend(["x"] * 200),
+        lambda m: m.unmet_peers.extend(["x"] * 200),
+        lambda m: m.unmet_peers.append(""),
         lambda m: m.silent_peers.append("\x1b[2J"),
         lambda m: m.silent_peers.append(""),
         lambda m: m.silent_peers.append("x" * 300),

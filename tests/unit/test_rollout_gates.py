@@ -165,6 +165,15 @@ def test_an_intent_covers_exactly_its_own_flow() -> None:
         assert unexpected([other], [expected]) == (other,)
 
 
+def test_a_node_that_waits_for_something_holds_the_stage_and_a_failure_outweighs_it() -> None:
+    good = evidence(report("a"), report("b"))
+    waits = replace(FLEET, awaiting={"b": "no handshake yet with a", "gone": "anything"})
+    verdict = judge_stage(NO_DENIALS, good, waits, ())
+    assert verdict.answer is Answer.INCONCLUSIVE
+    assert verdict.reasons == ("b: no handshake yet with a",)
+    assert answer(good, fleet=replace(waits, refusing={"a": "why"})) is Answer.FAIL
+
+
 def test_after_the_promotion_only_health_counts() -> None:
     plan = Plan(stages=(Stage(kind=StageKind.SHADOW, soak_seconds=1),))
     rollout = Rollout(revision="r", phase=Phase.PUBLISHED, plan=plan, stage=1, sequence=3)

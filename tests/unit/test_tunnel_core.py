@@ -308,12 +308,16 @@ def test_a_peer_is_silent_after_three_minutes_without_a_handshake_and_not_before
     agreed = agree(known([node_key("a", 1)], []))
     seen = Handshakes()
     seen.know(agreed, now=NOW)
+    assert seen.unmet(agreed, OWN, now=NOW) == ("a",)
+    assert seen.awaits(agreed, OWN, now=NOW + 179)
+    assert not seen.awaits(agreed, OWN, now=NOW + 180)
     assert seen.silent(agreed, OWN, now=NOW + 179) == ()
     assert seen.silent(agreed, OWN, now=NOW + 180) == ("a",)
     peer = ObservedPeer(public_key=key(1), handshake_at=NOW + 100)
     seen.see(
         ObservedDevice(name=device_name(0, 0), public_key=key(9), port=1, mark=0, peers=(peer,))
     )
+    assert seen.unmet(agreed, OWN, now=NOW + 270) == ()
     assert seen.silent(agreed, OWN, now=NOW + 270) == ()
     assert seen.silent(agreed, OWN, now=NOW + 280) == ("a",)
 

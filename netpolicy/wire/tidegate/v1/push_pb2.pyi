@@ -181,20 +181,22 @@ class FlowSide(_message.Message):
     def __init__(self, namespace: _Optional[str] = ..., pod: _Optional[str] = ..., label_set: _Optional[int] = ...) -> None: ...
 
 class NodeEncryption(_message.Message):
-    __slots__ = ("mode", "implementation", "keys", "peers", "silent_peers", "error")
+    __slots__ = ("mode", "implementation", "keys", "peers", "silent_peers", "error", "unmet_peers")
     MODE_FIELD_NUMBER: _ClassVar[int]
     IMPLEMENTATION_FIELD_NUMBER: _ClassVar[int]
     KEYS_FIELD_NUMBER: _ClassVar[int]
     PEERS_FIELD_NUMBER: _ClassVar[int]
     SILENT_PEERS_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    UNMET_PEERS_FIELD_NUMBER: _ClassVar[int]
     mode: str
     implementation: str
     keys: _containers.RepeatedCompositeFieldContainer[PublicKey]
     peers: int
     silent_peers: _containers.RepeatedScalarFieldContainer[str]
     error: str
-    def __init__(self, mode: _Optional[str] = ..., implementation: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ..., peers: _Optional[int] = ..., silent_peers: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ...) -> None: ...
+    unmet_peers: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, mode: _Optional[str] = ..., implementation: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ..., peers: _Optional[int] = ..., silent_peers: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., unmet_peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PublicKey(_message.Message):
     __slots__ = ("key", "addresses", "port", "made_at_us")
