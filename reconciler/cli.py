@@ -31,6 +31,7 @@ from reconciler.encryption.cli import encrypt
 from reconciler.explain.cli import explain, read_inventory
 from reconciler.intents.cli import test
 from reconciler.judge import Verdict, judge
+from reconciler.preview.cli import preview
 from reconciler.sarif import sarif_log
 from reconciler.sign.keys_cli import keys
 from reconciler.staging.cli import rollout
@@ -69,6 +70,7 @@ def main() -> None:
       tidegate validate .                    check the policies in this folder
       tidegate diff main HEAD                what a branch would change
       tidegate test .                        do they do what tests/*.yaml says
+      tidegate preview --flows flows.json    which flows of yesterday would be cut
       tidegate explain shop/web 10.0.0.1 443 --inventory inventory.yaml
                                              who lets it pass, or not, and why
       tidegate keys init keys --node node-a  make signing keys and certificates
@@ -82,6 +84,7 @@ def main() -> None:
 main.add_command(keys)
 main.add_command(explain)
 main.add_command(test)
+main.add_command(preview)
 main.add_command(rollout)
 main.add_command(encrypt)
 
