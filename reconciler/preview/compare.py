@@ -93,13 +93,13 @@ class Comparison:
         observed, changes = self._observed, Changes(judged=len(self._observed))
         carefully: Counter[Tuple] = Counter()
         suspects: Counter[Tuple] = Counter()
-        ports = len(observed.ports)
+        ports, services = len(observed.ports), self._services
         leaving, entering = self._differing(Direction.EGRESS), self._differing(Direction.INGRESS)
         out: dict[int, BitMap] = {}
         into: dict[int, BitMap] = {}
         columns = (observed.source, observed.destination, observed.port, observed.request)
         for source, destination, port, request in zip(*columns, strict=True):
-            if request != NO_REQUEST or destination in self._services:
+            if request != NO_REQUEST or destination in services or source in services:
                 carefully[Tuple(source, destination, port, request)] += 1
                 continue
             key = source * ports + port

@@ -89,6 +89,10 @@ class _EventType(msgspec.Struct, gc=False):
     type: int = 0
 
 
+class _Audit(msgspec.Struct, gc=False):
+    generation: str = ""
+
+
 class _Flow(msgspec.Struct, gc=False):
     source: msgspec.Raw = msgspec.Raw(b"{}")
     destination: msgspec.Raw = msgspec.Raw(b"{}")
@@ -100,7 +104,7 @@ class _Flow(msgspec.Struct, gc=False):
     event_type: _EventType | None = None
     source_names: list[str] | None = None
     destination_names: list[str] | None = None
-    audit: msgspec.Raw | None = None
+    audit: _Audit | None = None
 
 
 class _Line(_Flow, gc=False):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from rich.table import Table
 
 from reconciler.preview.rows import Kind, Replayed, RowKey
+from reconciler.rollout.gates import number_of
 
 MOST_ROWS: Final = 30
 _MARKUP: Final = str.maketrans({one: f"\\{one}" for one in "\\`*_{}[]<>|#@!"})
@@ -62,19 +63,23 @@ def markdown(found: Replayed) -> str:
 
 def _summary(found: Replayed) -> str:
     cut, opened = found.total(Kind.CUT), found.total(Kind.OPENED)
+    flows = number_of(found.flows, "observed flow")
     if not cut and not opened:
-        return f"{found.flows} observed flows: none would be cut, none opened"
-    return f"{found.flows} observed flows: {cut} would be cut, {opened} opened"
+        return f"{flows}: none would be cut, none opened"
+    return f"{flows}: {cut} would be cut, {opened} opened"
 
 
 def _skipped(found: Replayed) -> list[str]:
-    return [f"{count} lines left out: {why}" for why, count in sorted(found.skipped.items())]
+    return [
+        f"{number_of(count, 'line')} left out: {why}"
+        for why, count in sorted(found.skipped.items())
+    ]
 
 
 def _more(found: Replayed, kind: Kind, where: str) -> list[str]:
     rows = found.rows(kind)[MOST_ROWS:]
     flows = found.omitted[kind] + sum(count for _, count in rows)
-    return [f"and {flows} flows more ({where})"] if flows else []
+    return [f"and {number_of(flows, 'flow')} more ({where})"] if flows else []
 
 
 def _markdown_row(found: Replayed, key: RowKey, count: int) -> str:

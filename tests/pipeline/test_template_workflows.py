@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -21,6 +22,21 @@ ACCEPTED = "Would the reconciler accept it?"
 INTENTS = "Do the policies do what tests/*.yaml says?"
 REPORT = "Write the answers as a test report"
 LINES = "Write faults and warnings for the pull request's lines"
+
+ASKS_FOR_NAMES = {
+    "source": {
+        "namespace": "e-commerce",
+        "pod_name": "frontend-1",
+        "labels": ["k8s:io.kubernetes.pod.namespace=e-commerce", "k8s:app=frontend"],
+    },
+    "destination": {
+        "namespace": "kube-system",
+        "pod_name": "dns-1",
+        "labels": ["k8s:io.kubernetes.pod.namespace=kube-system", "k8s:k8s-app=kube-dns"],
+    },
+    "l4": {"UDP": {"source_port": 41000, "destination_port": 53}},
+    "is_reply": False,
+}
 
 pytestmark = pytest.mark.slow
 
@@ -82,10 +98,13 @@ def _failing(steps: dict[str, str], folder: Path, *names: str) -> set[str]:
 def test_a_harmless_change_passes_and_the_reviewer_sees_it(repository: Path) -> None:
     dns = repository / "policies/_cluster/allow-dns.yaml"
     dns.write_text(dns.read_text().replace('port: "53"', 'port: "5353"', 1))
+    (repository / "flows.json").write_text(json.dumps({"flow": ASKS_FOR_NAMES}) + "\n")
     _commit(repository, "Ask another port")
     assert _failing(_github_steps(), repository) == set()
     assert _failing(_gitlab_jobs(), repository) == set()
-    assert "5353" in (repository / "summary.md").read_text()
+    summary = (repository / "summary.md").read_text()
+    assert "5353" in summary
+    assert "1 observed flow: none would be cut, none opened" in summary
     report = ElementTree.parse(repository / "intents.xml").getroot()
     assert int(report.attrib["tests"]) > 0
     assert report.attrib["failures"] == "0"

@@ -1,0 +1,213 @@
+"""`tidegate preview`: what is read of an export, what would change of it, and how that is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from netpolicy.evidence import Cause, Shadow
+from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, flow_json
+from netpolicy.http_flow import HttpExchange
+from netpolicy.rules import Direction, Protocol
+from reconciler.cli import main
+from reconciler.preview.export import ExportReader, Skipped
+from reconciler.preview.replay import replay_file
+from reconciler.preview.rows import Kind
+from reconciler.preview.seen_ends import EndReader
+
+OPEN = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: api, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: api}}
+  ingress:
+    - fromEndpoints: [{matchLabels: {app: web}}]
+      toPorts: [{ports: [{port: "80", protocol: TCP}]}]
+    - fromEndpoints: [{matchLabels: {app: prometheus, k8s:io.kubernetes.pod.namespace: monitoring}}]
+"""
+WITHOUT_PROMETHEUS = OPEN.rsplit("    - ", 1)[0]
+ONLY_GETS = WITHOUT_PROMETHEUS.replace(
+    "protocol: TCP}]}", 'protocol: TCP}], rules: {http: [{method: GET, path: "/public/.*"}]}}'
+)
+
+
+def pod(namespace: str, app: str, *, number: int = 1) -> dict[str, Any]:
+    """An end as Hubble writes it."""
+    return {
+        "ID": 7,
+        "identity": 4711,
+        "namespace": namespace,
+        "labels": [
+            "k8s:io.cilium.k8s.policy.cluster=default",
+            f"k8s:io.kubernetes.pod.namespace={namespace}",
+            f"k8s:app={app}",
+        ],
+        "pod_name": f"{app}-{number}",
+        "workloads": [{"name": app, "kind": "Deployment"}],
+    }
+
+
+WEB, API = pod("shop", "web"), pod("shop", "api")
+PROMETHEUS = pod("monitoring", "prometheus")
+OUTSIDE = {"identity": 2, "labels": ["reserved:world"]}
+
+
+def hubble(
+    source: dict[str, Any],
+    destination: dict[str, Any],
+    port: int = 80,
+    *,
+    is_reply: bool | None = False,
+    **more: Any,
+) -> dict[str, Any]:
+    """A line as `hubble observe -o json` writes it."""
+    ports = {"source_port": 41_000, "destination_port": port}
+    flow = {
+        "time": "2026-01-01T00:00:00Z",
+        "verdict": "FORWARDED",
+        "IP": {"source": "10.0.0.1", "destination": "10.0.0.2", "ipVersion": "IPv4"},
+        "l4": {"TCP": ports},
+        "source": source,
+        "destination": destination,
+        "Type": "L3_L4",
+        "is_reply": is_reply,
+    }
+    return {"flow": flow | more, "node_name": "node-a"}
+
+
+def ours(**more: Any) -> dict[str, Any]:
+    """A line as `nodeagent flows -o json` writes it."""
+    ends = [
+        FlowEnd(
+            identity=300 + number,
+            address=f"10.0.0.{number}",
+            port=port,
+            labels=tuple(end["labels"]),
+            namespace=end["namespace"],
+            pod=end["pod_name"],
+        )
+        for number, (end, port) in enumerate([(PROMETHEUS, 41_000), (API, 80)])
+    ]
+    record = FlowRecord(
+        time_ns=1,
+        node="node-a",
+        verdict=FlowVerdict.FORWARDED,
+        direction=Direction.INGRESS,
+        source=ends[0],
+        destination=ends[1],
+        protocol=Protocol.TCP,
+    )
+    return flow_json(replace(record, **more))
+
+
+def lines(*flows: dict[str, Any]) -> bytes:
+    return b"".join(json.dumps(flow).encode() + b"\n" for flow in flows)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    """A folder each: with the policy before, and with one after."""
+    for name, text in (("open", OPEN), ("cut", WITHOUT_PROMETHEUS), ("gets", ONLY_GETS)):
+        folder = tmp_path / name / "policies" / "shop"
+        folder.mkdir(parents=True)
+        (folder / "api.yaml").write_text(text)
+    return tmp_path
+
+
+def run(folders: Path, before: str, after: str, export: bytes, *words: str) -> Result:
+    """The command over an export."""
+    flows = folders / "flows.json"
+    flows.write_bytes(export)
+    command = ["preview", str(folders / before), str(folders / after), "--flows", str(flows)]
+    return CliRunner().invoke(main, [*command, *words])
+
+
+def test_a_change_that_would_cut_prometheus_is_told_by_the_flows_of_yesterday(
+    folders: Path,
+) -> None:
+    export = lines(
+        *[hubble(WEB, API)] * 5,
+        *[hubble(PROMETHEUS, API), hubble(API, PROMETHEUS, 41_000, is_reply=True) | {}] * 2,
+        ours(),
+    )
+    done = run(folders, "open", "cut", export, "-o", "json")
+    found = json.loads(done.stdout)
+    assert done.exit_code == 1
+    assert (found["flows"], found["opened"]["flows"]) == (10, 0)
+    by_port = {(row["port"], row["from"]): row for row in found["cut"]["rows"]}
+    assert by_port["tcp/80", "monitoring/prometheus"]["seen"] == 2
+    assert by_port["tcp/80", "monitoring/prometheus-1"]["seen"] == 1  # ours knows pods only
+    assert by_port["tcp/80", "monitoring/prometheus"]["by"] == "shop/api"
+    text = run(folders, "open", "cut", export)
+    assert "would be cut:" in text.stdout
+    back = run(folders, "cut", "open", export, "-o", "json")
+    (row, *_) = json.loads(back.stdout)["opened"]["rows"]
+    assert row["by"] == "shop/api ingress[1]"
+
+
+def test_what_changes_for_nobody_exits_with_0_and_what_cannot_be_told_with_2(folders: Path) -> None:
+    fine = run(folders, "open", "cut", lines(hubble(WEB, API)))
+    assert (fine.exit_code, "none would be cut" in fine.stdout) == (0, True)
+    assert run(folders, "open", "cut", b"").exit_code == 2
+    assert run(folders, "open", "cut", b"no\n").exit_code == 2
+    assert run(folders, "open", "nowhere", lines(hubble(WEB, API))).exit_code == 2
+
+
+def test_requests_are_judged_by_what_they_ask_for(folders: Path) -> None:
+    def asks(path: str) -> dict[str, Any]:
+        http = {"method": "GET", "url": f"http://api{path}", "protocol": "HTTP/1.1"}
+        return hubble(WEB, API, l7={"type": "REQUEST", "http": http}, Type="L7")
+
+    exchange = HttpExchange(method="POST", path="/public/1", host="api", code=200)
+    mine = ours(http=exchange) | {"source": WEB}
+    done = run(
+        folders, "cut", "gets", lines(asks("/public/a"), asks("/private/17"), mine), "-o", "json"
+    )
+    rows = json.loads(done.stdout)["cut"]["rows"]
+    assert [row["request"] for row in rows] == ["GET /private/{number}", "POST /public/{number}"]
+
+
+def test_markdown_of_an_export_is_no_markup(folders: Path) -> None:
+    evil = pod("monitoring", "x") | {"workloads": [{"name": "a|b<script>[x](y)\n"}]}
+    evil["labels"] = PROMETHEUS["labels"]
+    done = run(folders, "open", "cut", lines(hubble(evil, API)), "-o", "markdown")
+    assert done.exit_code == 1
+    assert r"monitoring/a\|b\<script\>\[x\](y) " in done.stdout
+
+
+def test_what_stands_for_no_flow_is_counted_by_its_reason() -> None:
+    reader = ExportReader(EndReader())
+    audit = ours(verdict=FlowVerdict.AUDIT, shadow=Shadow.CANDIDATE, cause=Cause.WOULD_DENY)
+    nobody = hubble(WEB, {"identity": 0})
+    no_port = hubble(WEB, API)
+    no_port["flow"].pop("l4")
+    reader.feed(
+        lines(audit, nobody, no_port, hubble(WEB, API, is_reply=None))
+        + b"{broken\n"
+        + lines(hubble(WEB, API), hubble(WEB, OUTSIDE, 443))
+    )
+    found = reader.observed
+    assert found.skipped == dict.fromkeys(
+        [Skipped.SHADOW, Skipped.ENDS, Skipped.PROTOCOL, Skipped.DIRECTION, Skipped.UNREADABLE], 1
+    )
+    assert [found.ends.seen[n].name for n in found.destination] == ["shop/api", "10.0.0.2"]
+    refused = hubble(WEB, API, is_reply=None, verdict="DROPPED")
+    judged = hubble(WEB, API, is_reply=None, event_type={"type": 5})
+    reader.feed(lines(refused, judged))
+    assert len(found) == 4
+
+
+def test_parts_of_a_file_hold_every_line_once(tmp_path: Path) -> None:
+    numbers = range(1, 400)
+    path = tmp_path / "flows.json"
+    path.write_bytes(lines(*[hubble(WEB, pod("shop", f"api-{n % 7}"), n) for n in numbers]))
+    whole = replay_file(path, [], [])
+    parts = replay_file(path, [], [], part_bytes=path.stat().st_size // 2 - 1)
+    assert whole.flows == parts.flows == len(numbers)
+    assert parts.total(Kind.CUT) == 0
