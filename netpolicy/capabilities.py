@@ -35,6 +35,7 @@ class Capability(StrEnum):
     PARSER = "l7proto"
     SERVER_NAMES = "server-names"
     TLS = "tls"
+    SECRETS = "secrets"
     LISTENER = "listener"
 
 
@@ -77,6 +78,9 @@ def _of_rule(rule: Rule) -> frozenset[Capability]:
         )
     if rule.l7 is not None:
         asked[Capability.HTTP] = rule.l7.http is not None
+        asked[Capability.SECRETS] = any(
+            match.secret is not None for http in rule.l7.http or () for match in http.header_matches
+        )
         asked[Capability.DNS] = rule.l7.dns is not None
         asked[Capability.KAFKA] = rule.l7.kafka is not None
         asked[Capability.PARSER] = bool(rule.l7.parser)

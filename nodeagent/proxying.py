@@ -20,6 +20,7 @@ from typing import Final
 
 import structlog
 
+from netpolicy.capabilities import Capability
 from netpolicy.errors import StalledError
 from netpolicy.rules import Direction, RuleId
 from nodeagent.config import EnvoyConfig
@@ -32,7 +33,7 @@ from nodeagent.envoy.settings import EnvoySettings
 from nodeagent.l7.device import device_faults, ensure_device, remove_device
 from nodeagent.l7.listeners import NO_LISTENERS, Listeners
 from nodeagent.l7.saved_seats import SavedSeats
-from nodeagent.plan.enforceable import WITH_PROXY
+from nodeagent.plan.enforceable import capabilities
 from nodeagent.plan.redirects import NO_PROXY, ProxySide
 
 log: Final = structlog.get_logger()
@@ -92,7 +93,9 @@ class Proxying:
             return NO_PROXY
         self._datapath.set_proxy(self._lead())
         return ProxySide(
-            capabilities=WITH_PROXY, ports=self._config.ports, standing=self._found_seats()
+            capabilities=capabilities_of(self._config),
+            ports=self._config.ports,
+            standing=self._found_seats(),
         )
 
     async def run(self) -> None:
@@ -175,6 +178,13 @@ class Proxying:
         if faults or not self._datapath.is_proxy_guarded(self._datapath.proxy()):
             self._datapath.set_proxy(self._lead())
             log.warning(DEVICE_MENDED, faults=list(faults))
+
+
+def capabilities_of(config: EnvoyConfig | None) -> frozenset[Capability]:
+    """What an agent can enforce that is told so of its Envoy."""
+    return capabilities(
+        proxy=config is not None, secrets=config is not None and config.secrets is not None
+    )
 
 
 def remove_proxy(state_dir: Path) -> None:

@@ -22,7 +22,7 @@ from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.bootstrap import BootstrapConfig, CertificateKeeper
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import GenerationLabel
-from nodeagent.plan.enforceable import CAPABILITIES, WITH_PROXY
+from nodeagent.proxying import capabilities_of
 from nodeagent.receive import BundleStore, ReceiveConfig, Receiver
 from nodeagent.receive.encryption_reports import AskEncryption
 from nodeagent.receive.installer import Apply
@@ -109,7 +109,7 @@ def receive_config(config: AgentConfig) -> ReceiveConfig:
         root=reconciler.trust_root,
         state_dir=config.state_dir,
         agent_version=VERSION,
-        capabilities=tuple(sorted(WITH_PROXY if config.envoy else CAPABILITIES)),
+        capabilities=tuple(sorted(capabilities_of(config.envoy))),
     )
 
 

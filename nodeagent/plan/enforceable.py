@@ -21,11 +21,20 @@ CAPABILITIES: Final = frozenset(
     {Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS, Capability.SERVICES}
 )
 """What every agent of this version announces, and what its plans can hold."""
-WITH_PROXY: Final = CAPABILITIES | {Capability.HTTP}
+WITH_PROXY: Final = CAPABILITIES | {Capability.HTTP, Capability.SERVER_NAMES}
 """And what those do that run an Envoy."""
+WITH_SECRETS: Final = WITH_PROXY | {Capability.TLS, Capability.SECRETS}
+"""And those whose Envoy is given secrets: elsewhere a rule that names one could let nothing pass."""
 
 UNSUPPORTED_RULE: Final = "UnsupportedRule"
 _NAMED: Final = 3
+
+
+def capabilities(*, proxy: bool, secrets: bool) -> frozenset[Capability]:
+    """What an agent can do, with an Envoy and a folder of secrets or without."""
+    if not proxy:
+        return CAPABILITIES
+    return WITH_SECRETS if secrets else WITH_PROXY
 
 
 def refuse_unenforceable(

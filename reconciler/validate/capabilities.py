@@ -35,6 +35,7 @@ _SUBJECTS: Final = {
     Capability.PARSER: "rules of other protocols",
     Capability.SERVER_NAMES: "serverNames",
     Capability.TLS: "TLS termination",
+    Capability.SECRETS: "values of secrets",
     Capability.LISTENER: "listeners",
 }
 _SHOWN_NODES: Final = 5

@@ -13,6 +13,7 @@ from netpolicy.rules import (
     Action,
     AuthMode,
     Direction,
+    HeaderMatch,
     HttpRule,
     KafkaRule,
     L7Rules,
@@ -28,7 +29,7 @@ from netpolicy.rules import (
     ServicePeer,
     TlsContext,
 )
-from nodeagent.plan.enforceable import CAPABILITIES
+from nodeagent.plan.enforceable import CAPABILITIES, capabilities
 from nodeagent.plan.node_plan import PlanInputs, plan_node
 
 PLAIN = Rule(direction=Direction.EGRESS, action=Action.ALLOW, origin="egress[0]")
@@ -48,8 +49,16 @@ ASKING = {
     Capability.PARSER: replace(PLAIN, l7=L7Rules(parser="memcache")),
     Capability.SERVER_NAMES: replace(PLAIN, server_names=(NAME,)),
     Capability.TLS: replace(PLAIN, originating_tls=TLS),
+    Capability.SECRETS: replace(
+        PLAIN,
+        l7=L7Rules(http=(HttpRule(header_matches=(HeaderMatch(name="x", secret=TLS.secret),)),)),
+    ),
     Capability.LISTENER: replace(PLAIN, listener="envoy"),
 }
+
+
+BESIDE = {Capability.SECRETS: {Capability.HTTP}}
+"""What cannot be asked for alone."""
 
 
 def policy(rule: Rule, *, selects_nodes: bool = False) -> Policy:
@@ -67,14 +76,21 @@ def test_each_part_of_the_language_asks_for_its_capability(capability):
         found = needed([policy(PLAIN, selects_nodes=True)])
     else:
         found = needed([policy(ASKING.get(capability, PLAIN))])
-    assert set(found) == {Capability.L4, capability}
+    assert set(found) == {Capability.L4, capability} | BESIDE.get(capability, set())
     assert str(found[capability][0]).startswith("shop/p")
+
+
+def test_only_an_agent_with_secrets_promises_what_needs_them():
+    assert capabilities(proxy=False, secrets=False) == CAPABILITIES
+    without = capabilities(proxy=True, secrets=False)
+    assert Capability.SERVER_NAMES in without
+    assert capabilities(proxy=True, secrets=True) - without == {Capability.TLS, Capability.SECRETS}
 
 
 @pytest.mark.parametrize("capability", sorted(set(ASKING) - CAPABILITIES))
 def test_a_plan_refuses_whole_what_it_cannot_hold(capability):
     inputs = PlanInputs(node="n", policies=(policy(PLAIN), policy(ASKING[capability])))
-    with pytest.raises(RejectedBundle, match=rf"{capability} \(shop/p egress\[0\]\)") as refusal:
+    with pytest.raises(RejectedBundle, match=rf"\b{capability} \(shop/p egress\[0\]\)") as refusal:
         plan_node(inputs)
     assert refusal.value.reason == "UnsupportedRule"
 
