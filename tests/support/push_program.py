@@ -2,7 +2,8 @@
 
     python -m tests.support.push_program KEYS LISTEN FOLDER
 
-In:   FOLDER/wanted.json: {"sequence", "stable", "candidate", "percent", "confirm"}; names of `UNITS`
+In:   FOLDER/wanted.json: {"sequence", "stable", "candidate", "percent", "confirm"}; names of `POLICIES`, or
+      the text of policies
 Out:  FOLDER/heard.jsonl: one ack or report a line
 Shell.
 """
@@ -14,11 +15,13 @@ import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
+from hashlib import sha1
 from pathlib import Path
 from typing import Any, Final
 
 from netpolicy.bundle import PackedUnit, pack_unit
 from netpolicy.entities import entity_selectors
+from netpolicy.errors import has_errors
 from netpolicy.evidence import NodeEvidence
 from netpolicy.labels import equals, selector
 from netpolicy.node_choice import NodeChoice
@@ -36,6 +39,9 @@ from netpolicy.rules import (
     Rule,
     Unit,
 )
+from reconciler.compile import compile_policies
+from reconciler.files import SourceFile
+from reconciler.objects import read_policies
 from reconciler.publication import Publication
 from reconciler.push import Ack, PushConfig, PushServer
 from reconciler.sign import Candidate, Signer, sign_publication
@@ -116,7 +122,15 @@ class Noting(Heard):
 
 
 def _units(name: str) -> dict[str, PackedUnit]:
-    return {"": pack_unit(Unit(namespace="", policies=POLICIES[name]))}
+    if name in POLICIES:
+        return {"": pack_unit(Unit(namespace="", policies=POLICIES[name]))}
+    reading = read_policies([SourceFile(path="policies.yaml", blob_id=name, data=name.encode())])
+    assert not has_errors(reading.diagnostics), reading.diagnostics
+    return {unit.namespace: pack_unit(unit) for unit in compile_policies(reading.objects)}
+
+
+def _commit(name: str) -> str:
+    return COMMIT_OF.get(name) or sha1(name.encode(), usedforsecurity=False).hexdigest()
 
 
 def _publication(keys: Path, previous: Publication | None, wanted: dict[str, Any]) -> Publication:
@@ -125,11 +139,11 @@ def _publication(keys: Path, previous: Publication | None, wanted: dict[str, Any
     return sign_publication(
         previous,
         units=_units(wanted["stable"]),
-        revision=COMMIT_OF[wanted["stable"]],
+        revision=_commit(wanted["stable"]),
         sequence=wanted["sequence"],
         signer=Signer.load(keys),
         now=datetime.now(UTC),
-        candidate=name and Candidate(revision=COMMIT_OF[name], units=_units(name), nodes=choice),
+        candidate=name and Candidate(revision=_commit(name), units=_units(name), nodes=choice),
         confirm_seconds=wanted["confirm"],
     )
 
