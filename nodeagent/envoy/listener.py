@@ -97,7 +97,9 @@ def _filter_chain(listener: Listener, chain: Chain, settings: EnvoySettings) -> 
             return {
                 "filters": [_as_requests(name, listener, settings)],
                 "filter_chain_match": _of_tls(chain),
-                "transport_socket": ending_socket(chain.terminating, settings),
+                "transport_socket": ending_socket(
+                    chain.terminating, settings, begun_anew=chain.originating is not None
+                ),
             }
         case ChainKind.CLEAR:
             return {

@@ -18,6 +18,7 @@ from typing import Final, TypeAlias
 from netpolicy.rules import SecretRef, TlsContext
 from nodeagent.envoy.document import Json, discovery, extension, typed, watched
 from nodeagent.envoy.settings import EnvoySettings, secret_file
+from nodeagent.envoy.upstream import HTTP1_OPTIONS, http_options
 
 SecretData: TypeAlias = Mapping[str, str]
 """What one secret holds, by key."""
@@ -34,6 +35,9 @@ _NAME_DIGITS: Final = 16
 _TLS: Final = "extensions.transport_sockets.tls.v3."
 _TLS_SOCKET: Final = "envoy.transport_sockets.tls"
 _PROTOCOLS: Final = ["h2", "http/1.1"]
+_PROTOCOLS_IN_CLEAR: Final = ["http/1.1", "h2"]
+"""Most servers in clear speak HTTP/1 only, and requests go on as they came: so HTTP/2 is for clients that
+take nothing else, as gRPC's do."""
 
 
 def secret_place(secret: SecretRef) -> tuple[str, str]:
@@ -74,19 +78,25 @@ def trusted_authorities(context: TlsContext, secrets: Secrets) -> tuple[str, byt
     )
 
 
-def ending_socket(context: TlsContext, settings: EnvoySettings) -> Json:
-    """How TLS of clients is ended."""
+def ending_socket(context: TlsContext, settings: EnvoySettings, *, begun_anew: bool) -> Json:
+    """How TLS of clients is ended; `begun_anew`: the server is spoken to by TLS, too."""
     source = _source(f"{context_name(context)}-shown", settings)
-    common = {"alpn_protocols": _PROTOCOLS, "tls_certificate_sds_secret_configs": [source]}
+    protocols = _PROTOCOLS if begun_anew else _PROTOCOLS_IN_CLEAR
+    common = {"alpn_protocols": protocols, "tls_certificate_sds_secret_configs": [source]}
     return extension(_TLS_SOCKET, f"{_TLS}DownstreamTlsContext", common_tls_context=common)
 
 
 def originating_cluster(context: TlsContext, ordinary: Json, settings: EnvoySettings) -> Json:
-    """The ordinary upstream, spoken to by TLS: the name asked for is the request's host."""
+    """The ordinary upstream, spoken to by TLS: the name asked for is the request's host.
+
+    The server chooses between HTTP/1 and HTTP/2, whatever the client speaks.
+    """
     source = _source(f"{context_name(context)}-trusted", settings)
-    common = {"alpn_protocols": _PROTOCOLS, "validation_context_sds_secret_config": source}
-    ((key, options),) = ordinary["typed_extension_protocol_options"].items()
-    names = {"auto_sni": True, "auto_san_validation": True}
+    common = {"validation_context_sds_secret_config": source}
+    options: Json = {
+        "auto_config": {"http_protocol_options": HTTP1_OPTIONS, "http2_protocol_options": {}},
+        "upstream_http_protocol_options": {"auto_sni": True, "auto_san_validation": True},
+    }
     return {
         **typed("config.cluster.v3.Cluster"),
         **ordinary,
@@ -94,9 +104,7 @@ def originating_cluster(context: TlsContext, ordinary: Json, settings: EnvoySett
         "transport_socket": extension(
             _TLS_SOCKET, f"{_TLS}UpstreamTlsContext", common_tls_context=common
         ),
-        "typed_extension_protocol_options": {
-            key: {**options, "upstream_http_protocol_options": names}
-        },
+        "typed_extension_protocol_options": http_options(**options),
     }
 
 

@@ -7,7 +7,7 @@ Pure.
 Holds always:
 1. Each client connection has upstream connections of its own: no request of one client can end up behind
    that of another.
-2. HTTP/2 goes on as HTTP/2, HTTP/1 as HTTP/1.
+2. In clear, HTTP/2 goes on as HTTP/2, HTTP/1 as HTTP/1.
 """
 
 from __future__ import annotations
@@ -41,17 +41,19 @@ def original_cluster(settings: EnvoySettings) -> Json:
         "connect_timeout": f"{CONNECT_SECONDS}s",
         "connection_pool_per_downstream_connection": True,
         "circuit_breakers": {"thresholds": [_unlimited("DEFAULT"), _unlimited("HIGH")]},
-        "typed_extension_protocol_options": {
-            _HTTP_OPTIONS: typed(
-                _HTTP_OPTIONS.removeprefix("envoy."),
-                use_downstream_protocol_config={
-                    "http_protocol_options": HTTP1_OPTIONS,
-                    "http2_protocol_options": {},
-                },
-            )
-        },
+        "typed_extension_protocol_options": http_options(
+            use_downstream_protocol_config={
+                "http_protocol_options": HTTP1_OPTIONS,
+                "http2_protocol_options": {},
+            }
+        ),
         **_where(settings),
     }
+
+
+def http_options(**options: Json) -> Json:
+    """How a cluster speaks HTTP."""
+    return {_HTTP_OPTIONS: typed(_HTTP_OPTIONS.removeprefix("envoy."), **options)}
 
 
 def _where(settings: EnvoySettings) -> Json:

@@ -124,7 +124,10 @@ class Noting(Heard):
 def _units(name: str) -> dict[str, PackedUnit]:
     if name in POLICIES:
         return {"": pack_unit(Unit(namespace="", policies=POLICIES[name]))}
-    reading = read_policies([SourceFile(path="policies.yaml", blob_id=name, data=name.encode())])
+    reading = read_policies(
+        [SourceFile(path="policies/live.yaml", blob_id=name, data=name.encode())]
+    )
+    assert reading.objects, reading.diagnostics
     assert not has_errors(reading.diagnostics), reading.diagnostics
     return {unit.namespace: pack_unit(unit) for unit in compile_policies(reading.objects)}
 
