@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Pod packets between nodes: into the tunnel, out of it, and never beside it.
  *
- *     pod ──▶ from_pod marks it ──▶ routing rule ──▶ tunnel ──▶ to_uplink ──▶ link
+ *     pod ──▶ from_pod marks it ──▶ a service's address is translated ──▶ routing rules ──▶ tunnel ──▶ link
+ *                                                          to_uplink, beside the tunnel ──▶ ✗
  *     pod ◀── to_pod asks for the mark ◀── routing ◀── from_tunnel marks it ◀── link
  *
  * Holds always:
  * 1. In strict mode a packet between a pod here and one elsewhere passes only if it goes into a tunnel,
  *    or came out of one. Who stands elsewhere is a longest-prefix map that may hold whole blocks of pod
  *    addresses, so that an address nobody has heard of yet is not taken for the world's.
- * 2. `to_uplink` asks neither routes nor marks: whatever led a packet there, in the clear it ends there.
+ * 2. `to_uplink` believes neither routes nor marks: whatever led a packet there, in the clear it ends there. A
+ *    mark only tells more packets for pods', whose source was translated as well.
  * 3. Switched off, it costs one array lookup.
  */
 #ifndef TIDEGATE_ENCRYPTION_H
@@ -65,8 +67,11 @@ __noinline int secure_packet(struct __sk_buff *skb, const struct tg_address *rem
 	if (!remote)
 		return TG_DROP_UNENCRYPTED;
 	place = place_of(remote);
-	if (place != TG_PLACE_TUNNEL && place != TG_PLACE_UNREACHABLE)
+	if (place != TG_PLACE_TUNNEL && place != TG_PLACE_UNREACHABLE) {
+		if (direction == TG_EGRESS && place == TG_PLACE_NO_POD)
+			put_mark(skb, TG_MARK_FROM_POD);   /* a service, perhaps */
 		return TG_FORWARDED;
+	}
 	if (direction == TG_EGRESS && place == TG_PLACE_TUNNEL) {
 		put_mark(skb, TG_MARK_ENCRYPT);
 		return TG_FORWARDED;
@@ -106,6 +111,13 @@ static __always_inline bool read_ends(struct __sk_buff *skb, struct tg_address *
 					    sizeof(*destination), BPF_HDR_START_NET);
 }
 
+static __always_inline bool is_marked_from_pod(const struct __sk_buff *skb)
+{
+	__u32 mark = skb->mark & TG_MARK_MASK;
+
+	return mark == TG_MARK_ENCRYPT || mark == TG_MARK_FROM_POD;
+}
+
 /* Does the packet travel from a pod to a pod elsewhere? The tunnel's own packets are the nodes'. */
 static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
 {
@@ -116,7 +128,7 @@ static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
 		return false;
 	place = place_of(&destination);
 	return (place == TG_PLACE_TUNNEL || place == TG_PLACE_UNREACHABLE) &&
-	       place_of(&source) != TG_PLACE_NO_POD;
+	       (place_of(&source) != TG_PLACE_NO_POD || is_marked_from_pod(skb));
 }
 
 #endif

@@ -20,6 +20,7 @@ from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 ABI_VERSION: Final = 12
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
+MARK_FROM_POD: Final = 0x0800
 MARK_DECRYPTED: Final = 0x0D00
 MARK_ENCRYPT: Final = 0x0E00
 MARK_REDIRECTED: Final = 0x0200

@@ -1,6 +1,7 @@
 """The routing that leads packets into the tunnels that belong there, and nowhere else.
 
     rule 509   sent by the proxy             → table 51872: pods elsewhere      (where there is a proxy)
+    rule 510   from a pod, translated since  → table 51872, likewise
     rule 511   marked by from_pod            → table 51871: per peer, else the default; else unreachable
     rule 512   a tunnel's own packets, and
                what agents and reconciler say → main                          (with node traffic only)
@@ -31,6 +32,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from nodeagent.datapath.abi import (
     MARK_ENCRYPT,
+    MARK_FROM_POD,
     MARK_MASK,
     MARK_PROXY_TO_CLIENT,
     MARK_PROXY_TO_WORLD,
@@ -41,16 +43,20 @@ from nodeagent.wireguard.difference import FIREWALL_MARK
 MARKED_TABLE: Final = 51871
 NODES_TABLE: Final = 51872
 PROXY_RULE: Final = 509
+TRANSLATED_RULE: Final = 510
 MARKED_RULE: Final = 511
 BYPASS_RULE: Final = 512
 NODES_RULE: Final = 513
 _TABLES: Final = (MARKED_TABLE, NODES_TABLE)
-_RULES: Final = (PROXY_RULE, MARKED_RULE, BYPASS_RULE, NODES_RULE)
+_RULES: Final = (PROXY_RULE, TRANSLATED_RULE, MARKED_RULE, BYPASS_RULE, NODES_RULE)
 _MAIN: Final = 254
 _METRIC: Final = 100
 _LAST_METRIC: Final = 4_000_000
 _UNREACHABLE: Final = 7
 _UNICAST: Final = 1
+_THROW: Final = 9
+ELSEWHERE: Final = -1
+_DEVICES: Final = {_UNREACHABLE: 0, _THROW: ELSEWHERE}
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _GONE: Final = (ENOENT, ESRCH, ENODEV)
 
@@ -58,7 +64,8 @@ _GONE: Final = (ENOENT, ESRCH, ENODEV)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ways:
     """CIDR → index of the tunnel. `marked`: of pods elsewhere, for what their marks lead there; `all`: what
-    is led there by its destination alone, if `node_traffic`, or if the proxy sent it.
+    is led there by its destination alone, if `node_traffic`, if the proxy sent it, or if a pod sent it to a
+    service; `ELSEWHERE` there: by none of ours.
 
     `sources`: the addresses that the node itself speaks from; `outside`: TCP ports that never enter.
     """
@@ -76,7 +83,7 @@ class _Route:
     cidr: str
     """Empty: everything."""
     device: int
-    """Zero: unreachable."""
+    """Zero: unreachable; `ELSEWHERE`: as if the table had ended."""
     source: str = ""
     """What the node's own packets bear; empty: the kernel's choice."""
 
@@ -130,12 +137,19 @@ def _marked(ways: Mapping[str, int], family: int) -> set[_Route]:
 def _explicit(ways: Mapping[str, int], family: int, sources: Iterable[str] = ()) -> set[_Route]:
     is_v6 = family == socket.AF_INET6
     source = next((address for address in sources if (":" in address) == is_v6), "")
-    return {_Route(cidr, device, source) for cidr, device in ways.items() if (":" in cidr) == is_v6}
+    return {
+        _Route(cidr, device, "" if device == ELSEWHERE else source)
+        for cidr, device in ways.items()
+        if (":" in cidr) == is_v6
+    }
 
 
 def _rules_of(ways: Ways) -> tuple[_Rule, ...]:
     """In the order in which they may be added: what bypasses comes before what it bypasses."""
-    rules = [_Rule(MARKED_RULE, MARKED_TABLE, mark=MARK_ENCRYPT)]
+    rules = [
+        _Rule(TRANSLATED_RULE, NODES_TABLE, mark=MARK_FROM_POD),
+        _Rule(MARKED_RULE, MARKED_TABLE, mark=MARK_ENCRYPT),
+    ]
     if ways.has_proxy:
         marks = (MARK_PROXY_TO_WORLD, MARK_PROXY_TO_CLIENT)
         rules += [_Rule(PROXY_RULE, NODES_TABLE, mark=mark) for mark in marks]
@@ -164,7 +178,7 @@ def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
         told: dict[str, Any] = dict(message["attrs"])
         length = message["dst_len"]
         cidr = f"{told['RTA_DST']}/{length}" if told.get("RTA_DST") and length else ""
-        device = 0 if message["type"] == _UNREACHABLE else told.get("RTA_OIF", 0)
+        device = _DEVICES.get(message["type"], told.get("RTA_OIF", 0))
         found.add(_Route(cidr, device, told.get("RTA_PREFSRC", "")))
     return found
 
@@ -172,6 +186,8 @@ def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
 def _fields(route: _Route, family: int, table: int) -> dict[str, Any]:
     everything = "::/0" if family == socket.AF_INET6 else "0.0.0.0/0"
     fields = {"family": family, "table": table, "dst": route.cidr or everything}
+    if route.device == ELSEWHERE:
+        return fields | {"type": _THROW, "priority": _METRIC}
     if route.device:
         fields |= {"oif": route.device, "type": _UNICAST, "priority": _METRIC, "scope": 0}
         return fields | ({"prefsrc": route.source} if route.source else {})

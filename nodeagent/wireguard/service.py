@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -32,7 +33,9 @@ from nodeagent.datapath import Datapath, DatapathError
 from nodeagent.datapath.encryption_maps import WireMode
 from nodeagent.encrypts import EncryptionInputs
 from nodeagent.l7.device import DEVICE as PROXY_DEVICE
+from nodeagent.plan.places import Place
 from nodeagent.wireguard import routes, wg
+from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.devices import TunnelLinks, bring_up, tunnel_names
 from nodeagent.wireguard.difference import steps
 from nodeagent.wireguard.handshakes import Handshakes
@@ -46,6 +49,7 @@ from nodeagent.wireguard.tunnels import (
     OwnKey,
     TunnelDevice,
     allowed_addresses,
+    host_cidr,
     pod_places,
     senders,
     tunnel_devices,
@@ -251,9 +255,17 @@ class Tunnels:
         sent = sent_to(agreed, inputs.encrypting.mode)
         if settings.node_traffic:
             require_loose_sources(host)
-        self._lead(sent, indices, host, node_traffic=settings.node_traffic, now=now)
+        places = pod_places(
+            sent,
+            inputs.entries,
+            node=self._node,
+            pod_cidrs=settings.pod_cidrs,
+            host_addresses=host.addresses,
+            strict=inputs.encrypting.mode is EncryptionMode.STRICT,
+        )
+        self._lead(sent, places, indices, host, node_traffic=settings.node_traffic, now=now)
         self._guard_uplinks(host)
-        self._enforce(inputs, sent, host)
+        self._enforce(inputs.encrypting.mode, places)
         for name in set(tunnel_names()) - indices.keys():
             self._links.remove(name)
         mode = inputs.encrypting.mode
@@ -319,6 +331,7 @@ class Tunnels:
     def _lead(
         self,
         agreed: Agreed,
+        places: Mapping[str, Place],
         indices: dict[str, int],
         host: HostSide,
         *,
@@ -327,18 +340,19 @@ class Tunnels:
     ) -> None:
         through = senders(agreed, self._own, self._handshakes.latest, now=now)
         marked: dict[str, int] = {}
-        everything: dict[str, int] = {}
+        nodes: dict[str, int] = {}
         for peer in agreed.peers:
             device = indices[through[peer.node]]
             marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=False), device)
-            everything |= dict.fromkeys(allowed_addresses(peer, node_traffic=node_traffic), device)
-        has_proxy = PROXY_DEVICE in host.interfaces
+            if node_traffic:
+                nodes |= dict.fromkeys(map(host_cidr, peer.addresses), device)
+        led = by_destination(marked, places)
         routes.set_ways(
             routes.Ways(
                 marked=marked,
-                all=everything if node_traffic or has_proxy else {},
+                all={c: routes.ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
                 node_traffic=node_traffic,
-                has_proxy=has_proxy,
+                has_proxy=PROXY_DEVICE in host.interfaces,
                 sources=host.node_addresses,
                 outside=self._outside_ports,
             )
@@ -352,16 +366,8 @@ class Tunnels:
                 with suppress(DatapathError):  # it may have gone; else the next look tries again
                     self._datapath.guard_uplink(index)
 
-    def _enforce(self, inputs: EncryptionInputs, agreed: Agreed, host: HostSide) -> None:
-        strict = inputs.encrypting.mode is EncryptionMode.STRICT
-        places = pod_places(
-            agreed,
-            inputs.entries,
-            node=self._node,
-            pod_cidrs=inputs.encrypting.settings.pod_cidrs,
-            host_addresses=host.addresses,
-            strict=strict,
-        )
+    def _enforce(self, mode: EncryptionMode, places: Mapping[str, Place]) -> None:
+        strict = mode is EncryptionMode.STRICT
         # Kept first: from the moment on that it is strict, no start of this node may be less.
         self._saved.keep(places if strict else None)
         self._datapath.set_places(places)

@@ -9,7 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -40,6 +40,8 @@ from tests.support.world_topology import ECOMMERCE
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NODES = ("node-a", "node-b")
+SERVICE = ("172.20.0.10", "fd96::10")
+"""Outside of the blocks that pods' addresses are from."""
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,49 @@ def test_what_wrong_routes_lead_to_an_uplink_ends_there(nodes: TunnelNodes) -> N
     assert seen.in_the_clear == []
     assert refused(nodes, "node-a", Direction.EGRESS) > before
     nodes.world.wait_for("the rules are back", lambda: all_are(nodes, Outcome.ANSWERED))
+
+
+@contextmanager
+def translating(nodes: TunnelNodes, *more: str) -> Iterator[None]:
+    """As kube-proxy would on node-a: the service's addresses lead to the server."""
+    v4, v6 = SERVER.addresses
+    rules = [
+        "add table inet kube-proxy",
+        "add chain inet kube-proxy prerouting { type nat hook prerouting priority dstnat; }",
+        "add chain inet kube-proxy postrouting { type nat hook postrouting priority srcnat; }",
+        f"add rule inet kube-proxy prerouting ip daddr {SERVICE[0]} dnat ip to {v4}",
+        f"add rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} dnat ip6 to {v6}",
+        *more,
+    ]
+    for rule in rules:
+        nodes.world.run("node-a", ["nft", rule])
+    try:
+        yield
+    finally:
+        nodes.world.run("node-a", ["nft", "delete table inet kube-proxy"])
+
+
+def test_a_service_leads_into_the_tunnel_and_in_the_clear_nowhere(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    with tap(nodes.world, "node-a") as seen:
+        with translating(nodes):
+            nodes.world.wait_for(
+                "the service answers", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
+            )
+            for family in ("-4", "-6"):
+                nodes.world.run("node-a", ["ip", family, "rule", "del", "priority", "510"])
+            assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
+            nodes.world.wait_for(
+                "the rules are back", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
+            )
+        before = refused(nodes, "node-a", Direction.EGRESS)
+        # The node's own address as the source, and no rule: only the mark tells that a pod sent it.
+        with translating(nodes, "add rule inet kube-proxy postrouting ct status dnat masquerade"):
+            for family in ("-4", "-6"):
+                nodes.world.run("node-a", ["ip", family, "rule", "del", "priority", "510"])
+            assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
+        assert refused(nodes, "node-a", Direction.EGRESS) > before
+    assert seen.in_the_clear == []
 
 
 def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNodes) -> None:

@@ -67,8 +67,8 @@ class Tap:
         else:
             return
         if protocol == socket.IPPROTO_TCP:
-            at = _ETHERNET_BYTES + (4 * (frame[14] & 0x0F) if kind == 0x0800 else _IPV6_BYTES)
-            self.ports_in_the_clear.add(min(struct.unpack("!HH", frame[at : at + 4])))
+            tcp = _ETHERNET_BYTES + (4 * (frame[14] & 0x0F) if kind == 0x0800 else _IPV6_BYTES)
+            self.ports_in_the_clear.add(min(struct.unpack("!HH", frame[tcp : tcp + 4])))
         ends = (ip_address(source), ip_address(destination))
         if any(end in block for end in ends for block in self._blocks):
             packet = ClearPacket(str(ends[0]), str(ends[1]), protocol, at)

@@ -37,8 +37,10 @@ def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STR
     nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
 
 
-def all_are(nodes: TunnelNodes, outcome: Outcome) -> bool:
-    targets = [target(SERVER, address) for address in SERVER.addresses]
+def all_are(
+    nodes: TunnelNodes, outcome: Outcome, addresses: tuple[str, ...] = SERVER.addresses
+) -> bool:
+    targets = [target(SERVER, address) for address in addresses]
     lines = nodes.world.run(CLIENT.name, probe_command(targets, timeout=1.0)).stdout.splitlines()
     return {Probe.decode(line).outcome for line in lines} == {outcome}
 

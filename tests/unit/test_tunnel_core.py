@@ -15,6 +15,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.node_encryption import EncryptionMode
 from nodeagent.plan.places import Place
+from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.difference import (
     FIREWALL_MARK,
     Configure,
@@ -340,3 +341,25 @@ def test_silence_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
     assert turns(500) == (("a",), ())
     # A peer that is gone is not heard again.
     assert seen.turns(Agreed(), OWN, now=NOW + 510).heard == ()
+
+
+def test_where_nothing_is_marked_few_routes_say_of_each_address_what_its_place_says() -> None:
+    places = {
+        "10.0.0.0/8": Place.UNREACHABLE,
+        "10.0.0.1/32": Place.HERE,
+        "10.0.0.254/32": Place.NO_POD,
+        "192.0.2.1/32": Place.NO_POD,
+        "10.0.2.1/32": Place.UNREACHABLE,
+    }
+    tunnels = {f"10.1.{n // 250}.{n % 250}/32": 7 for n in range(1000)}
+    rotating = {"10.2.0.1/32": 8}
+    outside = {"172.16.0.1/32": 7}
+    assert by_destination(tunnels | rotating | outside, places) == {
+        "10.0.0.0/8": 7,
+        "10.2.0.1/32": 8,
+        "172.16.0.1/32": 7,
+        "10.0.0.1/32": None,
+        "10.0.0.254/32": None,
+    }
+    assert by_destination({}, places) == {}
+    assert by_destination(outside, {"10.0.0.1/32": Place.HERE}) == outside
