@@ -20,7 +20,7 @@ from typing import Final
 import structlog
 
 from netpolicy.errors import StalledError
-from netpolicy.status_pages import parse_listen
+from netpolicy.one_answer_server import parse_listen
 
 log = structlog.get_logger()
 

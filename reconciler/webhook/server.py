@@ -2,13 +2,12 @@
 
 In:   a WebhookConfig; HTTP requests, over TLS if it names a certificate
 Out:  `fetch()`, no more often than `pace` allows; 202, or a refusal that tells nothing
-Shell over one socket and the secret's file. Whether a request is believed is `proof`'s part.
+Shell over one server and the secret's file. Whether a request is believed is `proof`'s part.
 
 Holds always:
 1. The only effect is a look at the branch that is followed anyway. Nothing in a body is read: what it says
    of commits or branches could only be a lie.
-2. A client is cut off after PATIENCE_SECONDS, MAX_HEAD_BYTES and MAX_BODY_BYTES; no body is held whole;
-   at most MAX_CLIENTS are served.
+2. A client is cut off at its LIMITS and after MAX_BODY_BYTES; no body is held whole.
 3. Without a secret nobody is believed.
 """
 
@@ -18,7 +17,6 @@ import asyncio
 import io
 import ssl
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import HTTPException, parse_headers
@@ -28,7 +26,7 @@ from typing import Final
 import structlog
 
 from netpolicy.errors import StalledError
-from netpolicy.status_pages import listening_socket, parse_listen
+from netpolicy.one_answer_server import Answer, Limits, OneAnswerServer
 from reconciler.webhook.pace import Pace
 from reconciler.webhook.proof import Proof
 
@@ -38,13 +36,11 @@ ASKED: Final = "webhook_asked"
 REFUSED: Final = "webhook_refused"
 
 PATH: Final = "/webhook"
-PATIENCE_SECONDS: Final = 10.0
-MAX_HEAD_BYTES: Final = 16 * 1024
+LIMITS: Final = Limits(patience_seconds=10.0, head_bytes=16 * 1024, clients=32)
 MAX_BODY_BYTES: Final = 25 << 20
 """As much as GitHub sends."""
 
 PIECE_BYTES: Final = 64 * 1024
-MAX_CLIENTS: Final = 32
 LEAST_SECRET_BYTES: Final = 16
 REFUSALS_TOLD_SECONDS: Final = 60.0
 
@@ -62,55 +58,30 @@ class WebhookConfig:
 class WebhookServer:
     """The webhook of one reconciler."""
 
-    def __init__(self, config: WebhookConfig, *, fetch: Callable[[], None]) -> None:
+    def __init__(
+        self, config: WebhookConfig, *, fetch: Callable[[], None], limits: Limits = LIMITS
+    ) -> None:
         """`fetch` has the branch looked at; it returns at once. Raises StalledError for a bad address."""
         self._config = config
         self._fetch = fetch
-        self._host, self._port = parse_listen(config.listen)
         self._pace = Pace()
-        self._clients = 0
         self._refusal_told = float("-inf")
-        self._server: asyncio.Server | None = None
+        self._server = OneAnswerServer(config.listen, limits=limits, answer=self._answer)
 
     async def start(self) -> int:
-        """Listen; returns the port. Raises StalledError if that, or the secret, is no good."""
+        """Listen; returns the port. Raises StalledError if that, the secret or the certificate is no good."""
         _secret(self._config.secret)
-        try:
-            tls = _tls(self._config)
-            self._server = await asyncio.start_server(
-                self._serve,
-                sock=listening_socket(self._host, self._port),
-                limit=MAX_HEAD_BYTES,
-                ssl=tls,
-                ssl_handshake_timeout=PATIENCE_SECONDS if tls else None,
-            )
-        except OSError as error:  # ssl.SSLError is one: a certificate that is none
-            where = f"{self._host}:{self._port}"
-            raise StalledError(f"cannot serve the webhook on {where}: {error.strerror}") from error
-        return int(self._server.sockets[0].getsockname()[1])
+        return await self._server.start(what="the webhook", tls=_tls(self._config))
 
     async def stop(self) -> None:
         """Listen no more."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        await self._server.stop()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients += 1
-        try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                if self._clients <= MAX_CLIENTS:
-                    writer.write(_response(await self._answer(reader)))
-                    await writer.drain()
-        except (TimeoutError, OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass  # the client's affair: it gets no answer
-        finally:
-            self._clients -= 1
-            writer.close()
-            with suppress(OSError):
-                await writer.wait_closed()
+    async def _answer(self, reader: asyncio.StreamReader) -> Answer:
+        status = await self._status_of(reader)
+        return Answer(status=status, body=f"{status.phrase}\n".encode())
 
-    async def _answer(self, reader: asyncio.StreamReader) -> HTTPStatus:
+    async def _status_of(self, reader: asyncio.StreamReader) -> HTTPStatus:
         head = await reader.readuntil(b"\r\n\r\n")
         request, _, rest = head.partition(b"\r\n")
         method, _, target = request.partition(b" ")
@@ -191,13 +162,9 @@ def _tls(config: WebhookConfig) -> ssl.SSLContext | None:
         return None
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.certificate, config.key)
+    try:
+        context.load_cert_chain(config.certificate, config.key)
+    except OSError as error:  # ssl.SSLError is one: a certificate that is none
+        where = f"{config.certificate}, {config.key}"
+        raise StalledError(f"{where}: {error.strerror or error}") from error
     return context
-
-
-def _response(status: HTTPStatus) -> bytes:
-    body = f"{status.phrase}\n"
-    return (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-        f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
-    ).encode("ascii")

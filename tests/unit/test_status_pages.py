@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 
-from netpolicy import status_pages
 from netpolicy.errors import StalledError
-from netpolicy.status_pages import MAX_CLIENTS, MAX_REQUEST_BYTES, StatusPages
+from netpolicy.one_answer_server import Limits, listening_socket, parse_listen
+from netpolicy.status_pages import LIMITS, StatusPages
 
 METRICS = (GaugeMetricFamily("tidegate_agents", "Agents.", value=3.0),)
 
 
-def serve(script: Callable[[int, list[bool]], Awaitable[None]]) -> None:
+def serve(script: Callable[[int, list[bool]], Awaitable[None]], *, limits: Limits = LIMITS) -> None:
     async def run() -> None:
         ready = [False]
-        pages = StatusPages("127.0.0.1:0", metrics=lambda: METRICS, is_ready=lambda: ready[0])
+        pages = StatusPages(
+            "127.0.0.1:0", metrics=lambda: METRICS, is_ready=lambda: ready[0], limits=limits
+        )
         port = await pages.start()
         try:
             await script(port, ready)
@@ -74,8 +77,8 @@ def test_a_program_that_is_not_ready_lives() -> None:
         (get("/etc/passwd"), "HTTP/1.1 404 Not Found"),
         (b"POST /metrics HTTP/1.1\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
         (b"\r\n\r\n", "HTTP/1.1 405 Method Not Allowed"),
-        (get("/" + "x" * MAX_REQUEST_BYTES), ""),
-        (b"\x16\x03\x01" + b"\x00" * 2 * MAX_REQUEST_BYTES, ""),
+        (get("/" + "x" * LIMITS.head_bytes), ""),
+        (b"\x16\x03\x01" + b"\x00" * 2 * LIMITS.head_bytes, ""),
     ],
 )
 def test_nothing_else_is_answered(request_bytes: bytes, status: str) -> None:
@@ -86,24 +89,22 @@ def test_nothing_else_is_answered(request_bytes: bytes, status: str) -> None:
     serve(script)
 
 
-def test_clients_that_say_nothing_are_bounded_and_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(status_pages, "PATIENCE_SECONDS", 0.5)
-
+def test_clients_that_say_nothing_are_bounded_and_cut_off() -> None:
     async def script(port: int, ready: list[bool]) -> None:
-        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MAX_CLIENTS)]
+        silent = [await asyncio.open_connection("127.0.0.1", port) for _ in range(LIMITS.clients)]
         assert (await ask(port, get("/livez")))[0] == ""
         for reader, writer in silent:
             assert await reader.read() == b""
             writer.close()
         assert (await ask(port, get("/livez")))[0] == "HTTP/1.1 200 OK"
 
-    serve(script)
+    serve(script, limits=replace(LIMITS, patience_seconds=0.5))
 
 
 @pytest.mark.parametrize("listen", ["9090", ":9090", "127.0.0.1", "127.0.0.1:x", "::1:99999"])
 def test_an_address_without_host_or_port_is_refused(listen: str) -> None:
     with pytest.raises(StalledError):
-        status_pages.parse_listen(listen)
+        parse_listen(listen)
 
 
 def test_a_port_that_is_taken_is_said_to_be() -> None:
@@ -118,7 +119,7 @@ def test_a_port_that_is_taken_is_said_to_be() -> None:
 
 
 def test_any_address_means_ipv4_too() -> None:
-    with status_pages.listening_socket("::", 0) as listening:
+    with listening_socket("::", 0) as listening:
         port = listening.getsockname()[1]
         with socket.create_connection(("127.0.0.1", port), timeout=5):
             pass

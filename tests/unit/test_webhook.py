@@ -6,11 +6,13 @@ import asyncio
 import hmac
 import ssl
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from netpolicy.errors import StalledError
+from netpolicy.one_answer_server import Limits
 from reconciler.webhook import WebhookConfig, WebhookServer, server
 from reconciler.webhook.pace import LEAST_SECONDS, Pace
 from reconciler.webhook.proof import Proof
@@ -74,12 +76,12 @@ def test_a_burst_of_pushes_is_two_looks_and_the_last_push_is_seen() -> None:
 class Hook:
     """A webhook that listens, and how often it had the branch looked at."""
 
-    def __init__(self, folder: Path, **files: Path) -> None:
+    def __init__(self, folder: Path, *, limits: Limits = server.LIMITS, **files: Path) -> None:
         self.secret = folder / "hmac"
         self.secret.write_bytes(SECRET + b"\n")
         self.fetches = 0
         config = WebhookConfig(listen="127.0.0.1:0", secret=self.secret, **files)
-        self.server = WebhookServer(config, fetch=self._fetch)
+        self.server = WebhookServer(config, fetch=self._fetch, limits=limits)
         self.port = 0
 
     def _fetch(self) -> None:
@@ -142,9 +144,9 @@ def test_a_signed_push_has_the_branch_looked_at(tmp_path: Path) -> None:
         (post(Content_Length="-1"), 400),
         (post(Content_Length="1e9"), 400),
         (post(Content_Length=str(server.MAX_BODY_BYTES + 1)), 413),
-        (post(X="y" * server.MAX_HEAD_BYTES), 0),
+        (post(X="y" * server.LIMITS.head_bytes), 0),
         (b"\r\n\r\n", 404),
-        (b"\x16\x03\x01" + b"\x00" * 2 * server.MAX_HEAD_BYTES, 0),
+        (b"\x16\x03\x01" + b"\x00" * 2 * server.LIMITS.head_bytes, 0),
         (b"POST /webhook HTTP/1.1\r\n" + b"a: b\r\n" * 200 + b"\r\n", 400),
     ],
 )
@@ -157,14 +159,12 @@ def test_nothing_else_is_answered_kindly(tmp_path: Path, request_bytes: bytes, s
     Hook(tmp_path).run(script)
 
 
-def test_a_client_that_is_slow_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.1)
-
+def test_a_client_that_is_slow_is_cut_off(tmp_path: Path) -> None:
     async def script(hook: Hook) -> None:
         assert await hook.send(post(Content_Length="1000000")) == 0
         assert hook.fetches == 0
 
-    Hook(tmp_path).run(script)
+    Hook(tmp_path, limits=replace(server.LIMITS, patience_seconds=0.1)).run(script)
 
 
 def test_a_rotated_secret_counts_at_once_and_a_lost_one_believes_nobody(tmp_path: Path) -> None:
@@ -204,3 +204,12 @@ def test_it_speaks_tls_with_a_certificate(tmp_path: Path) -> None:
         assert hook.fetches == 1
 
     Hook(tmp_path, certificate=files.certificate, key=files.key).run(script)
+
+
+def test_it_does_not_start_with_a_certificate_that_is_none(tmp_path: Path) -> None:
+    async def script(hook: Hook) -> None:
+        raise AssertionError
+
+    (tmp_path / "tls.crt").write_text("no certificate")
+    with pytest.raises(StalledError, match=r"tls\.crt"):
+        Hook(tmp_path, certificate=tmp_path / "tls.crt", key=tmp_path / "tls.crt").run(script)
