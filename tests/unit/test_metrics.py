@@ -15,6 +15,7 @@ from netpolicy.status_pages import exposition
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.encryption_metrics import encryption_metrics
 from nodeagent.metrics import agent_metrics
+from reconciler.in_cluster.metrics import replica_metrics
 from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state.fleet import AgentRecord
@@ -150,9 +151,15 @@ def standing(
     )
 
 
+def names_of(known: Standing) -> set[str]:
+    """Every metric of an agent, of a reconciler that knows this, and of a replica in a cluster."""
+    replica = replica_metrics(leads=True, followed={"pods": True})
+    metrics = (*all_of_the_agent(), *reconciler_metrics(known), *replica)
+    return {name for name, *_ in samples(metrics)}
+
+
 def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
-    told = {name for name, *_ in samples(all_of_the_agent())}
-    told |= {name for name, *_ in samples(reconciler_metrics(standing(expires_at=1.0)))}
+    told = names_of(standing(expires_at=1.0))
     files = Path("charts/tidegate/files")
     for name in ("rules.yaml", "dashboard.json"):
         asked = set(re.findall(r"tidegate_[a-z_]+", (files / name).read_text()))
@@ -161,9 +168,8 @@ def test_alerts_and_the_dashboard_ask_for_metrics_that_there_are() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    told = {name for name, *_ in samples(all_of_the_agent())}
     rollout = Rollout(revision="1" * 40, phase=Phase.CANARY, since=12.0)
     full = standing(expires_at=1.0, rollout=rollout)
-    told |= {name for name, *_ in samples(reconciler_metrics(full))}
+    told = names_of(full)
     page = Path("docs/operating/metrics.md").read_text()
     assert told == set(re.findall(r"`(tidegate_[a-z_]+)`", page))
