@@ -39,6 +39,8 @@ from reconciler.intents.read import FOLDER
 from reconciler.judge import JudgeCache, Verdict, judge
 from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.notify import Notifier
+from reconciler.objects import read_policies
+from reconciler.objects.policy import PolicyObject
 from reconciler.publisher import Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.renumbering import Renumbering
@@ -176,6 +178,18 @@ class Reconciler:
     def sequence(self) -> int:
         """The publication in force; 0 before the first."""
         return self._publisher.sequence
+
+    @property
+    def stable(self) -> str:
+        """The revision that is the enforced policy; empty before the first."""
+        return self._rollouts.stable
+
+    async def policies_of(self, revision: str) -> tuple[PolicyObject, ...]:
+        """The policies of a fetched revision, as their authors wrote them. Raises TransientError."""
+        if not self._followed.has_source:
+            raise TransientError("nothing was fetched since the start")
+        found = await asyncio.to_thread(self._followed.source.read, revision, known=self._files)
+        return (await asyncio.to_thread(read_policies, found.files)).objects
 
     def account(self) -> Account:
         """How things stand."""

@@ -46,6 +46,11 @@ class Followed:
         return True
 
     @property
+    def has_source(self) -> bool:
+        """True once something was taken over."""
+        return self._source is not None
+
+    @property
     def source(self) -> GitSource:
         """The source in force; there is one once something was wanted and taken over."""
         assert self._source is not None

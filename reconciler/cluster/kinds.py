@@ -25,6 +25,7 @@ REPOSITORY: Final = "PolicyRepository"
 ROLLOUT: Final = "PolicyRollout"
 PREFIX: Final = f"{GROUP}/"
 REQUESTED_AT: Final = f"{PREFIX}requested-at"
+ALLOW_DELETIONS: Final = f"{PREFIX}allow-deletions"
 
 _PATH: Final = f"/apis/{API_VERSION}/namespaces"
 
@@ -64,6 +65,7 @@ class _RepositorySpec(msgspec.Struct):
     interval: str = "1m"
     secretRef: _SecretRef = msgspec.field(default_factory=_SecretRef)
     suspend: bool = False
+    syncToCluster: bool = False
     ownership: dict[str, list[str]] = msgspec.field(default_factory=dict)
     notifications: list[NotificationSpec] = msgspec.field(default_factory=list)
     rollout: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -103,10 +105,12 @@ class RepositoryObject:
     interval: str
     secret: str
     is_suspended: bool
+    is_mirrored: bool
     ownership: Mapping[str, list[str]]
     notifications: tuple[NotificationSpec, ...]
     rollout: Mapping[str, Any]
     requested_at: str
+    allowed_deletions: str
     status: Mapping[str, Any]
 
 
@@ -139,10 +143,12 @@ def repository_view(one: RepositoryJson) -> RepositoryObject:
         interval=spec.interval,
         secret=spec.secretRef.name,
         is_suspended=spec.suspend,
+        is_mirrored=spec.syncToCluster,
         ownership=spec.ownership,
         notifications=tuple(spec.notifications),
         rollout=spec.rollout,
         requested_at=(meta.annotations or {}).get(REQUESTED_AT, ""),
+        allowed_deletions=(meta.annotations or {}).get(ALLOW_DELETIONS, ""),
         status=one.status,
     )
 

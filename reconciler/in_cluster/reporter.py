@@ -100,8 +100,14 @@ class Reporter:
         self._evidence_at: dict[str, float] = {}
         self.fault: StalledError | None = None
         """Why the repository in force cannot be followed, if it cannot."""
+        self._mirror: Mapping[str, Any] | None = None
         self.requested_at = ""
         """The token of the last request to fetch now that was passed on."""
+
+    def mirror_stands(self, standing: Mapping[str, Any] | None) -> None:
+        """What is to be said of the policies' copies: empty is nothing, None what was said before."""
+        self._mirror = standing
+        self.wake()
 
     def wake(self) -> None:
         """Something may have changed: look soon."""
@@ -137,6 +143,9 @@ class Reporter:
             status = repository_status(
                 followed, reconciler.account(), requested_at=self.requested_at
             )
+            mirror = followed.status.get("mirror") if self._mirror is None else self._mirror
+            if mirror:
+                status["mirror"] = mirror
             await self._write_repository(followed, status)
         await self._report_rollouts(followed, reconciler)
 

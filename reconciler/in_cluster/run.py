@@ -52,6 +52,7 @@ from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
 from reconciler.in_cluster.following import INVALID, following_of, target_of
 from reconciler.in_cluster.metrics import replica_metrics
+from reconciler.in_cluster.mirror import Mirror
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests
 from reconciler.in_cluster.said import on_its_way
@@ -129,6 +130,7 @@ class Replica:
             api, options.namespace, options.identity, address=options.address, used=self._used
         )
         self._reconciler: Reconciler | None = None
+        self._mirror: Mirror | None = None
 
     async def run(self) -> None:
         """Run until cancelled."""
@@ -167,6 +169,7 @@ class Replica:
     def stands(self) -> None:
         """Something changed: let the objects say so."""
         self._reporter.wake()
+        self._wake_mirror()
 
     async def _take_turns(self) -> None:
         while True:
@@ -198,16 +201,24 @@ class Replica:
         config = replace(self._config, metrics="")  # the replica has pages of its own
         reconciler = Reconciler(config, self, remembered=self._remembered())
         self._reconciler = reconciler
+        mirror = self._mirror = Mirror(
+            self._api,
+            self._options.namespace,
+            repository=lambda: in_force(self._repositories.cache.items.values()),
+            told=lambda: self._reporter.mirror_stands(mirror.standing),
+        )
         log.info("term_begins", token=term.token, first=term.first)
         try:
             await _first_of(
                 reconciler.run(),
                 self._reporter.run(reconciler),
                 self._follow(reconciler),
+                mirror.run(reconciler),
                 self._keeper.until_deposed(),
             )
         finally:
-            self._reconciler = None
+            self._reconciler, self._mirror = None, None
+            self._reporter.mirror_stands(None)
             log.info("term_ends", token=term.token)
 
     async def _follow(self, reconciler: Reconciler) -> None:
@@ -293,6 +304,11 @@ class Replica:
         self._requests.changed()
         self._changed.set()
         self._reporter.wake()
+        self._wake_mirror()
+
+    def _wake_mirror(self) -> None:
+        if self._mirror is not None:
+            self._mirror.wake()
 
     def _sequence(self) -> int:
         return self._reconciler.sequence if self._reconciler is not None else 0

@@ -178,6 +178,7 @@ def test_prometheus_takes_the_rules_and_they_fire_when_they_should(
 
 
 CRDS = {
+    "customresourcedefinition.apiextensions.k8s.io/mirroredpolicies.tidegate.dev",
     "customresourcedefinition.apiextensions.k8s.io/policyrepositories.tidegate.dev",
     "customresourcedefinition.apiextensions.k8s.io/policyrollouts.tidegate.dev",
 }

@@ -25,11 +25,11 @@ from nodeagent.endpoints.kubernetes import KubernetesPods
 from nodeagent.endpoints.pod_interfaces import PodInterfaces
 from reconciler.in_cluster.reporter import KEPT_ROLLOUTS
 from reconciler.validate.lifelines import RECONCILER
-from tests.cluster.test_reconciler import A, until
+from tests.cluster.test_reconciler import A, B, until
 from tests.support.kube_audit import Request, asked_by, grants_of, missing, unused
 from tests.support.kube_bootstrap import ACCOUNT, start_pod, token_of
-from tests.support.kube_replicas import Cluster
-from tests.support.kube_scene import apply, install_crds
+from tests.support.kube_replicas import GROUP, VERSION, Cluster
+from tests.support.kube_scene import apply, install_crds, make_namespace
 from tests.support.kube_server import AUDIT_LOG, KubeServer
 from tests.support.push_fleet import PATIENCE_SECONDS
 from tests.support.reconciler_scene import a_free_port, deny
@@ -91,6 +91,7 @@ def test_the_reconciler_asks_for_all_that_its_roles_allow_and_no_more(
     cluster = Cluster.make(server, NAMESPACE, tmp_path)
     secret = {"metadata": {"name": "git"}, "stringData": {"username": "a", "password": "b"}}
     cluster.core.create_namespaced_secret(NAMESPACE, secret)
+    make_namespace(server, "shop")
     apply(server, *old_rollouts())
     start_pod(server, "agent", node=NODE, namespace=NAMESPACE)
     token = token_of(server, "agent", namespace=NAMESPACE)
@@ -99,7 +100,7 @@ def test_the_reconciler_asks_for_all_that_its_roles_allow_and_no_more(
 
     async def script() -> None:
         revision = cluster.scene.repository.commit({A: deny("a")})
-        cluster.follow(secretRef={"name": "git"})
+        cluster.follow(secretRef={"name": "git"}, syncToCluster=True)
         async with (
             cluster.replica(port=cluster.scene.port, bootstrap=bootstrap, kubeconfig=kubeconfig),
             cluster.scene.agent(),
@@ -107,11 +108,20 @@ def test_the_reconciler_asks_for_all_that_its_roles_allow_and_no_more(
             await until(lambda: cluster.phase(revision) == "Promoted")
             await until(lambda: cluster.status().get("lastAppliedRevision") == revision)
             await until(lambda: ("Normal", "Begun") in cluster.events())
+            await until(lambda: cluster.status()["mirror"].get("copies") == 1)
+            cluster.scene.repository.commit({B: deny("b")}, delete=[A])
+            await until(lambda: mirrored_names(cluster) == ["cnp.b"])
             await until(lambda: f"{0:040x}" not in cluster.rollouts())
             await get_certificate(cluster.scene.keys, bootstrap, token, tmp_path)
 
     asyncio.run(script())
     check(server, roles, RECONCILER_ACCOUNT)
+
+
+def mirrored_names(cluster: Cluster) -> list[str]:
+    """The copies of policies that there are."""
+    found = cluster.objects.list_cluster_custom_object(GROUP, VERSION, "mirroredpolicies")
+    return sorted(one["metadata"]["name"] for one in found["items"])
 
 
 async def get_certificate(keys: Path, address: str, token: str, folder: Path) -> None:
