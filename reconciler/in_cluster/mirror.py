@@ -13,6 +13,7 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, Final
@@ -76,6 +77,7 @@ class Mirror:
         )
         self._copy_changes = 0
         self._settled: tuple[bool, str, str, int] | None = None
+        self._settled_at = 0.0
         self._of_revision: tuple[str, Mapping[Key, Copy]] = ("", {})
         self._stored: dict[Key, tuple[Copy, Copy]] = {}
         self._faults: dict[Key, str] = {}
@@ -126,7 +128,7 @@ class Mirror:
             revision,
             self._copy_changes,
         )
-        if at_stake == self._settled and not self._faults:
+        if at_stake == self._settled and not self._is_time_to_retry():
             return
         wanted: Mapping[Key, Copy] = {}
         if repository.is_mirrored:
@@ -138,7 +140,10 @@ class Mirror:
         )
         await self._perform(step, wanted)
         self._say(self._account(step, wanted, revision if repository.is_mirrored else ""))
-        self._settled = at_stake
+        self._settled, self._settled_at = at_stake, time.monotonic()
+
+    def _is_time_to_retry(self) -> bool:
+        return bool(self._faults) and time.monotonic() - self._settled_at >= RETRY_SECONDS
 
     async def _wanted(self, reconciler: Reconciler, revision: str) -> Mapping[Key, Copy]:
         if self._of_revision[0] != revision:
@@ -160,8 +165,9 @@ class Mirror:
         for known in (self._stored, self._faults):
             for key in [key for key in known if key not in wanted]:
                 del known[key]
-        if step.apply or step.delete:
-            log.info(MIRRORED, written=len(step.apply), deleted=len(step.delete), held=step.held)
+        written = sum(key not in self._faults for key in step.apply)
+        if written or step.delete:
+            log.info(MIRRORED, written=written, deleted=len(step.delete), held=step.held)
 
     async def _write(self, key: Key, copy: Copy) -> None:
         """Apply one; what the server refuses of it holds up no other."""

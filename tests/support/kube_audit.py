@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+CREATED: Final = 201
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)
@@ -40,9 +42,10 @@ def asked_by(log: Path, user: str) -> frozenset[Request]:
     """Everything that a user asked for, forbidden or not."""
     events = map(json.loads, log.read_text().splitlines())
     return frozenset(
-        _request(event)
+        request
         for event in events
         if event["user"].get("username") == user and "objectRef" in event
+        for request in _requests(event)
     )
 
 
@@ -76,6 +79,14 @@ def _grants(role: Mapping[str, Any]) -> Iterator[Request]:
                             namespace=role["metadata"].get("namespace", ""),
                             name=name,
                         )
+
+
+def _requests(event: Mapping[str, Any]) -> Iterator[Request]:
+    """What had to be allowed; a patch that makes its object needs leave for both."""
+    asked = _request(event)
+    yield asked
+    if asked.verb == "patch" and event.get("responseStatus", {}).get("code") == CREATED:
+        yield replace(asked, verb="create")
 
 
 def _request(event: Mapping[str, Any]) -> Request:
