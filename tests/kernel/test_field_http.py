@@ -5,11 +5,13 @@ client pod ── node-a: tc, Envoy ══ node-b: tc, Envoy ── server pod (
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support.field_world import FIELD, FIELD_POLICIES, FieldWorld
+from tests.support.tap import POD_BLOCKS, tap
 from tests.support.world import World
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
@@ -42,6 +44,21 @@ HEADER = """{http: [{method: POST, path: /internal/v1/transfer,
 ACCOUNT_SERVICE = """{http: [{method: POST, path: /api.AccountService/GetAccount},
             {method: POST, path: /api.AccountService/ListAccounts}]}"""
 UUID = "3f2a7c1e-9b1d-4c3a-8a5e-0123456789ab"
+
+STRICT = f"encryption: {{enabled: true, strict: true, podCIDRs: {json.dumps(POD_BLOCKS)}}}\n"
+FROM_CLIENT = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: client, namespace: default}
+spec:
+  endpointSelector: {matchLabels: {app: client}}
+  egress:
+    - toEndpoints: [{matchLabels: {app: api-server}}]
+      toPorts:
+        - ports: [{port: "80", protocol: TCP}]
+          rules: {http: [{method: GET}]}
+"""
+"""So that its requests are judged by the Envoy of its own node, and then by that of the server's."""
 
 HTTP = [
     # The e-commerce shop; prometheus is on the server's own node.
@@ -154,3 +171,41 @@ def test_a_refused_request_is_a_dropped_flow_that_names_the_policy(field: FieldW
             "kind": "CiliumNetworkPolicy", "rule": "ingress[0]",
         }
     ]  # fmt: skip
+
+
+NO_PEER = {4: [("processor", "api-gateway", "GET", "/products", 0)], 6: []}
+"""Dropped at node-b, by its identity; the client waits long, so one family must do."""
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_requests_are_judged_as_before_at_both_ends_of_a_tunnel_and_nothing_is_in_the_clear(
+    field: FieldWorld, family: int
+) -> None:
+    encrypt_strictly(field)
+    with tap(field.world, "node-a") as seen:
+        for source, destination, method, path, status in (
+            ("client", "demo-api", "GET", "/public", 200),  # an Envoy on either node
+            ("client", "demo-api", "GET", "/private", 403),  # refused by the server's
+            ("client", "demo-api", "POST", "/public", 403),  # refused by the client's
+            ("frontend", "api-gateway", "GET", "/products", 200),
+            ("gateway", "users", "DELETE", "/users/17", 403),
+            *NO_PEER[family],
+        ):
+            answer = field.ask(source, destination, method, path, family=family)
+            assert (source, path, answer.status) == (source, path, status)
+    assert seen.in_the_clear == []
+    assert seen.tunnelled > 0
+
+
+def encrypt_strictly(field: FieldWorld) -> None:
+    """Both nodes are strict, and have shaken hands."""
+    if "strict" not in field.agent("node-a", "encrypt", "status"):
+        files = {"tidegate.yaml": STRICT, "policies/client.yaml": FROM_CLIENT}
+        field.publish("Encrypt", files)
+
+    def is_so(node: str) -> bool:
+        found = json.loads(field.agent(node, "encrypt", "status", "-o", "json"))
+        return found["mode"] == "strict" and any(t["handshake_at"] for t in found["tunnels"])
+
+    for node in field.services.nodes:
+        field.world.wait_for(f"{node} encrypts", lambda node=node: is_so(node), timeout=60)
