@@ -1,11 +1,11 @@
-"""Build one image of three layers: Debian's packages, the locked wheels, our own code.
+"""Build one image of layers: Debian's packages, the locked wheels of each lock, our own code.
 
 In:   a Recipe; SOURCE_DATE_EPOCH or the last commit's time
 Out:  an OCI image layout, its digest, an SBOM beside it
 Shell over mmdebstrap, pip and one folder; needs root, as it makes a root file system.
 
 Holds always:
-1. Every wheel is one that `python.lock` names by its hash; every Debian package is one that apt verified.
+1. Every wheel is one that a lock names by its hash; every Debian package is one that apt verified.
 2. No layer holds anything of the clock, the user or the machine; `--twice` compares two builds.
 """
 
@@ -27,7 +27,7 @@ from typing import Final
 
 from images import layer, sbom
 from images.oci import ImageConfig, write_layout
-from images.recipe import PYTHON_FOLDER, PYTHON_LOCK, SUITE, Recipe
+from images.recipe import PYTHON_FOLDER, SUITE, Recipe
 from netpolicy.version import VERSION
 
 DPKG_STATUS: Final = "*/var/lib/dpkg/status"
@@ -50,10 +50,10 @@ _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What takes long to make, and changes seldom: Debian's archive, the layer of wheels."""
+    """What takes long to make, and changes seldom: Debian's archive, a layer of wheels for each lock."""
 
     debian: Path
-    wheels: Path
+    wheels: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,16 +73,16 @@ def build(recipe: Recipe, output: Path, *, epoch: int, parts: Parts | None = Non
     work.mkdir(parents=True)
     parts = parts or Parts(
         debian=make_debian(recipe, work / "debian.tar", epoch=epoch),
-        wheels=make_wheels(work / "wheels-layer.tar"),
+        wheels=tuple(make_wheels(lock, work / f"{lock.stem}-layer.tar") for lock in recipe.locks),
     )
-    layers = (work / "debian-layer.tar", parts.wheels, work / "tidegate-layer.tar")
+    layers = (work / "debian-layer.tar", *parts.wheels, work / "tidegate-layer.tar")
     layer.from_archive(parts.debian, layers[0], epoch=epoch)
     bill = _bill(recipe, parts, epoch=epoch)
     with TemporaryDirectory(dir=work) as name:
         stage = Path(name) / "root"
         _stage(recipe, stage, epoch=epoch)
         _write(stage / SBOM_IN_IMAGE, bill)
-        layer.from_folder(stage, layers[2], epoch=epoch)
+        layer.from_folder(stage, layers[-1], epoch=epoch)
     listed = work / "sbom.cdx.json"
     listed.write_bytes(bill)
     digest = write_layout(work / "layout", layers, _config(recipe), epoch=epoch)
@@ -117,11 +117,11 @@ def make_debian(recipe: Recipe, target: Path, *, epoch: int) -> Path:
     return target
 
 
-def make_wheels(target: Path) -> Path:
-    """Make the layer of all wheels: the same for both images, until the lock changes."""
+def make_wheels(lock: Path, target: Path) -> Path:
+    """Make the layer of a lock's wheels: the same for both images, until the lock changes."""
     with TemporaryDirectory(dir=target.parent) as name:
         stage = Path(name) / "root"
-        locked = ("--require-hashes", "--only-binary=:all:", "-r", str(PYTHON_LOCK))
+        locked = ("--require-hashes", "--only-binary=:all:", "-r", str(lock))
         _install(stage, locked, epoch=WHEELS_EPOCH)
         layer.from_folder(stage, target, epoch=WHEELS_EPOCH)
     return target
@@ -129,11 +129,16 @@ def make_wheels(target: Path) -> Path:
 
 def _stage(recipe: Recipe, stage: Path, *, epoch: int) -> None:
     """Lay out what is ours: packages, the command, built files."""
-    with _own_wheel(epoch=epoch) as wheel:
-        _install(stage, (str(wheel),), epoch=epoch, left_out=recipe.left_out)
+    with _own_wheel(epoch=epoch) as wheels:
+        # By name: what pip notes of a wheel given by its path is where that was on this machine.
+        ours = ("--no-index", "--find-links", str(wheels), f"tidegate=={VERSION}")
+        _install(stage, ours, epoch=epoch, left_out=recipe.left_out)
     _write(stage / "usr/local/bin" / recipe.command, _command(recipe), executable=True)
     for source, place in recipe.files:
         _write(stage / place, source.read_bytes(), executable=os.access(source, os.X_OK))
+    for place, leads_to in recipe.links:
+        (stage / place).parent.mkdir(parents=True, exist_ok=True)
+        (stage / place).symlink_to(leads_to)
 
 
 def _install(stage: Path, what: Sequence[str], *, epoch: int, left_out: Sequence[str] = ()) -> None:
@@ -144,8 +149,6 @@ def _install(stage: Path, what: Sequence[str], *, epoch: int, left_out: Sequence
     shutil.rmtree(python / "bin", ignore_errors=True)  # scripts of the machine's own Python
     for name in left_out:
         shutil.rmtree(python / name)
-    for path in python.rglob("direct_url.json"):
-        path.unlink()  # says where on this machine the wheel was
     _compile(python, stage, epoch=epoch)
 
 
@@ -160,8 +163,7 @@ def _own_wheel(*, epoch: int) -> Iterator[Path]:
     with TemporaryDirectory() as name:
         made = ("wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", name, ".")
         _run([*PIP, *made], epoch=epoch)
-        (wheel,) = Path(name).glob("*.whl")
-        yield wheel
+        yield Path(name)
 
 
 def _command(recipe: Recipe) -> bytes:
@@ -172,7 +174,11 @@ def _bill(recipe: Recipe, parts: Parts, *, epoch: int) -> bytes:
     (status,) = _texts(parts.debian, DPKG_STATUS)
     components = [
         *sbom.debian_components(status),
-        *map(sbom.python_component, _texts(parts.wheels, "*.dist-info/METADATA")),
+        *(
+            sbom.python_component(metadata)
+            for wheels in parts.wheels
+            for metadata in _texts(wheels, "*.dist-info/METADATA")
+        ),
         sbom.python_component(
             f"Name: tidegate\nVersion: {VERSION}\nLicense-Expression: {LICENCE}\n"
         ),

@@ -11,6 +11,7 @@ from typing import Final
 
 SUITE: Final = "bookworm"
 PYTHON_LOCK: Final = Path("images/python.lock")
+ENVOY_LOCK: Final = Path("images/envoy.lock")
 PYTHON_FOLDER: Final = Path("usr/local/lib/python3.11/dist-packages")
 """On Debian's own search path, so that child processes find the packages as their parents did."""
 
@@ -20,7 +21,9 @@ _EVERYWHERE: Final = ("python3", "libstdc++6", "usr-is-merged")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """One image. `files`: built file → path in the image. `left_out`: the other program's packages."""
+    """One image. `locks`: wheels, a layer for each. `files`: built file → path in the image. `links`: path
+    in the image → where it leads. `left_out`: the other program's packages.
+    """
 
     name: str
     title: str
@@ -28,7 +31,9 @@ class Recipe:
     command: str
     module: str
     user: str
+    locks: tuple[Path, ...] = (PYTHON_LOCK,)
     files: tuple[tuple[Path, Path], ...] = ()
+    links: tuple[tuple[Path, Path], ...] = ()
     left_out: tuple[str, ...] = ()
 
 
@@ -47,15 +52,23 @@ RECIPES: Final = {
         Recipe(
             name="nodeagent",
             title="Tidegate node agent",
-            # BCC brings LLVM: it is for `nodeagent trace`, which runs in a process of its own.
-            packages=(*_EVERYWHERE, "libbpf1", "nftables", "python3-bpfcc"),
+            packages=(
+                *_EVERYWHERE,
+                "libbpf1",
+                "nftables",
+                "python3-bpfcc",  # with LLVM: for `nodeagent trace`, in a process of its own
+                "wireguard-go",  # where the node's kernel has no WireGuard
+                "wireguard-tools",
+            ),
             command="nodeagent",
             module="nodeagent.cli",
             user="0:0",
+            locks=(PYTHON_LOCK, ENVOY_LOCK),
             files=(
                 (Path("build/bpf/tidegate.bpf.o"), Path("usr/lib/tidegate/tidegate.bpf.o")),
                 (Path("build/cni/tidegate-cni"), Path("usr/lib/tidegate/tidegate-cni")),
             ),
+            links=((Path("usr/bin/envoy"), Path("/") / PYTHON_FOLDER / "envoy/_bin/envoy"),),
             left_out=("reconciler",),
         ),
     )

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+from images.recipe import RECIPES
+from tests.support.image_roots import Image, image
 from tests.support.kube_server import KubeMachine, KubeServer, kube_machine
 
 
@@ -20,3 +24,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KubeMachine]:
 def server(machine: KubeMachine) -> KubeServer:
     """A real kube-apiserver."""
     return machine.server
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[dict[str, Image]]:
+    """Both images, unpacked; two gigabytes that no run leaves behind."""
+    with TemporaryDirectory(prefix="tidegate-images-") as folder:
+        yield {name: image(name, Path(folder)) for name in RECIPES}

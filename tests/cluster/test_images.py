@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from images.build import SBOM_IN_IMAGE
 from images.layer import from_folder
 from images.recipe import RECIPES
 from netpolicy.version import VERSION
-from tests.support.image_roots import Image, image
+from tests.support.image_roots import Image, chart_capabilities
 from tests.support.kube_server import KubeServer
 from tests.support.reconciler_scene import INVENTORY
 
@@ -30,12 +29,6 @@ node: node-a
 inventory: inventory.yaml
 metrics: "127.0.0.1:9465"
 """
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Image]:
-    folder = tmp_path_factory.mktemp("images")
-    return {name: image(name, folder) for name in RECIPES}
 
 
 def blob(built: Image, described: dict[str, Any]) -> bytes:
@@ -55,7 +48,7 @@ def test_the_layout_is_whole(images: dict[str, Image], name: str) -> None:
     assert described["digest"] == made.built.digest
     manifest = json.loads(blob(made, described))
     config = json.loads(blob(made, manifest["config"]))
-    assert len([blob(made, layer) for layer in manifest["layers"]]) == 3
+    assert len([blob(made, layer) for layer in manifest["layers"]]) == 2 + len(RECIPES[name].locks)
     unpacked = [hashlib.sha256(layer.read_bytes()).hexdigest() for layer in made.built.layers]
     assert config["rootfs"]["diff_ids"] == [f"sha256:{digest}" for digest in unpacked]
     assert config["config"]["User"] == ("65532:65532" if name == "reconciler" else "0:0")
@@ -126,11 +119,3 @@ def test_the_agent_needs_each_of_them(
     )  # fmt: skip
     assert done.returncode == 1
     assert "nodeagent ready" not in done.stdout
-
-
-def chart_capabilities(server: KubeServer) -> list[str]:
-    """What the chart's container adds."""
-    text = server.helm("template", "t", "charts/tidegate", "--namespace", "tidegate-system")
-    (workload,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "DaemonSet")
-    (container,) = workload["spec"]["template"]["spec"]["containers"]
-    return list(container["securityContext"]["capabilities"]["add"])

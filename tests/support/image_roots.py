@@ -11,28 +11,39 @@ from __future__ import annotations
 import fcntl
 import os
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+import yaml
+
 from images.build import Built, Parts, build, make_debian, make_wheels, source_epoch
-from images.recipe import PYTHON_LOCK, RECIPES, SUITE, Recipe
+from images.recipe import RECIPES, SUITE, Recipe
+from tests.support.kube_server import KubeServer
 
 ENTER: Final = """\
 set -eu
-root=$1; shift
+root=$1; shared=$2; shift 2
 mount --make-rprivate /
 mount --bind "$root" "$root"
-for place in run tmp var/lib/tidegate; do mount -t tmpfs tmpfs "$root/$place"; done
+for place in dev run tmp var/lib/tidegate; do mount -t tmpfs tmpfs "$root/$place"; done
+for device in null zero full random urandom; do
+  touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"
+done
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t bpf bpf "$root/sys/fs/bpf"
+for place in $shared; do mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; done
 mount -o remount,ro,bind "$root"
 exec chroot "$root" "$@"
 """
 """A container's mounts, as far as ours are concerned; they go with the namespace."""
+
+KEPT_OF_EACH: Final = 2
+"""Archives of one kind that are kept: today's, and those of another branch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +55,17 @@ class Image:
     root: Path
 
     def started(
-        self, *words: str, user: int = 0, capabilities: Sequence[str] = (), own_network: bool = True
+        self,
+        *words: str,
+        user: int = 0,
+        capabilities: Sequence[str] = (),
+        own_network: bool = True,
+        shared: Sequence[Path] = (),
     ) -> list[str]:
-        """The command that runs these words in it: no other capability, and no way to get one."""
+        """The command that runs these words in it: no other capability, and no way to get one.
+
+        `shared`: folders of the machine that it sees under their own paths, as a pod sees a hostPath.
+        """
         kept = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
         spaces = ["--mount", *(["--net"] if own_network else [])]
         return [
@@ -57,6 +76,7 @@ class Image:
             ENTER,
             "enter",
             str(self.root),
+            " ".join(map(str, shared)),
             "setpriv",
             f"--reuid={user}",
             f"--regid={user}",
@@ -77,27 +97,40 @@ def image(name: str, folder: Path) -> Image:
     for layer in built.layers:
         with tarfile.open(layer) as archive:
             archive.extractall(root, numeric_owner=True)
-    for place in ("run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
+    for place in ("dev", "run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
         (root / place).mkdir(parents=True, exist_ok=True)
     return Image(built=built, parts=parts, root=root)
 
 
+def chart_capabilities(server: KubeServer) -> list[str]:
+    """What the chart's container adds."""
+    text = server.helm("template", "t", "charts/tidegate", "--namespace", "tidegate-system")
+    (workload,) = (each for each in yaml.safe_load_all(text) if each["kind"] == "DaemonSet")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    return list(container["securityContext"]["capabilities"]["add"])
+
+
 def _parts(recipe: Recipe) -> Parts:
     debian = sha256(repr((SUITE, recipe.packages)).encode()).hexdigest()[:12]
-    wheels = sha256(PYTHON_LOCK.read_bytes()).hexdigest()[:12]
 
     def make(target: Path) -> None:
         make_debian(recipe, target, epoch=source_epoch())
 
     return Parts(
-        debian=_kept(f"debian-{recipe.name}-{debian}.tar", make),
-        wheels=_kept(f"wheels-{wheels}.tar", make_wheels),
+        debian=_kept(f"debian-{recipe.name}", debian, make),
+        wheels=tuple(_wheels(lock) for lock in recipe.locks),
     )
 
 
-def _kept(name: str, make: Callable[[Path], object]) -> Path:
+def _wheels(lock: Path) -> Path:
+    digest = sha256(lock.read_bytes()).hexdigest()[:12]
+    return _kept(f"wheels-{lock.stem}", digest, partial(make_wheels, lock))
+
+
+def _kept(kind: str, digest: str, make: Callable[[Path], object]) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tidegate"
     cache.mkdir(parents=True, exist_ok=True)
+    name = f"{kind}-{digest}.tar"
     target = cache / name
     with (cache / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -105,4 +138,12 @@ def _kept(name: str, make: Callable[[Path], object]) -> Path:
             fresh = cache / f"fresh-{name}"
             make(fresh)
             fresh.rename(target)
+        target.touch()
+        for old in _oldest(cache.glob(f"{kind}-*.tar")):
+            old.unlink()
     return target
+
+
+def _oldest(archives: Iterable[Path]) -> list[Path]:
+    """Those that were not used of late: whoever changes a list often shall not fill the disk."""
+    return sorted(archives, key=lambda path: path.stat().st_mtime)[:-KEPT_OF_EACH]
