@@ -36,6 +36,12 @@ WHEELS_EPOCH: Final = 0
 """Not the commit's time: a new commit is no new layer of wheels, and nodes need not fetch it again."""
 
 PIP: Final = (sys.executable, "-m", "pip", "--disable-pip-version-check")
+ENVIRONMENT: Final = (
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LANG=C.UTF-8",
+    "HOME=/tmp",
+    "PYTHONDONTWRITEBYTECODE=1",
+)
 SBOM_IN_IMAGE: Final = Path("usr/share/tidegate/sbom.cdx.json")
 MERGED_USR: Final = "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"
 _NO_DOCUMENTATION: Final = (
@@ -200,12 +206,7 @@ def _config(recipe: Recipe) -> ImageConfig:
     return ImageConfig(
         user=recipe.user,
         entrypoint=(f"/usr/local/bin/{recipe.command}",),
-        environment=(
-            "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            "LANG=C.UTF-8",
-            "HOME=/tmp",
-            "PYTHONDONTWRITEBYTECODE=1",
-        ),
+        environment=ENVIRONMENT,
         labels={
             "org.opencontainers.image.title": recipe.title,
             "org.opencontainers.image.version": VERSION,

@@ -104,7 +104,7 @@ def test_neither_image_holds_the_other_program(images: dict[str, Image]) -> None
         assert not list(images[name].root.rglob(f"dist-packages/{other}"))
 
 
-@pytest.mark.parametrize("missing", ["BPF", "NET_ADMIN", "PERFMON"])
+@pytest.mark.parametrize("missing", ["NET_ADMIN", "SYS_ADMIN"])
 def test_the_agent_needs_each_of_them(
     images: dict[str, Image], server: KubeServer, tmp_path: Path, missing: str
 ) -> None:

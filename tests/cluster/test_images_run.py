@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,17 +44,16 @@ class Installed:
         self.capabilities = capabilities
         self.whole = WholeRollout(world, SETTINGS)
         self.services = self.whole.services
-        for place in (CONTROL, *self.services.nodes):
-            self._state(place).mkdir(parents=True, exist_ok=True)
+        for node in self.services.nodes:
+            self._hand_out(node)
 
     def start_reconciler(self) -> None:
         """As nobody, from the reconciler's image."""
         layout = self.services.layout
-        state = layout.state("reconciler")
+        state = self._state("reconciler")
         state.mkdir(parents=True, exist_ok=True)
-        for folder in (layout.config, state):
-            for path in (folder, *folder.rglob("*")):
-                os.chown(path, NOBODY, NOBODY)
+        for path in (layout.config, *layout.config.rglob("*"), state):
+            os.chown(path, NOBODY, NOBODY)
         shared = [layout.config, state, self.world.inventory_path.parent]
         config = str(layout.config_file("reconciler"))
         self.world.start(
@@ -66,11 +66,6 @@ class Installed:
 
     def start_agent(self, node: str) -> None:
         """As root with the chart's capabilities, from the agent's image."""
-        config = self.services.layout.config_file(node)
-        document = yaml.safe_load(config.read_text())
-        del document["bpf_object"]  # the image's own
-        document |= {"envoy": {}, "socket": str(self._state(node) / "agent.sock")}
-        config.write_text(yaml.safe_dump(document))
         command = self._inside(node, "run", capabilities=self.capabilities)
         self.world.start(node, node, with_own_sockets(self.world, node, command))
 
@@ -86,17 +81,24 @@ class Installed:
                  "--write-out", "%{http_code}", f"http://{GATEWAY.v4}/"]  # fmt: skip
         return self.world.run(place, asked, check=False).stdout
 
+    def _hand_out(self, node: str) -> None:
+        """What the node's agent reads, in a folder of its own: root without capabilities is nobody else's."""
+        layout, own = self.services.layout, self._state(node)
+        shutil.copytree(layout.keys / "nodes" / node, own / "given")
+        text = layout.config_file(node).read_text()
+        document = yaml.safe_load(
+            text.replace(str(layout.keys / "nodes" / node), str(own / "given"))
+        )
+        del document["bpf_object"]  # the image has its own
+        document |= {"envoy": {}, "socket": str(own / "agent.sock")}
+        (own / "agent.yaml").write_text(yaml.safe_dump(document))
+
     def _state(self, place: str) -> Path:
         return self.services.layout.state(place)
 
     def _inside(self, node: str, *words: str, capabilities: list[str] | None = None) -> list[str]:
-        shared = [
-            self.services.layout.config,
-            self._state(node),
-            self.world.bpffs,
-            self.world.inventory_path.parent,
-        ]
-        config = ("--config", str(self.services.layout.config_file(node)))
+        shared = [self._state(node), self.world.bpffs, self.world.inventory_path.parent]
+        config = ("--config", str(self._state(node) / "agent.yaml"))
         return self.images["nodeagent"].started(
             "nodeagent", *words, *config,
             capabilities=capabilities or [], own_network=False, shared=shared,

@@ -20,7 +20,7 @@ from typing import Final
 
 import yaml
 
-from images.build import Built, Parts, build, make_debian, make_wheels, source_epoch
+from images.build import ENVIRONMENT, Built, Parts, build, make_debian, make_wheels, source_epoch
 from images.recipe import RECIPES, SUITE, Recipe
 from tests.support.kube_server import KubeServer
 
@@ -33,6 +33,7 @@ for place in dev run tmp var/lib/tidegate; do mount -t tmpfs tmpfs "$root/$place
 for device in null zero full random urandom; do
   touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"
 done
+mount --bind /etc/hosts "$root/etc/hosts"
 mount -t proc proc "$root/proc"
 mount -t sysfs sysfs "$root/sys"
 mount -t bpf bpf "$root/sys/fs/bpf"
@@ -84,6 +85,9 @@ class Image:
             "--no-new-privs",
             f"--bounding-set={kept}",
             f"--inh-caps={kept}",
+            "env",
+            "--ignore-environment",
+            *ENVIRONMENT,
             *words,
         ]
 
@@ -99,6 +103,7 @@ def image(name: str, folder: Path) -> Image:
             archive.extractall(root, numeric_owner=True)
     for place in ("dev", "run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
         (root / place).mkdir(parents=True, exist_ok=True)
+    (root / "etc/hosts").touch()
     return Image(built=built, parts=parts, root=root)
 
 

@@ -9,7 +9,7 @@ securityContext:
   readOnlyRootFilesystem: true
   capabilities:
     drop: [ALL]
-    add: {{ concat (list "BPF" "NET_ADMIN" "PERFMON") .Values.agent.extraCapabilities | toJson }}
+    add: {{ concat (list "NET_ADMIN" "SYS_ADMIN") .Values.agent.extraCapabilities | toJson }}
 volumeMounts:
   - {name: config, mountPath: /etc/tidegate/agent.yaml, subPath: agent.yaml, readOnly: true}
   - {name: trust, mountPath: /etc/tidegate/trust, readOnly: true}
