@@ -61,6 +61,10 @@ class Fields:
         """True if the mapping is there and holds anything."""
         return bool(self._values)
 
+    def names(self, key: str) -> bool:
+        """True if the field is there, be it empty."""
+        return self._values.get(key) is not None
+
     def text(self, key: str, default: str = "", *, required: bool = False) -> str:
         """A text."""
         value = self._typed(key, str, required=required)

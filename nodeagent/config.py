@@ -190,16 +190,20 @@ def _reconciler(fields: Fields, base: Path, state_dir: Path) -> ReconcilerConfig
 
 def _cni(fields: Fields, base: Path) -> CniConfig | None:
     """The section that lets a CNI plugin ask; without it nobody can."""
+    if not fields.names("cni"):
+        return None
     section = fields.record("cni")
     found = CniConfig(
         socket=_socket(section, base, DEFAULT_CNI_SOCKET), fence=section.flag("fence", True)
     )
     section.finish()
-    return found if section.given else None
+    return found
 
 
 def _envoy(fields: Fields, base: Path) -> EnvoyConfig | None:
     """The section that has an Envoy run; without it there is no proxy. An empty one is enough."""
+    if not fields.names("envoy"):
+        return None
     section = fields.record("envoy")
     ports = PortRange(
         first=_positive(section, "first_port", DEFAULT_PORTS.first),
@@ -216,7 +220,7 @@ def _envoy(fields: Fields, base: Path) -> EnvoyConfig | None:
         ports=ports,
     )
     section.finish()
-    return found if section.given else None
+    return found
 
 
 def _path(fields: Fields, key: str, base: Path) -> Path | None:

@@ -102,3 +102,11 @@ def _differing(first: Any, second: Any) -> set[str]:
     assert type(first) is type(second), (first, second)
     names = (field.name for field in fields(first))
     return {name for name in names if getattr(first, name) != getattr(second, name)}
+
+
+@pytest.mark.parametrize("section", ["envoy", "cni"])
+def test_an_empty_section_of_the_agents_file_is_enough(section: str, tmp_path: Path) -> None:
+    least = "node: node-a\ninventory: inventory.yaml\n"
+    config = _agent(f"{least}{section}: {{}}\n", tmp_path)
+    assert getattr(config, section) is not None
+    assert getattr(_agent(least, tmp_path), section) is None
