@@ -17,7 +17,7 @@ CLUSTER_PACKAGES := $(shell cat requirements/debian-cluster.txt)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf cni proto lock format check test test-fast test-kernel test-cluster demo corpus fuzz clean
+.PHONY: help setup bpf cni proto lock format check test test-fast test-kernel test-cluster test-images demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ test-kernel: setup ## The tests that need root and eBPF
 
 test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (built once, outside the tree)
 	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+
+test-images: setup $(CLUSTER_STAMP) ## Build both images and run both programs from them (not part of test: minutes)
+	@$(BIN)/python -m pytest -q -m images tests/cluster
 
 $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
 	@dpkg-query -W -f='$${Status}\n' $(CLUSTER_PACKAGES) 2>/dev/null | grep -cq 'ok installed' \
