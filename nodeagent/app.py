@@ -206,6 +206,7 @@ class Agent:
             source=self._source,
             tunnels=self._tunnels,
             fence=self._fence,
+            proxy=self._proxy,
         )
 
     async def run(self) -> None:

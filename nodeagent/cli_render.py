@@ -57,6 +57,7 @@ def print_status(status: pb.StatusResponse) -> None:
         ("Drift", _drift_text(status.drift)),
         ("Entries", f"{status.policy_entries} policy, {status.addresses} addresses"),
         ("Flows", f"{status.flows_seen} seen, {status.flows_lost} lost"),
+        ("Proxy", _proxy_text(status.proxy)),
         ("Requests", _requests_text(status.requests)),
         ("Flow table", _flow_table_text(status.flow_table)),
         ("Forwarded", f"{status.forwarded_packets} packets"),
@@ -71,6 +72,14 @@ def print_status(status: pb.StatusResponse) -> None:
         for drop in status.drops
     ]
     print_table(("", ""), rows)
+
+
+def _proxy_text(proxy: pb.ProxyState) -> str:
+    if proxy.state == "none":
+        return "none"
+    counts = f"{len(proxy.listeners)} listeners, {proxy.connections} connections"
+    up = f"up (process {proxy.pid})" if proxy.state == "up" else "DOWN"
+    return f"{up}; {counts}; restarted {proxy.restarts} times"
 
 
 def _requests_text(requests: pb.RequestStatus) -> str:

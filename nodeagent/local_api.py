@@ -26,6 +26,7 @@ from netpolicy.wire.tidegate.v1 import agent_pb2_grpc
 from nodeagent.datapath import Datapath
 from nodeagent.drift.status import DriftStatus
 from nodeagent.enforcer import Enforcer, Installed
+from nodeagent.envoy.proxy import ProxyStatus
 from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import last_flows
 from nodeagent.flows.ring import FlowRing, Lost
@@ -37,6 +38,7 @@ from nodeagent.local_api_messages import (
     flow_table_message,
     flows_message,
     lost_message,
+    proxy_message,
     request_status_message,
     rule_message,
 )
@@ -87,6 +89,16 @@ class Requests(Shape):
         """Those that it was not."""
 
 
+class Proxy(Shape):
+    """What the agent tells of its proxy."""
+
+    def status(self) -> ProxyStatus | None:
+        """How it is; None: there is none."""
+
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to."""
+
+
 class Source(Shape):
     """What the agent tells of where it learns of its pods, or of its fence."""
 
@@ -123,6 +135,7 @@ class AgentParts:
     source: Source
     tunnels: Tunnels
     fence: Source
+    proxy: Proxy
 
 
 class AgentService(agent_pb2_grpc.AgentServicer):
@@ -330,12 +343,18 @@ def quick_status(parts: AgentParts) -> pb.StatusResponse:
         inventory_synced=planner.knows_peers,
         plan_error_reason=plan_status.reason,
         awaited_interfaces=plan_status.awaited_interfaces,
-        alarms=(*plan_status.alarms, *parts.source.alarms(), *parts.fence.alarms()),
+        alarms=(
+            *plan_status.alarms,
+            *parts.source.alarms(),
+            *parts.fence.alarms(),
+            *parts.proxy.alarms(),
+        ),
         strangers=planner.strangers,
         drift=drift_message(parts.drift.status),
         flow_table=flow_table_message(parts.collection.status),
         flows_seen=parts.ring.seen,
         flows_lost=counters.lost_events,
+        proxy=proxy_message(parts.proxy.status()),
         requests=request_status_message(parts.requests.counts, lost=parts.requests.lost),
         forwarded_packets=counters.forwarded,
         drops=[

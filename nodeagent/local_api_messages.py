@@ -19,6 +19,7 @@ from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import PolicyId, PolicyKind, RuleId
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.drift.status import DriftStatus
+from nodeagent.envoy.proxy import ProxyStatus
 from nodeagent.flow_collection import CollectionStatus
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows
 from nodeagent.flows.filters import FlowFilter
@@ -53,6 +54,19 @@ def flow_table_message(status: CollectionStatus) -> pb.FlowTable:
         orphaned=status.orphaned,
         swept_at=status.swept_at,
         error=status.error,
+    )
+
+
+def proxy_message(status: ProxyStatus | None) -> pb.ProxyState:
+    """The node's Envoy."""
+    if status is None:
+        return pb.ProxyState(state="none")
+    return pb.ProxyState(
+        state="up" if status.pid else "down",
+        pid=status.pid or 0,
+        restarts=status.restarts,
+        listeners=status.listeners,
+        connections=status.connections,
     )
 
 

@@ -65,6 +65,7 @@ def agent_metrics(status: pb.StatusResponse) -> tuple[Metric, ...]:
                len(status.strangers)),
         *_drift(status.drift),
         *_flow_table(status.flow_table),
+        *_proxy(status.proxy),
         *_requests(status.requests),
         _role(status.rollout.role),
         *_expiry(status.metadata_expires),
@@ -123,6 +124,21 @@ def _flow_table(table: pb.FlowTable) -> tuple[Metric, ...]:
         _gauge("tidegate_conntrack_flows", "Flows remembered at the last sweep.", table.flows),
         removed,
     )
+
+
+def _proxy(proxy: pb.ProxyState) -> tuple[Metric, ...]:
+    """Nothing where there is none: that is no proxy that is down."""
+    if proxy.state not in ("up", "down"):
+        return ()
+    return (
+        _gauge("tidegate_proxy_up", "1: Envoy runs. 0: redirected flows are dropped.",
+               proxy.state == "up"),
+        _counter("tidegate_proxy_restarts", "Times that Envoy ended, since the agent started.",
+                 proxy.restarts),
+        _gauge("tidegate_proxy_listeners", "Rule sets that Envoy serves.", len(proxy.listeners)),
+        _gauge("tidegate_proxy_connections", "Redirected connections that are open.",
+               proxy.connections),
+    )  # fmt: skip
 
 
 def _requests(requests: pb.RequestStatus) -> tuple[Metric, ...]:

@@ -43,6 +43,7 @@ DEVICE_FAILED: Final = "proxy_device_failed"
 PORTS_NOT_KEPT: Final = "proxy_ports_not_kept"
 PORTS_NOT_FOUND: Final = "proxy_ports_not_found"
 LISTENERS_NOT_RETIRED: Final = "listeners_not_retired"
+NOT_RUNNING: Final = "Envoy does not run: flows that it is to judge are dropped"
 PROXY_FAILED: Final = "ProxyFailed"
 CHECK_SECONDS: Final = 3.0
 KEPT_SETS: Final = 4096
@@ -83,6 +84,11 @@ class Proxying:
         """How Envoy is; None: there is none."""
         return None if self._envoy is None else self._envoy.status()
 
+    def alarms(self) -> tuple[str, ...]:
+        """What a person has to see to."""
+        status = self.status()
+        return (NOT_RUNNING,) if status is not None and status.pid is None else ()
+
     def connect(self) -> ProxySide:
         """Lead the kernel to the device, or to none; say what planning is to know.
 
@@ -103,7 +109,7 @@ class Proxying:
         if self._envoy is None:
             await asyncio.Event().wait()
             return
-        watch = asyncio.create_task(self._watch_device(), name="proxy device")
+        watch = asyncio.create_task(self._watch(self._envoy), name="proxy watch")
         try:
             await self._envoy.run()
         finally:
@@ -164,10 +170,11 @@ class Proxying:
         self._datapath.guard_proxy(index)
         return index
 
-    async def _watch_device(self) -> None:
-        """What somebody takes away of it comes back; until then redirected flows are dropped."""
+    async def _watch(self, envoy: EnvoyProxy) -> None:
+        """What somebody takes away of the device comes back; until then redirected flows are dropped."""
         while True:
             await asyncio.sleep(CHECK_SECONDS)
+            await envoy.look()
             try:
                 await asyncio.to_thread(self._mend_device)
             except (DatapathError, StalledError, OSError) as error:

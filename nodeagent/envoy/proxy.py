@@ -17,6 +17,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -60,6 +61,7 @@ LAST_LOOK_SECONDS: Final = 0.05
 ASKED_BY_NAME: Final = 20
 """From how many changed listeners on Envoy is asked for every listener's version."""
 
+_CONNECTIONS: Final = r"^listener\.[0-9[].*\.downstream_cx_active$"
 _WARMING: Final = "listener_manager.total_listeners_warming"
 _VERSION_TEXT: Final = "version_text"
 _UPDATE_REJECTED: Final = "update_rejected"
@@ -70,11 +72,15 @@ log: Final = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyStatus:
-    """`pid` None: Envoy does not run, and redirected flows are dropped."""
+    """`pid` None: Envoy does not run, and redirected flows are dropped.
+
+    `connections`: redirected ones that were open at the last `look`.
+    """
 
     pid: int | None
     restarts: int
     listeners: tuple[str, ...]
+    connections: int
 
 
 class L7Proxy(Protocol):
@@ -98,6 +104,7 @@ class EnvoyProxy:
         self._supervisor = Supervisor(settings)
         self._admin = Admin(settings.admin)
         self._turn = asyncio.Lock()
+        self._connections = 0
         for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
             make_folder(settings.folder / folder)
         self._lists = Lists(
@@ -124,7 +131,14 @@ class EnvoyProxy:
             pid=self._supervisor.pid,
             restarts=self._supervisor.restarts,
             listeners=tuple(sorted(self._lists.listeners)),
+            connections=self._connections if self._supervisor.pid else 0,
         )
+
+    async def look(self) -> None:
+        """Ask Envoy for what only it knows; where it does not answer, the last answer stands."""
+        with suppress(ProxyError):
+            told = await asyncio.to_thread(self._admin.statistics, _CONNECTIONS)
+            self._connections = sum(map(int, told.values()))
 
     def _prepare(self, wanted: Iterable[Listener]) -> None:
         self._put(self._configuration(wanted, self._lists))

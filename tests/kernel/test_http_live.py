@@ -74,8 +74,15 @@ def test_rules_change_under_a_connection_that_stays(scene: HttpScene, tmp_path: 
         scene.enforce(stable)
         scene.world.wait_for("requests go on", lambda before=before: _asked(log) > before + 10)
         assert _ports(scene) == ports
+    scene.world.wait_for("the connection is counted", lambda: _connections(scene) == 1)
     scene.world.stop("stream")
     assert all("answered" in line for line in log.read_text().splitlines())
+
+
+def _connections(scene: Scene) -> int:
+    told = scene.agents.ask_json(GATEWAY.node.name, "status")["proxy"]
+    assert told["listeners"]
+    return int(told["connections"])
 
 
 def _asked(log: Path) -> int:
@@ -98,9 +105,12 @@ def test_a_killed_envoy_is_back_soon_and_nothing_passed_meanwhile(scene: HttpSce
         answers.extend(scene.ask("prometheus", GATEWAY.v4, *asked))
         return answers[-2:] == [200, 403]
 
-    scene.world.wait_for("Envoy is back", is_back, timeout=10)
+    scene.world.wait_for("Envoy is back", is_back, timeout=30)
     assert 200 not in answers[1::2], "no request that is refused got through"
-    assert scene.envoy(GATEWAY.node.name) != killed
+    told = scene.agents.ask_json(GATEWAY.node.name, "status")["proxy"]
+    assert (told["state"], told["restarts"]) == ("up", 1)
+    assert told["pid"] == scene.envoy(GATEWAY.node.name) != killed
+    assert "restarted 1 times" in scene.agents.ask(GATEWAY.node.name, "status")
 
 
 def test_a_killed_agent_leaves_envoy_at_work_and_its_successor_adopts_it(scene: HttpScene) -> None:

@@ -31,6 +31,7 @@ from nodeagent.local_api import AgentParts, serve
 from nodeagent.placement import Placement
 from nodeagent.planner import Planner
 from nodeagent.pod_source import FilePods
+from nodeagent.proxying import Proxying
 from nodeagent.request_pump import RequestPump
 from nodeagent.request_shadows import RequestShadows
 from nodeagent.rollout.channels import Channels
@@ -124,6 +125,7 @@ def _running(directory: Path, channels: Channels = ENFORCED) -> Iterator[Served]
             source=FilePods(directory / "inventory.yaml"),
             tunnels=_Unencrypted(),
             fence=Fence(()),
+            proxy=Proxying(kernel, config=None, state_dir=directory),
         )
         server = await serve(parts, directory / "run" / "agent.sock")
         loop = asyncio.get_running_loop()

