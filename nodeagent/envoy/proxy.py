@@ -61,7 +61,7 @@ LAST_LOOK_SECONDS: Final = 0.05
 ASKED_BY_NAME: Final = 20
 """From how many changed listeners on Envoy is asked for every listener's version."""
 
-_CONNECTIONS: Final = r"^listener\.[0-9[].*\.downstream_cx_active$"
+_CONNECTIONS: Final = r"^listener\.[0-9a-f.:_\[\]]+\.downstream_cx_active$"
 _WARMING: Final = "listener_manager.total_listeners_warming"
 _VERSION_TEXT: Final = "version_text"
 _UPDATE_REJECTED: Final = "update_rejected"
