@@ -74,7 +74,7 @@ def test_rules_change_under_a_connection_that_stays(scene: HttpScene, tmp_path: 
         scene.enforce(stable)
         scene.world.wait_for("requests go on", lambda before=before: _asked(log) > before + 10)
         assert _ports(scene) == ports
-    scene.world.wait_for("the connection is counted", lambda: _connections(scene) == 1)
+    scene.world.wait_for("the connection is counted", lambda: _connections(scene) > 0)
     scene.world.stop("stream")
     assert all("answered" in line for line in log.read_text().splitlines())
 
