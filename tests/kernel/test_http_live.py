@@ -79,7 +79,7 @@ def test_rules_change_under_a_connection_that_stays(scene: HttpScene, tmp_path: 
     assert all("answered" in line for line in log.read_text().splitlines())
 
 
-def _connections(scene: Scene) -> int:
+def _connections(scene: HttpScene) -> int:
     told = scene.agents.ask_json(GATEWAY.node.name, "status")["proxy"]
     assert told["listeners"]
     return int(told["connections"])
