@@ -20,7 +20,7 @@ from nodeagent.envoy.settings import DEFAULT_WORKERS
 from nodeagent.flows.ring import DEFAULT_CAPACITY
 from nodeagent.l7.listeners import DEFAULT_PORTS, PortRange
 
-DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
+DEFAULT_STATE_DIR: Final = "/var/lib/tidegate-agent"
 DEFAULT_BPFFS: Final = "/sys/fs/bpf/tidegate"
 DEFAULT_BPF_OBJECT: Final = "/usr/lib/tidegate/tidegate.bpf.o"
 DEFAULT_SOCKET: Final = "/run/tidegate/agent.sock"

@@ -106,6 +106,7 @@ def receive_config(config: AgentConfig) -> ReceiveConfig:
         ca=reconciler.ca,
         certificate=reconciler.certificate,
         key=reconciler.key,
+        is_bootstrapped=bool(reconciler.bootstrap),
         root=reconciler.trust_root,
         state_dir=config.state_dir,
         agent_version=VERSION,

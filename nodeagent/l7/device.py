@@ -25,6 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from netpolicy.errors import StalledError
 from nodeagent.datapath.abi import MARK_MASK, MARK_REDIRECTED
 from nodeagent.datapath.clsact import with_netlink
+from nodeagent.host_settings import network_settings
 
 DEVICE: Final = "tgproxy0"
 PEER: Final = "tgproxy1"
@@ -41,9 +42,8 @@ _HOST_SCOPE: Final = 254
 _LINK_SCOPE: Final = 253
 _FAMILIES: Final = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _GONE: Final = (ENOENT, ESRCH, ENODEV)
-_SYSCTL: Final = Path("/proc/sys/net")
-_DEMUX: Final = _SYSCTL / "ipv4/tcp_early_demux"
-_STRICT: Final = _SYSCTL / "ipv4/conf/all/rp_filter"
+_DEMUX: Final = "ipv4/tcp_early_demux"
+_STRICT: Final = "ipv4/conf/all/rp_filter"
 _REMEMBERED: Final = "tcp_early_demux was "
 
 
@@ -52,7 +52,7 @@ def ensure_device() -> int:
 
     Raises StalledError on a node that checks sources strictly everywhere.
     """
-    if _STRICT.read_text().strip() == "1":
+    if (network_settings() / _STRICT).read_text().strip() == "1":
         raise StalledError(
             "net.ipv4.conf.all.rp_filter is 1: no packet that is redirected to the proxy would pass; "
             "set it to 2 or 0",
@@ -78,7 +78,7 @@ def remove_device() -> None:
         if found is not None:
             before = str(found.get_attr("IFLA_IFALIAS") or "")
             if before.startswith(_REMEMBERED):
-                _DEMUX.write_text(before.removeprefix(_REMEMBERED))
+                (network_settings() / _DEMUX).write_text(before.removeprefix(_REMEMBERED))
             _tolerate(_GONE, netlink.link, "del", index=found["index"])
 
     with_netlink(f"removing {DEVICE}", work)
@@ -106,8 +106,9 @@ def device_faults() -> tuple[str, ...]:
 
 
 def _settings() -> Mapping[Path, str]:
-    own = _SYSCTL / f"ipv4/conf/{DEVICE}"
-    return {own / "rp_filter": "0", own / "accept_local": "1", _DEMUX: "0"}
+    root = network_settings()
+    own = root / f"ipv4/conf/{DEVICE}"
+    return {own / "rp_filter": "0", own / "accept_local": "1", root / _DEMUX: "0"}
 
 
 def _ensure_link(netlink: IPRoute) -> int:
@@ -118,7 +119,7 @@ def _ensure_link(netlink: IPRoute) -> int:
         peer = _find(netlink, PEER)
         if found is None or peer is None:
             raise OSError(ENODEV, f"{DEVICE} went as soon as it was made")
-        before = _REMEMBERED + _DEMUX.read_text().strip()
+        before = _REMEMBERED + (network_settings() / _DEMUX).read_text().strip()
         netlink.link("set", index=found["index"], mtu=_MTU, ifalias=before)
         netlink.link("set", index=peer["index"], mtu=_MTU, state="up")
     index = int(found["index"])

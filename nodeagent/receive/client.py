@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -43,7 +42,7 @@ async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
     if config.server_name:
         options.append(("grpc.ssl_target_name_override", config.server_name))
     certificate = config.certificate.read_bytes()
-    _check_still_valid(config.certificate, certificate)
+    _check_still_valid(config, certificate)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=config.ca.read_bytes(),
         private_key=config.key.read_bytes(),
@@ -53,17 +52,26 @@ async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
         yield push_pb2_grpc.PushStub(channel)  # type: ignore[no-untyped-call]
 
 
-def _check_still_valid(path: Path, pem: bytes) -> None:
+def _check_still_valid(config: ReceiveConfig, pem: bytes) -> None:
     """Say what is wrong with our own certificate: the reconciler would only close the socket."""
+    path = config.certificate
     try:
         expires = x509.load_pem_x509_certificate(pem).not_valid_after_utc
     except ValueError as error:
         raise TransientError(f"{path}: not a certificate: {error}") from error
     if expires <= datetime.now(UTC):
         raise TransientError(
-            f"{path}: our certificate expired at {expires:%Y-%m-%d %H:%M} UTC;"
-            " on the reconciler, run: tidegate keys renew"
+            f"{path}: our certificate expired at {expires:%Y-%m-%d %H:%M} UTC; {_remedy(config)}"
         )
+
+
+def _remedy(config: ReceiveConfig) -> str:
+    if config.is_bootstrapped:
+        return "another one is asked for with this pod's token: the log says why none came"
+    return (
+        f"where the signing keys are, run: tidegate keys renew KEYS --node {config.node};"
+        " then copy its files here"
+    )
 
 
 def fetch_through(stub: Any, loop: asyncio.AbstractEventLoop) -> Fetch:

@@ -35,7 +35,8 @@ CHANNEL_OPTIONS: Final[tuple[tuple[str, int], ...]] = (
 class ReceiveConfig:
     """Where the reconciler is, how to know it, who we are. Paths are PEM files; `root` is TUF's.
 
-    `server_name`: the name its certificate must carry, if not the host of `address`.
+    `server_name`: the name its certificate must carry, if not the host of `address`. `is_bootstrapped`: our
+    own certificate is had for a token, not laid out by people.
     """
 
     node: str
@@ -47,6 +48,7 @@ class ReceiveConfig:
     root: Path
     state_dir: Path
     agent_version: str
+    is_bootstrapped: bool = False
     capabilities: tuple[str, ...] = ()
 
 

@@ -25,6 +25,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from netpolicy.errors import StalledError
 from netpolicy.node_encryption import Implementation
 from nodeagent.datapath.clsact import with_netlink
+from nodeagent.host_settings import network_settings
 from nodeagent.wireguard.tunnels import DEVICE_PREFIX
 
 log = structlog.get_logger()
@@ -114,7 +115,7 @@ def bring_up(index: int, name: str, *, mtu: int, node_addresses: Iterable[str]) 
     The way back to a remote pod, without the mark, leads elsewhere: so the reverse-path filter has to be
     loose here, and a loose one still drops everything on a device without an address.
     """
-    Path(f"/proc/sys/net/ipv4/conf/{name}/rp_filter").write_text(_LOOSE)
+    (network_settings() / f"ipv4/conf/{name}/rp_filter").write_text(_LOOSE)
     own = next((address for address in node_addresses if ":" not in address), NO_NETWORKS)
 
     def work(netlink: IPRoute) -> None:

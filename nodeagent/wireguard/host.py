@@ -10,13 +10,13 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from pathlib import Path
 from typing import Final
 
 from pyroute2 import IPRoute
 
 from netpolicy.errors import StalledError
 from nodeagent.datapath.clsact import with_netlink
+from nodeagent.host_settings import network_settings
 from nodeagent.wireguard.peers import canonical
 from nodeagent.wireguard.tunnels import DEVICE_PREFIX
 
@@ -27,7 +27,6 @@ LEAST_MTU: Final = 1280
 """Below that IPv6 does not work."""
 LOOPBACK: Final = 1
 STRICT_SOURCES: Final = "StrictReversePath"
-_IPV4: Final = Path("/proc/sys/net/ipv4/conf")
 _STRICT: Final = 1
 
 
@@ -98,7 +97,7 @@ def require_loose_sources(host: HostSide) -> None:
 
 
 def _reverse_path(name: str) -> int:
-    return int((_IPV4 / name / "rp_filter").read_text())
+    return int((network_settings() / "ipv4/conf" / name / "rp_filter").read_text())
 
 
 def tunnel_mtu(underlay: int, *, over_ipv6: bool) -> int:

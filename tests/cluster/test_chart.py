@@ -26,6 +26,11 @@ EVERYTHING = (
     "reconciler.webhook.enabled=true",
     "agent.trace.enabled=true",
     "agent.mountBpffs=true",
+    "agent.envoy.secrets[0].namespace=shop",
+    "agent.envoy.secrets[0].name=gateway.tls",
+    "agent.envoy.secrets[0].secretName=shop-tls",
+    "reconciler.extraGitPorts={8443,2222}",
+    "reconciler.extraNotificationPorts={8443}",
 )
 NOTHING = (
     "metrics.enabled=false",
@@ -33,6 +38,7 @@ NOTHING = (
     "priorityClasses.create=false",
     "agent.cni.enabled=false",
     "agent.criSocket=",
+    "agent.envoy.enabled=false",
     "reconciler.replicas=1",
 )
 DIGEST = "sha256:" + "0" * 64
@@ -109,6 +115,8 @@ def test_the_api_server_takes_every_object(cluster: KubeServer, values: tuple[st
         ("agent.image.digest=latest", "digest"),
         ("agent.extraCapabilities={ALL}", "extraCapabilities"),
         ("metrics.agentPort=70000", "agentPort"),
+        ("agent.envoy.secrets[0].name=../x", "secrets"),
+        ("reconciler.extraNotificationPorts={0}", "extraNotificationPorts"),
     ],
 )
 def test_a_value_that_means_nothing_is_refused(server: KubeServer, value: str, why: str) -> None:
@@ -162,6 +170,26 @@ def test_the_agent_takes_its_configuration(server: KubeServer, values: tuple[str
     assert config is not None
     assert config.kubernetes is not None
     assert config.reconciler.bootstrap == "tidegate-reconciler.tidegate-system.svc:7444"
+    assert (config.envoy is None) == ("agent.envoy.enabled=false" in values)
+
+
+def test_secrets_are_where_the_agent_looks_for_those_that_policies_name(server: KubeServer) -> None:
+    objects = rendered(server, *EVERYTHING)
+    text = objects["ConfigMap", "tidegate-nodeagent"]["data"]["agent.yaml"]
+    config, _ = decode_config(Path("/etc/tidegate/agent.yaml"), text.encode(), node="node-a")
+    assert config is not None
+    assert config.envoy is not None
+    assert config.envoy.secrets is not None
+    pod = objects["DaemonSet", "tidegate-nodeagent"]["spec"]["template"]["spec"]
+    (volume,) = (each["name"] for each in pod["volumes"] if "secret" in each)
+    mounts = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+    assert mounts[volume] == str(config.envoy.secrets / "shop" / "gateway.tls")
+
+
+def test_whoever_is_told_of_rollouts_can_be_reached_on_ports_of_its_own(server: KubeServer) -> None:
+    policy = rendered(server, *EVERYTHING)["NetworkPolicy", "tidegate-reconciler"]
+    (ports,) = (rule["ports"] for rule in policy["spec"]["egress"] if "to" not in rule)
+    assert [each["port"] for each in ports] == [443, 6443, 22, 8443, 2222]
 
 
 def test_prometheus_takes_the_rules_and_they_fire_when_they_should(

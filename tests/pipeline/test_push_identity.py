@@ -73,9 +73,13 @@ def test_an_expired_certificate_is_turned_away(keys: Path, tmp_path: Path) -> No
     long_ago = datetime.now(UTC) - timedelta(days=30)
     lifetime = timedelta(days=1)
     add_node(keys, "node-x", root=trusted_root(keys), now=long_ago, lifetime=lifetime)
-    error = asyncio.run(is_turned_away(keys, config_of(keys, tmp_path / "x", 0, node="node-x")))
+    config = config_of(keys, tmp_path / "x", 0, node="node-x")
+    error = asyncio.run(is_turned_away(keys, config))
     assert "our certificate expired" in error
-    assert "tidegate keys renew" in error
+    assert "tidegate keys renew KEYS --node node-x" in error
+    in_a_cluster = asyncio.run(is_turned_away(keys, replace(config, is_bootstrapped=True)))
+    assert "this pod's token" in in_a_cluster
+    assert "keys renew" not in in_a_cluster
 
 
 def test_a_stream_ends_with_the_certificate_it_was_opened_with(keys: Path, tmp_path: Path) -> None:

@@ -29,12 +29,15 @@ set -eu
 root=$1; shared=$2; shift 2
 mount --make-rprivate /
 mount --bind "$root" "$root"
-for place in dev run tmp var/lib/tidegate; do mount -t tmpfs tmpfs "$root/$place"; done
+for place in dev run tmp var/lib/tidegate var/lib/tidegate-agent; do mount -t tmpfs tmpfs "$root/$place"; done
 for device in null zero full random urandom; do
   touch "$root/dev/$device"; mount --bind "/dev/$device" "$root/dev/$device"
 done
 mount --bind /etc/hosts "$root/etc/hosts"
 mount -t proc proc "$root/proc"
+mount --bind /proc/sys/net "$root/host/proc/sys/net"
+mount --bind "$root/proc/sys" "$root/proc/sys"
+mount -o remount,ro,bind "$root/proc/sys"
 mount -t sysfs sysfs "$root/sys"
 mount -t bpf bpf "$root/sys/fs/bpf"
 for place in $shared; do mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; done
@@ -101,7 +104,17 @@ def image(name: str, folder: Path) -> Image:
     for layer in built.layers:
         with tarfile.open(layer) as archive:
             archive.extractall(root, numeric_owner=True)
-    for place in ("dev", "run", "tmp", "proc", "sys", "var/lib/tidegate", "etc/tidegate"):
+    for place in (
+        "dev",
+        "run",
+        "tmp",
+        "proc",
+        "sys",
+        "var/lib/tidegate",
+        "var/lib/tidegate-agent",
+        "host/proc/sys/net",
+        "etc/tidegate",
+    ):
         (root / place).mkdir(parents=True, exist_ok=True)
     (root / "etc/hosts").touch()
     return Image(built=built, parts=parts, root=root)

@@ -18,7 +18,7 @@ webhook:
 {{- end -}}
 
 {{- define "tidegate.agentConfig" -}}
-state_dir: /var/lib/tidegate
+state_dir: /var/lib/tidegate-agent
 bpffs: /sys/fs/bpf/tidegate
 socket: /run/tidegate/agent.sock
 kubernetes:
@@ -37,6 +37,17 @@ trust:
 {{- if .Values.agent.cni.enabled }}
 cni:
   socket: /run/tidegate/cni.sock
+{{- end }}
+{{- with .Values.agent.envoy }}
+{{- if .enabled }}
+envoy:
+  workers: {{ .workers }}
+  first_port: {{ .firstPort }}
+  last_port: {{ .lastPort }}
+  {{- if .secrets }}
+  secrets_dir: /etc/tidegate/secrets
+  {{- end }}
+{{- end }}
 {{- end }}
 admit_local_host: {{ .Values.agent.admitLocalHost }}
 pod_interfaces: {{ toJson .Values.agent.podInterfaces }}

@@ -14,7 +14,8 @@ volumeMounts:
   - {name: config, mountPath: /etc/tidegate/agent.yaml, subPath: agent.yaml, readOnly: true}
   - {name: trust, mountPath: /etc/tidegate/trust, readOnly: true}
   - {name: token, mountPath: /run/secrets/tidegate, readOnly: true}
-  - {name: state, mountPath: /var/lib/tidegate}
+  - {name: state, mountPath: /var/lib/tidegate-agent}
+  - {name: settings, mountPath: /host/proc/sys/net}
   - {name: run, mountPath: /run/tidegate}
   - {name: bpffs, mountPath: /sys/fs/bpf, mountPropagation: HostToContainer}
   - {name: netns, mountPath: /run/netns, mountPropagation: HostToContainer, readOnly: true}
@@ -22,11 +23,19 @@ volumeMounts:
   {{- if .Values.agent.criSocket }}
   - {name: cri, mountPath: {{ dir .Values.agent.criSocket }}, readOnly: true}
   {{- end }}
+  {{- range .Values.agent.envoy.secrets }}
+  - {name: {{ include "tidegate.envoySecret" . }}, mountPath: /etc/tidegate/secrets/{{ .namespace }}/{{ .name }}, readOnly: true}
+  {{- end }}
   {{- if .Values.agent.trace.enabled }}
   - {name: modules, mountPath: /lib/modules, readOnly: true}
   - {name: headers, mountPath: /usr/src, readOnly: true}
   - {name: tracing, mountPath: /sys/kernel/tracing}
   {{- end }}
+{{- end -}}
+
+{{- /* The volume of a secret that policies name; by its place, as the place is told apart by a slash. */ -}}
+{{- define "tidegate.envoySecret" -}}
+envoy-{{ printf "%s/%s" .namespace .name | sha256sum | trunc 12 }}
 {{- end -}}
 
 {{- define "tidegate.cniContainer" -}}
