@@ -19,7 +19,14 @@ from netpolicy.encryption import NodeKey
 from netpolicy.inventory import AddressEntry, Inventory, Node, Pod, address_entries
 from netpolicy.node_encryption import EncryptionMode, NodeEncryption
 from nodeagent.receive.entries import Entries
-from nodeagent.wireguard.difference import FIREWALL_MARK, ObservedDevice, ObservedPeer, steps
+from nodeagent.wireguard.difference import (
+    FIREWALL_MARK,
+    ObservedDevice,
+    ObservedPeer,
+    Step,
+    Wanted,
+    steps,
+)
 from nodeagent.wireguard.peers import Agreed, Known, agree
 from nodeagent.wireguard.tunnels import OwnKey, TunnelDevice, tunnel_devices
 from reconciler.encryption.admission import Claim, admit, heard, places_of
@@ -48,7 +55,7 @@ def run() -> list[Result]:
     (device,) = _devices(before)
     (device_after,) = _devices(agree(_known(keys_after, entries), before))
     observed = _observed(device)
-    found = steps(observed, device_after, public_key=OWN.public_key, now=NOW)
+    found = _steps(observed, device_after)
     assert len(found) == 2, "one key goes, one comes"
     new = ObservedDevice(name=device.name, public_key="", port=0, mark=0)
     return [
@@ -127,7 +134,7 @@ def _taker(entries: tuple[AddressEntry, ...], keys: Keys, after: Keys) -> Callab
 
 def _known(keys: Keys, entries: tuple[AddressEntry, ...]) -> Known:
     flat = tuple(key for held in keys.values() for key in held)
-    return Known(node="node-0", port=PORT, node_keys=flat, entries=entries)
+    return Known(node="node-0", node_keys=flat, entries=entries)
 
 
 def _devices(agreed: Agreed) -> tuple[TunnelDevice, ...]:
@@ -154,8 +161,9 @@ def _observed(device: TunnelDevice) -> ObservedDevice:
     )
 
 
-def _steps(observed: ObservedDevice, device: TunnelDevice) -> object:
-    return steps(observed, device, public_key=OWN.public_key, now=NOW)
+def _steps(observed: ObservedDevice, device: TunnelDevice) -> tuple[Step, ...]:
+    wanted = Wanted(device=device, public_key=OWN.public_key)
+    return steps(observed, wanted, now=NOW)
 
 
 def _result(metric: str, step: Callable[[], object]) -> Result:

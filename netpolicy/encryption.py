@@ -69,9 +69,9 @@ OFF: Final = Encryption()
 class NodeKey:
     """A public key of a node: base64, as `wg` writes it.
 
-    `addresses` are the node's own, where its tunnel's packets go; `port` where it listens; `made_at`
-    in seconds since the epoch. A node that rotates has two keys, the newest first. `in_force`: the
-    node encrypts; False: it can, and will with nodes that do.
+    `addresses` are the node's own, where its tunnel's packets go; `port` is the first of those it listens
+    on; `made_at` in seconds since the epoch. A node that rotates has two keys, the newest first, told
+    apart by their `slot`. `in_force`: the node encrypts; False: it can, and will with nodes that do.
     """
 
     node: str
@@ -80,6 +80,7 @@ class NodeKey:
     port: int
     made_at: float
     in_force: bool = True
+    slot: int = 0
 
 
 def encode_encryption(settings: Encryption) -> dict[str, Any]:

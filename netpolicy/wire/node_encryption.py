@@ -21,6 +21,7 @@ from netpolicy.encryption import (
     FIRST_PORT,
     LAST_PORT,
     MAX_KEYS_PER_NODE,
+    PORTS,
     NodeKey,
     is_public_key,
 )
@@ -92,6 +93,7 @@ def encode_key(key: NodeKey) -> push_pb2.PublicKey:
         addresses=key.addresses,
         port=key.port,
         made_at_us=round(key.made_at * 1e6),
+        slot=key.slot,
     )
 
 
@@ -109,8 +111,10 @@ def _key(node: str, message: push_pb2.PublicKey, *, in_force: bool) -> NodeKey:
     text = base64.b64encode(message.key).decode()
     if not is_public_key(text):
         raise ValueError("a public key is none")
-    if not FIRST_PORT <= message.port <= LAST_PORT:
+    if not FIRST_PORT <= message.port <= LAST_PORT - PORTS + 1:
         raise ValueError("a port is none")
+    if message.slot >= MAX_KEYS_PER_NODE:
+        raise ValueError("a key's slot is none")
     if not 0 <= message.made_at_us <= MAX_TIME_US or len(message.addresses) > MAX_ADDRESSES:
         raise ValueError("a key's time or addresses are out of bounds")
     return NodeKey(
@@ -120,6 +124,7 @@ def _key(node: str, message: push_pb2.PublicKey, *, in_force: bool) -> NodeKey:
         port=message.port,
         made_at=message.made_at_us / 1e6,
         in_force=in_force,
+        slot=message.slot,
     )
 
 

@@ -6,8 +6,8 @@ Pure.
 
 Holds always:
 1. A peer that is right already is not touched: setting it again would leave its addresses without a peer
-   for a moment.
-2. Where a peer roamed to while its session lives is left to it.
+   for a moment. Another port leaves all of them.
+2. Where a peer roamed to while its session lives is left to it, until it announces another place.
 """
 
 from __future__ import annotations
@@ -53,6 +53,15 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Listen on another port, and let these peers know by a packet from there."""
+
+    name: str
+    port: int
+    peers: tuple[TunnelPeer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SetPeers:
     """Add these peers, or change them."""
 
@@ -68,33 +77,50 @@ class RemovePeers:
     public_keys: tuple[str, ...]
 
 
-Step = Configure | SetPeers | RemovePeers
+Step = Configure | Move | SetPeers | RemovePeers
 
 
-def steps(
-    observed: ObservedDevice, wanted: TunnelDevice, *, public_key: str, now: float
-) -> tuple[Step, ...]:
-    """What makes the device what it should be. `public_key`: of the key that it should have."""
-    if (observed.public_key, observed.port, observed.mark) != (
-        public_key, wanted.port, FIREWALL_MARK,
-    ):  # fmt: skip
-        return (Configure(device=wanted),)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """A device that there should be. `public_key`: of the key that it should have; `before`: what it was
+    made to be last, if this agent did."""
+
+    device: TunnelDevice
+    public_key: str
+    before: TunnelDevice | None = None
+
+
+def steps(observed: ObservedDevice, wanted: Wanted, *, now: float) -> tuple[Step, ...]:
+    """What makes the device what it should be."""
+    device = wanted.device
+    if (observed.public_key, observed.mark) != (wanted.public_key, FIREWALL_MARK):
+        return (Configure(device=device),)
     held = {peer.public_key: peer for peer in observed.peers}
-    gone = tuple(sorted(held.keys() - {peer.public_key for peer in wanted.peers}))
-    changed = tuple(p for p in wanted.peers if not _is_right(held.get(p.public_key), p, now))
-    # Removed first: an address that moved is taken from its old peer with it, not from its new one.
+    told = {p.public_key: p.endpoint for p in wanted.before.peers} if wanted.before else {}
+    gone = tuple(sorted(held.keys() - {peer.public_key for peer in device.peers}))
+    changed = tuple(
+        peer
+        for peer in device.peers
+        if not _is_right(held.get(peer.public_key), peer, told.get(peer.public_key), now)
+    )
     found: list[Step] = []
+    if observed.port != device.port:
+        kept = tuple(peer for peer in device.peers if peer.public_key in held)
+        found.append(Move(name=device.name, port=device.port, peers=kept))
+    # Removed first: an address that moved is taken from its old peer with it, not from its new one.
     if gone:
-        found.append(RemovePeers(name=wanted.name, public_keys=gone))
+        found.append(RemovePeers(name=device.name, public_keys=gone))
     if changed:
-        found.append(SetPeers(name=wanted.name, peers=changed))
+        found.append(SetPeers(name=device.name, peers=changed))
     return tuple(found)
 
 
-def _is_right(held: ObservedPeer | None, wanted: TunnelPeer, now: float) -> bool:
+def _is_right(held: ObservedPeer | None, wanted: TunnelPeer, told: str | None, now: float) -> bool:
+    """`told`: the endpoint that it was given last."""
     if held is None:
         return False
-    lives = now - held.handshake_at < HANDSHAKE_LASTS_SECONDS
+    may_roam = told in (None, wanted.endpoint)
+    lives = may_roam and now - held.handshake_at < HANDSHAKE_LASTS_SECONDS
     return (
         held.allowed == frozenset(wanted.allowed)
         and held.keepalive_seconds == wanted.keepalive_seconds

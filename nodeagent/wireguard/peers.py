@@ -24,7 +24,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.node_encryption import EncryptionMode
 
 SLOTS: Final = 2
-"""A node that rotates has an old and a new key: each has a slot, told by its port."""
+"""A node that rotates has an old and a new key: each has a slot, and ports of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,13 +37,14 @@ class PeerKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """A node at the other end. `keys`: the newest first; `endpoint`: the address its tunnels listen on;
-    `in_force`: it encrypts, and may refuse what is in the clear; `pods` and `addresses`: of the pods
-    there, and the node's own."""
+    """A node at the other end. `keys`: the newest first; `endpoint`: the address its tunnels listen on,
+    `port` the first of their ports; `in_force`: it encrypts, and may refuse what is in the clear; `pods`
+    and `addresses`: of the pods there, and the node's own."""
 
     node: str
     keys: tuple[PeerKey, ...]
     endpoint: str
+    port: int
     in_force: bool = True
     pods: tuple[str, ...] = ()
     addresses: tuple[str, ...] = ()
@@ -55,7 +56,6 @@ class Known:
     node's and its pods'."""
 
     node: str
-    port: int
     node_keys: tuple[NodeKey, ...] = ()
     entries: tuple[AddressEntry, ...] = ()
     own_keys: frozenset[str] = frozenset()
@@ -103,8 +103,10 @@ def sent_to(agreed: Agreed, mode: EncryptionMode) -> Agreed:
 
 
 def _fault(keys: list[NodeKey], known: Known, shared: frozenset[str]) -> str:
-    if len(keys) > SLOTS or len({key.port for key in keys}) != len(keys):
-        return "its keys are too many, or share a port"
+    if len(keys) > SLOTS or len({key.slot for key in keys}) != len(keys):
+        return "its keys are too many, or share a slot"
+    if len({key.port for key in keys}) > 1:
+        return "its keys name different ports"
     for key in keys:
         if not is_public_key(key.public_key):
             return "a public key is none"
@@ -112,8 +114,6 @@ def _fault(keys: list[NodeKey], known: Known, shared: frozenset[str]) -> str:
             return "another node announced the same public key"
         if key.public_key in known.own_keys:
             return "it announced a public key of this node"
-        if not 0 <= key.port - known.port < SLOTS:
-            return f"its port {key.port} is neither {known.port} nor the next one"
         if not key.addresses or known.own_addresses.intersection(map(canonical, key.addresses)):
             return "it has no address, or one of this node's"
     return ""
@@ -123,9 +123,8 @@ def _peer(node: str, keys: list[NodeKey], known: Known) -> Peer:
     newest_first = sorted(keys, key=lambda key: (-key.made_at, key.public_key))
     return Peer(
         node=node,
-        keys=tuple(
-            PeerKey(slot=key.port - known.port, public_key=key.public_key) for key in newest_first
-        ),
+        keys=tuple(PeerKey(slot=key.slot, public_key=key.public_key) for key in newest_first),
+        port=newest_first[0].port,
         endpoint=_endpoint(newest_first[0].addresses, known.own_addresses),
         in_force=any(key.in_force for key in keys),
     )

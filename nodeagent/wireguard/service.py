@@ -37,7 +37,7 @@ from nodeagent.plan.places import Place
 from nodeagent.wireguard import routes, wg
 from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.devices import TunnelLinks, bring_up, tunnel_names
-from nodeagent.wireguard.difference import steps
+from nodeagent.wireguard.difference import Wanted, steps
 from nodeagent.wireguard.handshakes import Handshakes
 from nodeagent.wireguard.host import HostSide, read_host, require_loose_sources, tunnel_mtu
 from nodeagent.wireguard.keys import KeyStore, PrivateKey
@@ -297,7 +297,6 @@ class Tunnels:
         )
         known = Known(
             node=self._node,
-            port=inputs.encrypting.settings.port,
             node_keys=inputs.encrypting.node_keys,
             entries=inputs.entries,
             own_keys=frozenset(key.public_key for key in self._own),
@@ -312,6 +311,7 @@ class Tunnels:
         self, devices: tuple[TunnelDevice, ...], host: HostSide, *, fallback: bool, now: float
     ) -> dict[str, int]:
         private = {key.own.slot: key for key in self._keys}
+        before = {device.name: device for device in self._devices}
         indices = {}
         for device in devices:
             index, implementation = self._links.ensure(device.name, userspace_fallback=fallback)
@@ -322,8 +322,13 @@ class Tunnels:
             bring_up(index, device.name, mtu=mtu, node_addresses=host.node_addresses)
             key = private[device.own_slot]
             observed = wg.observe(device.name)
-            for step in steps(observed, device, public_key=key.own.public_key, now=now):
-                wg.perform(step, private_key=key.text, port_before=observed.port)
+            wanted = Wanted(
+                device=device,
+                public_key=key.own.public_key,
+                before=before.get(device.name),
+            )
+            for step in steps(observed, wanted, now=now):
+                wg.perform(step, private_key=key.text)
             self._handshakes.see(wg.observe(device.name))
             indices[device.name] = index
         return indices
@@ -406,7 +411,8 @@ def _announced(key: OwnKey, node: str, inputs: EncryptionInputs) -> NodeKey:
         node=node,
         public_key=key.public_key,
         addresses=inputs.node_addresses,
-        port=inputs.encrypting.settings.port + key.slot,
+        port=inputs.encrypting.settings.port,
+        slot=key.slot,
         made_at=key.made_at,
         in_force=inputs.encrypting.mode.is_in_force,
     )

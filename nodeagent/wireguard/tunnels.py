@@ -85,7 +85,8 @@ def device_name(own_slot: int, peer_slot: int) -> str:
 def tunnel_devices(
     agreed: Agreed, own: tuple[OwnKey, ...], *, port: int, node_traffic: bool
 ) -> tuple[TunnelDevice, ...]:
-    """The devices, by name. Without peers there is one nonetheless, so that what hinders it shows early."""
+    """The devices, by name; `port`: the first of this node's. Without peers there is one nonetheless, so that
+    what hinders it shows early."""
     pairs: dict[tuple[int, int], list[TunnelPeer]] = {}
     if not agreed.peers:
         pairs = {(key.slot, 0): [] for key in own[:1]}
@@ -94,7 +95,7 @@ def tunnel_devices(
         overlaps = len(own) * len(peer.keys) > 1
         for own_key in own:
             for key in peer.keys:
-                there = port + key.slot * SLOTS + own_key.slot
+                there = peer.port + key.slot * SLOTS + own_key.slot
                 pairs.setdefault((own_key.slot, key.slot), []).append(
                     TunnelPeer(
                         public_key=key.public_key,

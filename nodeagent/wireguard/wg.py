@@ -21,6 +21,7 @@ from netpolicy.errors import StalledError
 from nodeagent.wireguard.difference import (
     FIREWALL_MARK,
     Configure,
+    Move,
     ObservedDevice,
     ObservedPeer,
     RemovePeers,
@@ -33,7 +34,7 @@ WG_SECONDS: Final = 20.0
 WG_FAILED: Final = "WireGuardFailed"
 PORT_TAKEN: Final = "PortTaken"
 NO_TOOLS: Final = "NoWireGuardTools"
-REMOVED_AT_ONCE: Final = 500
+PEERS_AT_ONCE: Final = 500
 _STDIN: Final = "/dev/stdin"
 _DEVICE_FIELDS: Final = 4
 _PEER_FIELDS: Final = 8
@@ -45,20 +46,33 @@ def observe(name: str) -> ObservedDevice:
     return read_dump(name, _wg("show", name, "dump"))
 
 
-def perform(step: Step, *, private_key: str, port_before: int) -> None:
+def perform(step: Step, *, private_key: str) -> None:
     """Carry out one step. Raises StalledError if it is refused; what was set before still is."""
     match step:
         case Configure(device=device):
-            if device.port != port_before:
-                _require_free(device.port)
             text = device_text(private_key, device.port) + peers_text(device.peers)
             _wg("syncconf", device.name, _STDIN, given=text, port=device.port)
+        case Move(name=name, port=port, peers=peers):
+            _require_free(port)
+            _wg("set", name, "listen-port", str(port), port=port)
+            # A keepalive that is switched on sends a packet at once, by which the peer learns the port.
+            _keep_alive(name, peers, is_on=False)
+            _keep_alive(name, peers, is_on=True)
         case SetPeers(name=name, peers=peers):
             _wg("addconf", name, _STDIN, given=peers_text(peers))
         case RemovePeers(name=name, public_keys=keys):
-            for start in range(0, len(keys), REMOVED_AT_ONCE):
-                part = keys[start : start + REMOVED_AT_ONCE]
+            for start in range(0, len(keys), PEERS_AT_ONCE):
+                part = keys[start : start + PEERS_AT_ONCE]
                 _wg("set", name, *(word for key in part for word in ("peer", key, "remove")))
+
+
+def _keep_alive(name: str, peers: tuple[TunnelPeer, ...], *, is_on: bool) -> None:
+    for start in range(0, len(peers), PEERS_AT_ONCE):
+        words: list[str] = []
+        for peer in peers[start : start + PEERS_AT_ONCE]:
+            seconds = str(peer.keepalive_seconds) if is_on else "off"
+            words += ("peer", peer.public_key, "persistent-keepalive", seconds)
+        _wg("set", name, *words)
 
 
 def device_text(private_key: str, port: int) -> str:

@@ -40,6 +40,8 @@ from tests.support.world_topology import ECOMMERCE
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NODES = ("node-a", "node-b")
+LOST_AT_MOST = 1000
+"""Datagrams of two seconds: a peer that is not told where the other went is cut off for fifteen and more."""
 SERVICE = ("172.20.0.10", "fd96::10")
 """Outside of the blocks that pods' addresses are from."""
 
@@ -218,6 +220,32 @@ def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNode
             "some are refused", lambda: refused(nodes, "node-a", Direction.INGRESS) > 10
         )
     assert datagrams.came == set()
+
+
+def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNodes) -> None:
+    encrypt(nodes)
+    moved = replace(STRICT, port=52100)
+    ends = nodes.world.namespace(CLIENT.name), nodes.world.namespace(SERVER.name)
+    with tap(nodes.world, "node-a") as seen, steady_datagrams(*ends, SERVER.v4) as datagrams:
+        for node in reversed(NODES):
+            nodes.tell(node, mode="strict", settings=moved)
+            nodes.wait(node, "it says so", lambda report: report["keys"][0]["port"] == 52100)
+            enough = len(datagrams.came) + 300
+            nodes.world.wait_for(
+                "datagrams arrive", lambda enough=enough: len(datagrams.came) > enough
+            )
+        nodes.exchange_keys(settings=moved, mode="strict")
+        enough = len(datagrams.came) + 300
+        nodes.world.wait_for("they go on", lambda: len(datagrams.came) > enough)
+    assert len(datagrams.lost) < LOST_AT_MOST
+    assert seen.in_the_clear == []
+    shown = nodes.world.run("node-a", ["wg", "show", "tidegate_wg0"]).stdout
+    assert "listening port: 52100" in shown
+    assert f"endpoint: {nodes.world.topology.nodes[1].link_v4}:52100" in shown
+    # Both at once: neither can tell the other by a packet, so the keys' way has to.
+    nodes.tell_all(mode="strict", settings=STRICT)
+    nodes.exchange_keys(settings=STRICT, mode="strict")
+    nodes.world.wait_for("pods talk again", lambda: all_are(nodes, Outcome.ANSWERED))
 
 
 def test_a_taken_port_is_said_and_what_was_there_stays(nodes: TunnelNodes) -> None:

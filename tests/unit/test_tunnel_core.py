@@ -19,10 +19,13 @@ from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.difference import (
     FIREWALL_MARK,
     Configure,
+    Move,
     ObservedDevice,
     ObservedPeer,
     RemovePeers,
     SetPeers,
+    Step,
+    Wanted,
     steps,
 )
 from nodeagent.wireguard.handshakes import Handshakes
@@ -52,7 +55,8 @@ def node_key(node: str, number: int, *, slot: int = 0, made_at: float = 1.0) -> 
         node=node,
         public_key=key(number),
         addresses=(f"192.0.2.{number % 200 + 2}",),
-        port=PORT + slot,
+        port=PORT,
+        slot=slot,
         made_at=made_at,
     )
 
@@ -64,7 +68,6 @@ def pod(address: str, node: str) -> AddressEntry:
 def known(keys: Iterable[NodeKey] = (), entries: Iterable[AddressEntry] = ()) -> Known:
     return Known(
         node="here",
-        port=PORT,
         node_keys=tuple(keys),
         entries=tuple(entries),
         own_keys=frozenset({key(9000)}),
@@ -110,7 +113,6 @@ def test_a_peer_may_send_from_its_nodes_pods_and_from_no_other() -> None:
         (replace(node_key("b", 2), public_key=key(1)), "same public key"),
         (replace(node_key("b", 2), public_key=key(9000)), "of this node"),
         (replace(node_key("b", 2), public_key="junk"), "is none"),
-        (replace(node_key("b", 2), port=PORT + 2), "port"),
         (replace(node_key("b", 2), addresses=("192.0.2.1",)), "this node's"),
         (replace(node_key("b", 2), addresses=()), "no address"),
     ],
@@ -147,7 +149,7 @@ def test_both_ends_of_a_pair_name_the_same_ports(
 ) -> None:
     def end(mine: tuple[OwnKey, ...], other: tuple[OwnKey, ...]) -> set[tuple[int, str]]:
         keys = tuple(PeerKey(slot=k.slot, public_key=k.public_key) for k in other)
-        agreed = Agreed(peers=(Peer(node="x", keys=keys, endpoint="192.0.2.9"),))
+        agreed = Agreed(peers=(Peer(node="x", keys=keys, endpoint="192.0.2.9", port=PORT),))
         devices = tunnel_devices(agreed, mine, port=PORT, node_traffic=False)
         return {(d.port, p.endpoint) for d in devices for p in d.peers}
 
@@ -239,33 +241,54 @@ def fleet(nodes: int, pods: int) -> TunnelDevice:
     return device
 
 
+def to(
+    device: TunnelDevice, held: ObservedDevice, *, before: TunnelDevice | None = None
+) -> tuple[Step, ...]:
+    """The steps to a device."""
+    wanted = Wanted(device=device, public_key=key(9000), before=before)
+    return steps(held, wanted, now=NOW)
+
+
 def test_only_peers_that_differ_are_touched() -> None:
     device = fleet(5, 2)
     held = observed(device)
-    assert steps(held, device, public_key=key(9000), now=NOW) == ()
+    assert to(device, held) == ()
     changed = replace(device.peers[1], allowed=("10.9.9.9/32",))
     wanted = replace(device, peers=(device.peers[0], changed, *device.peers[3:]))
-    assert steps(held, wanted, public_key=key(9000), now=NOW) == (
+    assert to(wanted, held) == (
         RemovePeers(name=device.name, public_keys=(device.peers[2].public_key,)),
         SetPeers(name=device.name, peers=(changed,)),
     )
 
 
-def test_another_key_or_port_sets_the_device_anew() -> None:
+def test_another_key_sets_the_device_anew_and_another_port_does_not() -> None:
     device = fleet(2, 1)
     held = observed(device)
-    for other in (replace(held, public_key=key(7)), replace(held, port=1), replace(held, mark=0)):
-        (step,) = steps(other, device, public_key=key(9000), now=NOW)
-        assert step == Configure(device=device)
+    for other in (replace(held, public_key=key(7)), replace(held, mark=0)):
+        assert to(device, other) == (Configure(device=device),)
+    moved = Move(name=device.name, port=PORT, peers=device.peers)
+    assert to(device, replace(held, port=1)) == (moved,)
+
+
+def test_a_node_on_another_port_is_sent_to_there() -> None:
+    elsewhere = replace(node_key("a", 1, slot=1), port=52000)
+    (device,) = tunnel_devices(agree(known([elsewhere])), OWN, port=PORT, node_traffic=False)
+    assert (device.port, device.peers[0].endpoint) == (PORT + 1, "192.0.2.3:52002")
+    two = [elsewhere, replace(node_key("a", 2), port=PORT)]
+    assert agree(known(two)).refused == ("a: its keys name different ports",)
 
 
 def test_where_a_living_peer_roamed_to_is_left_to_it() -> None:
     device = fleet(1, 1)
     held = observed(device)
     moved = replace(held.peers[0], endpoint="198.51.100.7:1", handshake_at=NOW - 10)
-    assert steps(replace(held, peers=(moved,)), device, public_key=key(9000), now=NOW) == ()
+    assert to(device, replace(held, peers=(moved,))) == ()
+    assert to(device, replace(held, peers=(moved,)), before=device) == ()
     silent = replace(moved, handshake_at=NOW - 200)
-    assert steps(replace(held, peers=(silent,)), device, public_key=key(9000), now=NOW)
+    assert to(device, replace(held, peers=(silent,)))
+    # It announces another place: it is there now, though its session lives.
+    elsewhere = replace(device, peers=(replace(device.peers[0], endpoint="192.0.2.3:9"),))
+    assert to(elsewhere, replace(held, peers=(moved,)), before=device)
 
 
 def test_the_difference_of_a_thousand_nodes_takes_no_tenth_of_a_second() -> None:
@@ -278,7 +301,7 @@ def test_the_difference_of_a_thousand_nodes_takes_no_tenth_of_a_second() -> None
 
 def _timed(held: ObservedDevice, wanted: TunnelDevice) -> float:
     started = time.perf_counter()
-    (step,) = steps(held, wanted, public_key=key(9000), now=NOW)
+    (step,) = to(wanted, held)
     assert isinstance(step, RemovePeers)
     return time.perf_counter() - started
 

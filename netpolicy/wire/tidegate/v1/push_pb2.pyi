@@ -199,16 +199,18 @@ class NodeEncryption(_message.Message):
     def __init__(self, mode: _Optional[str] = ..., implementation: _Optional[str] = ..., keys: _Optional[_Iterable[_Union[PublicKey, _Mapping]]] = ..., peers: _Optional[int] = ..., silent_peers: _Optional[_Iterable[str]] = ..., error: _Optional[str] = ..., unmet_peers: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PublicKey(_message.Message):
-    __slots__ = ("key", "addresses", "port", "made_at_us")
+    __slots__ = ("key", "addresses", "port", "made_at_us", "slot")
     KEY_FIELD_NUMBER: _ClassVar[int]
     ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     PORT_FIELD_NUMBER: _ClassVar[int]
     MADE_AT_US_FIELD_NUMBER: _ClassVar[int]
+    SLOT_FIELD_NUMBER: _ClassVar[int]
     key: bytes
     addresses: _containers.RepeatedScalarFieldContainer[str]
     port: int
     made_at_us: int
-    def __init__(self, key: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., made_at_us: _Optional[int] = ...) -> None: ...
+    slot: int
+    def __init__(self, key: _Optional[bytes] = ..., addresses: _Optional[_Iterable[str]] = ..., port: _Optional[int] = ..., made_at_us: _Optional[int] = ..., slot: _Optional[int] = ...) -> None: ...
 
 class FetchMetadataRequest(_message.Message):
     __slots__ = ("names",)
