@@ -239,9 +239,9 @@ def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNod
         nodes.world.wait_for("they go on", lambda: len(datagrams.came) > enough)
     assert len(datagrams.lost) < LOST_AT_MOST
     assert seen.in_the_clear == []
-    shown = nodes.world.run("node-a", ["wg", "show", "tidegate_wg0"]).stdout
-    assert "listening port: 52100" in shown
-    assert f"endpoint: {nodes.world.topology.nodes[1].link_v4}:52100" in shown
+    for node in NODES:
+        listening_there = ["ss", "-Hlun", f"sport = :{moved.port}"]
+        assert nodes.world.run(node, listening_there).stdout
     # Both at once: neither can tell the other by a packet, so the keys' way has to.
     nodes.tell_all(mode="strict", settings=STRICT)
     nodes.exchange_keys(settings=STRICT, mode="strict")

@@ -87,7 +87,11 @@ class TunnelNodes:
     def exchange_keys(self, *, settings: Encryption, mode: str) -> None:
         """Do as the feed does: give each node the keys that the others report."""
         for node in self._told:
-            self.wait(node, "it has a key", lambda report: bool(report["keys"]))
+            self.wait(
+                node,
+                "it has a key",
+                lambda report: {key["port"] for key in report["keys"]} == {settings.port},
+            )
         for node in self._told:
             others = [self.report(other)["keys"] for other in self._told if other != node]
             keys = [key for found in others for key in found]
