@@ -17,6 +17,7 @@
 #define TIDEGATE_CONNTRACK_H
 
 #include "abi.h"
+#include "clock.h"
 #include "maps.h"
 #include "packet.h"
 #include "settings.h"
@@ -177,10 +178,10 @@ static __always_inline void cut_entry(struct tg_conntrack_entry *entry)
 	entry->flags |= TG_CONNTRACK_CUT;
 }
 
-static __always_inline void see_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 tick)
+static __always_inline void see_entry(struct tg_conntrack_entry *entry, struct instant now)
 {
-	entry->last_seen_ns = now;
-	entry->last_seen_tick = tick;
+	entry->last_seen_ns = now.ns;
+	entry->last_seen_tick = now.tick;
 }
 
 static __always_inline void add_packet(struct tg_conntrack_entry *entry, __u32 bytes, bool is_reply)
@@ -233,12 +234,12 @@ static __always_inline __u8 note_tcp_flags(struct tg_conntrack_entry *entry, __u
 
 /* Account a packet that passes; return what it makes an event of, or zero. Refused ones do not keep an
  * entry alive. */
-static __always_inline __u8 touch_entry(struct tg_conntrack_entry *entry, __u64 now, __u32 bytes,
+static __always_inline __u8 touch_entry(struct tg_conntrack_entry *entry, struct instant now, __u32 bytes,
 					const struct packet *packet, bool is_reply)
 {
 	__u8 tcp_flags = believed_flags(entry, packet, is_reply);
 
-	see_entry(entry, now, bpf_jiffies64());
+	see_entry(entry, now);
 	add_packet(entry, bytes, is_reply);
 	if (packet->tcp_flags & TCP_FLAG_ACK)
 		note_awaited(entry, packet->tcp_awaits, is_reply);

@@ -165,14 +165,14 @@ static __always_inline bool changes_state(const struct tg_conntrack_entry *entry
 static __always_inline bool keep_alive(struct tg_conntrack_entry *entry, __u8 protocol)
 {
 	__u32 tick = bpf_jiffies64();
-	__u64 now;
+	struct instant now;
 
 	if (entry->last_seen_tick == tick)
 		return true;
-	now = bpf_ktime_get_coarse_ns();
-	if (is_expired(entry, protocol, now))
+	now = read_clock();
+	if (is_expired(entry, protocol, now.ns))
 		return false;
-	see_entry(entry, now, tick);
+	see_entry(entry, now);
 	return true;
 }
 

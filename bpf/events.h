@@ -4,6 +4,7 @@
 #define TIDEGATE_EVENTS_H
 
 #include "abi.h"
+#include "clock.h"
 #include "encryption.h"
 #include "maps.h"
 #include "packet.h"
@@ -14,7 +15,7 @@ struct passage {
 	struct __sk_buff *skb;
 	struct packet packet;
 	struct ruling ruling;
-	__u64 now;                           /* to a tick; a precise clock costs twice as much */
+	struct instant now;
 	struct tg_control control;
 	__u32 endpoint_id;
 	__u32 local_identity;
@@ -52,7 +53,7 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 {
 	const struct packet *packet = &passage->packet;
 
-	event->time_ns = bpf_ktime_get_ns();
+	event->time_ns = passage->now.ns;
 	event->packets = 1;
 	event->bytes = passage->skb->len;
 	event->reply_packets = 0;

@@ -8,6 +8,41 @@
 
 #include "abi.h"
 
+/* A time on the kernel's monotonic clock, and the tick that it is the time of. */
+struct instant {
+	__u64 tick;
+	__u64 ns;
+};
+
+/* `port`: the destination's, or the ICMP type. */
+struct question {
+	struct tg_address remote;
+	__u32 endpoint_id;
+	__u32 slot;
+	__u16 port;
+	__u8 protocol;
+	__u8 direction;
+};
+
+struct ruling {
+	__u32 remote_identity;
+	__u32 cookie;
+	__u16 proxy_port;                    /* of a redirect */
+	__u8 verdict;
+	__u8 reason;
+};
+
+#define LATELY_BITS 8
+
+struct allowed_lately {
+	__u64 tick;
+	struct question asked;
+	__u32 revision;
+	struct ruling ruling;
+	__u8 padding[12];
+};
+_Static_assert(sizeof(struct allowed_lately) == 64, "one cache line");
+
 /* The control word; the agent stores into its mapping. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -209,6 +244,22 @@ struct {
 	__type(key, __u32);
 	__type(value, struct tg_refusal);
 } fresh_refusal SEC(".maps");
+
+/* What time it was when this processor asked last. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct instant);
+} last_instant SEC(".maps");
+
+/* Questions that were answered with an allowance of late; a later one takes the place of an earlier. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1 << LATELY_BITS);
+	__type(key, __u32);
+	__type(value, struct allowed_lately);
+} allowed_lately SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

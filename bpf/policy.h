@@ -13,24 +13,6 @@
 #define IPV6_BITS 128
 #define EEXIST 17
 
-/* `port`: the destination's, or the ICMP type. */
-struct question {
-	struct tg_address remote;
-	__u32 endpoint_id;
-	__u32 slot;
-	__u16 port;
-	__u8 protocol;
-	__u8 direction;
-};
-
-struct ruling {
-	__u32 remote_identity;
-	__u32 cookie;
-	__u16 proxy_port;                    /* of a redirect */
-	__u8 verdict;
-	__u8 reason;
-};
-
 /* Has the flow a way to go on, if maybe through the proxy? */
 static __always_inline bool passes(__u8 verdict)
 {

@@ -55,7 +55,7 @@ static __always_inline void tell_sum_if_due(struct tg_refusal *refusal, __u64 no
 		return;
 	}
 	*event = refusal->event;
-	event->time_ns = bpf_ktime_get_ns();
+	event->time_ns = now;
 	event->packets = packets;
 	event->bytes = bytes;
 	bpf_ringbuf_submit(event, 0);
@@ -74,7 +74,7 @@ static __always_inline bool is_first(const struct tg_refusal_key *key, const str
 	fresh->event.occasion = cause ? TG_OCCASION_AUDIT : TG_OCCASION_PACKET;
 	fresh->event.shadow = key->shadow;
 	fresh->event.cause = cause;
-	fresh->told_ns = passage->now;
+	fresh->told_ns = passage->now.ns;
 	fresh->untold_packets = 0;
 	fresh->untold_bytes = 0;
 	return bpf_map_update_elem(&refusals, key, fresh, BPF_NOEXIST) != -EEXIST;
@@ -97,7 +97,7 @@ static __noinline bool is_told(const struct passage *passage, const struct rulin
 		return false;
 	__sync_fetch_and_add(&known->untold_packets, 1);
 	__sync_fetch_and_add(&known->untold_bytes, passage->skb->len);
-	tell_sum_if_due(known, passage->now);
+	tell_sum_if_due(known, passage->now.ns);
 	return true;
 }
 
@@ -117,7 +117,7 @@ static long sweep_refusal(void *map, const void *key, struct tg_refusal *refusal
 
 static __always_inline void sweep_refusals(void)
 {
-	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 now = read_clock().ns;
 
 	bpf_for_each_map_elem(&refusals, sweep_refusal, &now, 0);
 }

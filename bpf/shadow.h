@@ -117,7 +117,7 @@ static __noinline int compare(const struct passage *passage, const struct questi
 
 	cover(passage->endpoint_id, shadow, asked->slot);
 	if (key.cause != TG_CAUSE_NONE)
-		count_difference(&key, passage->now);
+		count_difference(&key, passage->now.ns);
 	return key.cause;
 }
 

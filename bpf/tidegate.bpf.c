@@ -18,6 +18,7 @@
 #include "established.h"
 #include "events.h"
 #include "fragments.h"
+#include "lately.h"
 #include "maps.h"
 #include "neighbours.h"
 #include "packet.h"
@@ -38,8 +39,7 @@ static __always_inline void ask_judge(struct passage *passage, const struct tg_a
 		.direction = direction,
 	};
 
-	passage->ruling.remote_identity = identity_of(remote);
-	judge(&ask, &passage->ruling);
+	judge_lately(&ask, passage->control.revision, passage->now.tick, &passage->ruling);
 	if (has_shadows(&passage->control))
 		ask_shadows(passage, &ask);
 }
@@ -58,7 +58,7 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 {
 	const struct packet *packet = &passage->packet;
 	struct tg_conntrack_entry entry = {
-		.last_seen_ns = passage->now,
+		.last_seen_ns = passage->now.ns,
 		.forward_packets = 1,
 		.forward_bytes = bytes,
 		.direction = passage->direction,
@@ -151,7 +151,7 @@ static __always_inline void judge_flow(struct passage *passage, __u32 bytes)
 	bool is_half_open;
 
 	conntrack_key(&key, passage->endpoint_id, packet, passage->direction);
-	entry = find_entry(&key, passage->now, packet->opens, &is_half_open);
+	entry = find_entry(&key, passage->now.ns, packet->opens, &is_half_open);
 	passage->reply = TG_REPLY_NO;
 	if (!entry && packet->echo_reply) {
 		/* Nobody asked: an answer opens no flow. */
@@ -188,7 +188,7 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct passage *pa
 	    !is_own_address(endpoint, out ? &quoted.destination : &quoted.source))
 		return false;
 	conntrack_key(&key, passage->endpoint_id, &quoted, travelled);
-	entry = find_entry(&key, passage->now, quoted.opens, &is_half_open);
+	entry = find_entry(&key, passage->now.ns, quoted.opens, &is_half_open);
 	if (!entry && is_by_proxy(skb, &quoted)) {
 		send_back(passage);
 		return true;
@@ -239,7 +239,7 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 	if (!load_control(&passage->control) || passage->control.active == TG_NO_SLOT)
 		return TG_DROP_NOT_READY;
 	if (packet->fragment == FRAGMENT_LATER) {
-		reason = recall_first(&passage->packet, passage->endpoint_id, passage->now,
+		reason = recall_first(&passage->packet, passage->endpoint_id, passage->now.ns,
 				      passage->direction);
 		if (reason)
 			return reason;
@@ -249,14 +249,14 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 	else
 		judge_icmp(skb, passage, endpoint);
 	if (packet->fragment == FRAGMENT_FIRST && passes(passage->ruling.verdict) &&
-	    remember_first(packet, passage->endpoint_id, passage->now, passage->direction))
+	    remember_first(packet, passage->endpoint_id, passage->now.ns, passage->direction))
 		return TG_DROP_CONNTRACK_INSERT;
 	return TG_FORWARDED;
 }
 
 static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 {
-	struct passage passage = { .skb = skb, .direction = direction, .now = bpf_ktime_get_coarse_ns() };
+	struct passage passage = { .skb = skb, .direction = direction, .now = read_clock() };
 	__u8 reason = judge_packet(skb, &passage);
 
 	if (!reason && passes(passage.ruling.verdict) && passage.packet.kind < PACKET_ARP &&

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* What was allowed this very tick, so that a pod which opens flow after flow to one peer is not judged from the
+ * beginning for each.
+ *
+ *     question ──▶ asked this tick, on this processor, under this revision? ──▶ the same ruling
+ *              └─▶ judged by the maps ──▶ remembered, if allowed
+ *
+ * Holds always:
+ * 1. A ruling is given again to the same question only: same endpoint, peer, port, protocol, direction, slot.
+ * 2. Nothing outlives its tick or its revision: what changes in any map is heeded by the next tick.
+ * 3. A refusal is never given again unasked: what is allowed from now on passes from now on.
+ */
+#ifndef TIDEGATE_LATELY_H
+#define TIDEGATE_LATELY_H
+
+#include "clock.h"
+#include "maps.h"
+#include "policy.h"
+
+static __always_inline __u32 line_of(const struct question *ask)
+{
+	__u32 mixed = ask->remote.words[0] ^ ask->remote.words[1] ^ ask->remote.words[2] ^
+		      ask->remote.words[3];
+
+	mixed ^= (ask->endpoint_id << 8) ^ ((__u32)ask->port << 16) ^ ask->direction;
+	/* The upper bits of a product depend on all bits below. */
+	return (mixed * 0x9e3779b1u) >> (32 - LATELY_BITS);
+}
+
+static __always_inline bool same_question(const struct question *a, const struct question *b)
+{
+	return same_address(&a->remote, &b->remote) && a->endpoint_id == b->endpoint_id &&
+	       a->slot == b->slot && a->port == b->port && a->protocol == b->protocol &&
+	       a->direction == b->direction;
+}
+
+/* Judge a flow, its peer's identity too. */
+static __always_inline void judge_anew(const struct question *ask, struct ruling *ruling)
+{
+	ruling->remote_identity = identity_of(&ask->remote);
+	judge(ask, ruling);
+}
+
+/* Judge a flow, or say again what was said of it. Not inline: from each of its ends the verifier would walk
+ * the rest of the program anew. */
+static __noinline int judge_lately(const struct question *ask, __u32 revision, __u64 tick,
+				   struct ruling *ruling)
+{
+	__u32 index = line_of(ask);
+	struct allowed_lately *line = bpf_map_lookup_elem(&allowed_lately, &index);
+
+	if (line && line->tick == tick && line->revision == revision &&
+	    same_question(&line->asked, ask)) {
+		*ruling = line->ruling;
+		return 0;
+	}
+	judge_anew(ask, ruling);
+	if (line && ruling->verdict == TG_ALLOW) {
+		line->tick = tick;
+		line->revision = revision;
+		line->asked = *ask;
+		line->ruling = *ruling;
+	}
+	return 0;
+}
+
+#endif
