@@ -37,9 +37,9 @@
 #define TG_REFUSAL_INTERVAL_NS 1000000000ULL
 
 /* A packet's mark, in the bits that say what the node does with it: to be encrypted, or decrypted here, or
- * from a pod to an address that the node may yet translate; on its way to the proxy, or sent by it: to a pod here as who opened the flow, to where a pod's flow goes
- * (both as the client), to the pod that opened the flow, to whoever opened a flow to a pod here (both as
- * the server). */
+ * from a pod to an address that the node may yet translate; on its way to the proxy, or sent by it: to a pod
+ * here as who opened the flow, to where a pod's flow goes (both as the client), to the pod that opened the
+ * flow, to whoever opened a flow to a pod here (both as the server). */
 #define TG_MARK_MASK 0xff00
 #define TG_MARK_REDIRECTED 0x0200
 #define TG_MARK_FROM_POD 0x0800

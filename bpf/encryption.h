@@ -37,16 +37,10 @@ static __always_inline __u8 place_of(const struct tg_address *address)
 	return place ? *place : TG_PLACE_NO_POD;
 }
 
-/* For who is told of a packet: does it go into a tunnel, if its verdict lets it, or did it come out of one?
- * Not inline: the key gets a stack of its own. */
-static __noinline int travels_encrypted(const struct __sk_buff *skb, const struct tg_address *destination,
-					__u8 direction, __u8 verdict)
+/* Where the other end of a packet is. Not inline: the key gets a stack of its own. */
+static __noinline int find_place(const struct tg_address *remote)
 {
-	if (!(encryption_flags() & TG_ENCRYPTION_ON))
-		return false;
-	if (direction == TG_INGRESS)
-		return (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED;
-	return passes(verdict) && place_of(destination) == TG_PLACE_TUNNEL;
+	return place_of(remote);
 }
 
 /* Volatile: the compiler would store the one byte that changes, and the verifier wants the whole word. */
@@ -57,16 +51,12 @@ static __always_inline void put_mark(struct __sk_buff *skb, __u32 mark)
 	*whole = (*whole & ~TG_MARK_MASK) | mark;
 }
 
-/* Global, so that it is verified once and has a stack of its own. `remote`: the address at the other end.
- * TG_FORWARDED, or why the packet must not go on. */
-__noinline int secure_packet(struct __sk_buff *skb, const struct tg_address *remote, __u32 direction,
-			     __u32 flags)
+/* TG_FORWARDED, or why a packet whose other end is there must not go on. */
+static __always_inline __u8 secure_by_place(struct __sk_buff *skb, __u8 place, __u8 direction,
+					    __u32 flags)
 {
-	__u8 place;
-
-	if (!remote)
-		return TG_DROP_UNENCRYPTED;
-	place = place_of(remote);
+	if (!(flags & TG_ENCRYPTION_ON))
+		return TG_FORWARDED;
 	if (place != TG_PLACE_TUNNEL && place != TG_PLACE_UNREACHABLE) {
 		if (direction == TG_EGRESS && place == TG_PLACE_NO_POD)
 			put_mark(skb, TG_MARK_FROM_POD);   /* a service, perhaps */
@@ -79,6 +69,15 @@ __noinline int secure_packet(struct __sk_buff *skb, const struct tg_address *rem
 	if (direction == TG_INGRESS && (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED)
 		return TG_FORWARDED;
 	return flags & TG_ENCRYPTION_STRICT ? TG_DROP_UNENCRYPTED : TG_FORWARDED;
+}
+
+/* Global, so that it is verified once and has a stack of its own. */
+__noinline int secure_packet(struct __sk_buff *skb, const struct tg_address *remote, __u32 direction,
+			     __u32 flags)
+{
+	if (!remote)
+		return TG_DROP_UNENCRYPTED;
+	return secure_by_place(skb, place_of(remote), direction, flags);
 }
 
 static __always_inline __u8 secure(struct __sk_buff *skb, const struct tg_address *remote,

@@ -22,6 +22,8 @@ struct passage {
 	__u8 direction;
 	__u8 occasion;                       /* zero: nothing to tell */
 	__u8 reply;
+	__u8 encryption;                     /* its flags */
+	__u8 place;                          /* of the other end, where encryption is on */
 	__u32 redirect;                      /* the mark to go to the proxy with; zero: it does not */
 	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };
@@ -45,6 +47,16 @@ static __always_inline void count_lost(__u64 refused)
 	count(TG_COUNTER_LOST_EVENTS, 0);
 	if (counter)
 		counter->packets += refused;
+}
+
+/* Does it go into a tunnel, if its verdict lets it, or did it come out of one? */
+static __always_inline bool travels_encrypted(const struct passage *passage)
+{
+	if (!(passage->encryption & TG_ENCRYPTION_ON))
+		return false;
+	if (passage->direction == TG_INGRESS)
+		return (passage->skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED;
+	return passes(passage->ruling.verdict) && passage->place == TG_PLACE_TUNNEL;
 }
 
 /* All but what the event is told for. */
@@ -76,8 +88,7 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	event->verdict = ruling->verdict;
 	event->reason = ruling->reason;
 	event->reply = passage->reply;
-	event->encrypted = travels_encrypted(passage->skb, &packet->destination, passage->direction,
-					     passage->ruling.verdict);
+	event->encrypted = travels_encrypted(passage);
 }
 
 /* NULL: no room. A shadow's opinions leave half of the ring to what is enforced. */

@@ -41,14 +41,17 @@ static __always_inline void judge_anew(const struct question *ask, struct ruling
 	judge(ask, ruling);
 }
 
-/* Judge a flow, or say again what was said of it. Not inline: from each of its ends the verifier would walk
- * the rest of the program anew. */
-static __noinline int judge_lately(const struct question *ask, __u32 revision, __u64 tick,
+/* Judge a flow, or say again what was said of it. Global, as `parse_packet`. */
+__noinline int judge_lately(const struct question *ask, __u32 revision, __u64 tick,
 				   struct ruling *ruling)
 {
-	__u32 index = line_of(ask);
-	struct allowed_lately *line = bpf_map_lookup_elem(&allowed_lately, &index);
+	struct allowed_lately *line;
+	__u32 index;
 
+	if (!ask || !ruling)
+		return 0;
+	index = line_of(ask);
+	line = bpf_map_lookup_elem(&allowed_lately, &index);
 	if (line && line->tick == tick && line->revision == revision &&
 	    same_question(&line->asked, ask)) {
 		*ruling = line->ruling;

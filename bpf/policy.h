@@ -143,15 +143,18 @@ static __always_inline void refuse(struct ruling *ruling, __u8 reason)
 	ruling->reason = reason;
 }
 
-/* Judge a flow by the generation in `ask->slot`; who the remote is, `ruling` says already. */
-static __noinline int judge(const struct question *ask, struct ruling *ruling)
+/* Judge a flow by the generation in `ask->slot`; who the remote is, `ruling` says already. Global, as
+ * `parse_packet`. */
+__noinline int judge(const struct question *ask, struct ruling *ruling)
 {
 	void *entries, *classes, *ports, *tables;
 	struct tg_endpoint_table *table;
 	struct tg_port_classes *group;
-	__u32 slot = ask->slot;
-	__u32 element, *peer_class;
+	__u32 slot, element, *peer_class;
 
+	if (!ask || !ruling)
+		return 0;
+	slot = ask->slot;
 	ruling->verdict = TG_NO_VERDICT;
 	ruling->cookie = 0;
 	ruling->proxy_port = 0;

@@ -27,6 +27,13 @@
 #include "refusals.h"
 #include "shadow.h"
 
+/* Who the packet goes to, or comes from, seen from the pod. */
+static __always_inline const struct tg_address *remote_of(const struct passage *passage)
+{
+	return passage->direction == TG_EGRESS ? &passage->packet.destination :
+						 &passage->packet.source;
+}
+
 static __always_inline void ask_judge(struct passage *passage, const struct tg_address *remote,
 				      __u16 port, __u8 protocol, __u8 direction)
 {
@@ -47,10 +54,7 @@ static __always_inline void ask_judge(struct passage *passage, const struct tg_a
 /* The packet itself, for what has no flow or must not be taken for a reply. */
 static __always_inline void judge_alone(struct passage *passage, __u16 port)
 {
-	const struct packet *packet = &passage->packet;
-
-	ask_judge(passage, passage->direction == TG_EGRESS ? &packet->destination : &packet->source,
-		  port, packet->protocol, passage->direction);
+	ask_judge(passage, remote_of(passage), port, passage->packet.protocol, passage->direction);
 }
 
 static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,
@@ -244,6 +248,8 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 		if (reason)
 			return reason;
 	}
+	if (passage->encryption & TG_ENCRYPTION_ON)
+		passage->place = find_place(remote_of(passage));
 	if (packet->kind == PACKET_FLOW)
 		judge_flow(passage, skb->len);
 	else
@@ -256,13 +262,17 @@ static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *
 
 static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 {
-	struct passage passage = { .skb = skb, .direction = direction, .now = read_clock() };
+	struct passage passage = {
+		.skb = skb,
+		.direction = direction,
+		.now = read_clock(),
+		.encryption = encryption_flags(),
+	};
 	__u8 reason = judge_packet(skb, &passage);
 
 	if (!reason && passes(passage.ruling.verdict) && passage.packet.kind < PACKET_ARP &&
 	    needs_securing(&passage))
-		reason = secure(skb, direction == TG_EGRESS ? &passage.packet.destination :
-							      &passage.packet.source, direction);
+		reason = secure_by_place(skb, passage.place, direction, passage.encryption);
 	if (reason)
 		refuse(&passage.ruling, reason);
 	if (passes(passage.ruling.verdict))
@@ -272,9 +282,7 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 		if (!passage.occasion)
 			passage.occasion = TG_OCCASION_PACKET;
 		if (!passage.ruling.remote_identity)
-			passage.ruling.remote_identity =
-				identity_of(direction == TG_EGRESS ? &passage.packet.destination :
-								     &passage.packet.source);
+			passage.ruling.remote_identity = identity_of(remote_of(&passage));
 	}
 	/* A verdict that changed is told at once, whatever was told of the flow before. */
 	if (!passes(passage.ruling.verdict) && passage.occasion != TG_OCCASION_REJUDGED)
