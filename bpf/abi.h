@@ -400,7 +400,7 @@ struct tg_counter {
 _Static_assert(sizeof(struct tg_counter) == 16, "no hidden padding");
 
 struct tg_event {
-	__u64 time_ns;                       /* since boot, without sleep */
+	__u64 time_ns;                       /* since boot, without sleep; to a tick of the kernel */
 	__u64 packets;                       /* that it stands for */
 	__u64 bytes;
 	__u64 reply_packets;                 /* of a closed flow only, as the next */

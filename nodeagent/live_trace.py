@@ -24,6 +24,8 @@ from nodeagent.trace.session import ProbeDied, answers
 TICK_SECONDS: Final = 0.1
 LATE_FLOWS_SECONDS: Final = 0.5
 """The agent tells of a flow a moment after its packet passed."""
+_LONGEST_TICK_NS: Final = 10_000_000
+"""The kernel tells the time of a flow to its tick, so up to that much too early."""
 
 
 class AgentSilent:
@@ -108,7 +110,7 @@ def _read_probe(question: Question, items: _Queue, stopping: threading.Event) ->
 def _start_flows(
     socket: Path, wanted: FlowFilter, is_meant: Callable[[FlowRecord], bool], items: _Queue
 ) -> None:
-    since_ns = time.time_ns()
+    since_ns = time.time_ns() - _LONGEST_TICK_NS
 
     def read() -> None:
         try:
