@@ -249,8 +249,8 @@ static __always_inline __u8 touch_entry(struct tg_conntrack_entry *entry, struct
 }
 
 /* Turn the packet inside an ICMP error into the packet that travelled the other way.
- * Returns false if it cannot be told which flow it was of. */
-static __always_inline bool parse_quoted(struct __sk_buff *skb, const struct packet *error,
+ * Returns false if it cannot be told which flow it was of. Not inline: a header gets a stack of its own. */
+static __noinline bool parse_quoted(struct __sk_buff *skb, const struct packet *error,
 					 struct packet *quoted)
 {
 	__u32 at = error->l4_offset + sizeof(struct icmp_start);

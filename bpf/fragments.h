@@ -29,8 +29,8 @@ static __always_inline void fragment_key(struct tg_fragment_key *key, __u32 endp
 	key->direction = direction;
 }
 
-/* Zero, or an error. */
-static __always_inline long remember_first(const struct packet *packet, __u32 endpoint_id,
+/* Zero, or an error. Not inline, as the next: its key gets a stack of its own. */
+static __noinline long remember_first(const struct packet *packet, __u32 endpoint_id,
 					   __u64 now, __u8 direction)
 {
 	struct tg_fragment_key key = {};

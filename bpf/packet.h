@@ -323,17 +323,14 @@ static __always_inline __u32 packet_end(struct __sk_buff *skb, __u32 length, boo
 }
 
 /* Options are well formed and do not send the packet on from the judged destination to others.
- * Global for the same reason as `parse_packet`. */
-__noinline int check_ipv4_options(struct __sk_buff *skb, __u32 bytes)
+ * Global for the same reason as `parse_packet`. Of offsets that it knows nothing of, and that are no pointers,
+ * the verifier follows one through the loop, not every sum of lengths. */
+__noinline int check_ipv4_options(struct __sk_buff *skb, __u32 at, __u32 end)
 {
-	__u32 at = ETH_HLEN + sizeof(struct iphdr);
-	__u32 end = at + bytes;
 	struct ip_option option;
 
-	if (bytes > IP_OPTION_BYTES)
-		return TG_DROP_INVALID_PACKET;
 	for (int i = 0; i < IP_OPTION_BYTES && at < end; i++) {
-		if (load_header(skb, at, &option.type, sizeof(option.type)))
+		if (bpf_skb_load_bytes(skb, at, &option.type, sizeof(option.type)))
 			return TG_DROP_TRUNCATED;
 		if (option.type == IP_OPTION_END)
 			return TG_FORWARDED;
@@ -344,7 +341,7 @@ __noinline int check_ipv4_options(struct __sk_buff *skb, __u32 bytes)
 			continue;
 		}
 		if (at + sizeof(option) > end ||
-		    load_header(skb, at, &option, sizeof(option)) || option.bytes < sizeof(option))
+		    bpf_skb_load_bytes(skb, at, &option, sizeof(option)) || option.bytes < sizeof(option))
 			return TG_DROP_INVALID_PACKET;
 		at += option.bytes;
 	}
@@ -371,7 +368,7 @@ static __always_inline __u8 parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	if (packet->end > skb->len || packet->l4_offset > packet->end)
 		return TG_DROP_TRUNCATED;
 	if (ip.ihl > 5) {
-		reason = check_ipv4_options(skb, ip.ihl * 4 - sizeof(ip));
+		reason = check_ipv4_options(skb, ETH_HLEN + sizeof(ip), packet->l4_offset);
 		if (reason)
 			return reason;
 	}
