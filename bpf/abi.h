@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Everything that userspace reads too: keys, values, events, and their numbers.
  *
- * nodeagent/datapath/abi.py mirrors this file, and a test compares the two. A change of any layout
- * raises TG_ABI_VERSION: the loader then takes over flows alone, and those only if theirs is unchanged.
+ * nodeagent/datapath/abi.py mirrors its structures and abi_numbers.py its numbers, and a test compares them. A
+ * change of any layout raises TG_ABI_VERSION: the loader then takes over flows alone, and those only if theirs is
+ * unchanged.
  */
 #ifndef TIDEGATE_ABI_H
 #define TIDEGATE_ABI_H

@@ -13,7 +13,7 @@ from typing import Final
 
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
 from netpolicy.rules import Direction
-from nodeagent.datapath import Datapath, abi, libbpf
+from nodeagent.datapath import Datapath, abi, libbpf, packing
 
 _CALLBACK: Final = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
 
@@ -58,12 +58,12 @@ def _record(data: bytes) -> FlowRecord:
         direction=Direction(event.direction),
         source=FlowEnd(
             identity=event.local_identity if egress else event.remote_identity,
-            address=abi.unpack_address(bytes(event.source.bytes)),
+            address=packing.unpack_address(bytes(event.source.bytes)),
             port=event.source_port,
         ),
         destination=FlowEnd(
             identity=event.remote_identity if egress else event.local_identity,
-            address=abi.unpack_address(bytes(event.destination.bytes)),
+            address=packing.unpack_address(bytes(event.destination.bytes)),
             port=event.destination_port,
         ),
         protocol=event.protocol,

@@ -1,7 +1,7 @@
 """The kernel side: loading, pins, tc attachment, map writes, events."""
 
 from netpolicy.flow import Occasion
-from nodeagent.datapath.abi import Reason
+from nodeagent.datapath.abi_numbers import Reason
 from nodeagent.datapath.control import Control
 from nodeagent.datapath.datapath import Datapath
 from nodeagent.datapath.errors import DatapathError

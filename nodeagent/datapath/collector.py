@@ -22,7 +22,8 @@ from typing import Final
 
 from netpolicy.rules import Protocol
 from nodeagent.datapath import libbpf
-from nodeagent.datapath.abi import ConntrackEntry, ConntrackFlag, ConntrackKey
+from nodeagent.datapath.abi import ConntrackEntry, ConntrackKey
+from nodeagent.datapath.abi_numbers import ConntrackFlag
 from nodeagent.datapath.endings import FlowOwner, are_closed, ending, is_told
 from nodeagent.datapath.libbpf import Map
 from nodeagent.datapath_options import FlowLifetimes

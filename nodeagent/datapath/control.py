@@ -13,7 +13,7 @@ from collections.abc import Set
 from dataclasses import dataclass, replace
 
 from netpolicy.evidence import Shadow
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi, abi_numbers
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
 
@@ -64,7 +64,7 @@ class Control:
     def spare_slot(self, *, keep: Set[int] = frozenset()) -> int:
         """A slot that no packet and no rollback reads, and that is not to be kept."""
         taken = {self.active, self.candidate, self.preview, self.previous, *keep}
-        spare = next((slot for slot in range(abi.SLOTS) if slot not in taken), None)
+        spare = next((slot for slot in range(abi_numbers.SLOTS) if slot not in taken), None)
         if spare is None:
             raise DatapathError("every slot for a generation is taken")
         return spare
@@ -114,8 +114,8 @@ class ControlWord:
 
 
 def _slot(byte: int) -> int | None:
-    return None if byte == abi.NO_SLOT else byte
+    return None if byte == abi_numbers.NO_SLOT else byte
 
 
 def _byte(slot: int | None) -> int:
-    return abi.NO_SLOT if slot is None else slot
+    return abi_numbers.NO_SLOT if slot is None else slot

@@ -24,6 +24,7 @@ from netpolicy.evidence import ASKED, Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import (
     abi,
+    abi_numbers,
     attach,
     encryption_maps,
     flow_table,
@@ -169,7 +170,7 @@ class Datapath:
 
     def labels(self) -> dict[int, GenerationLabel]:
         """What every slot holds that is whole, whether the control word names it or not."""
-        found = ((slot, self.slot_label(slot)) for slot in range(abi.SLOTS))
+        found = ((slot, self.slot_label(slot)) for slot in range(abi_numbers.SLOTS))
         return {slot: label for slot, label in found if label is not None}
 
     def slot_label(self, slot: int) -> GenerationLabel | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf, packing
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.places import Place
 
@@ -33,25 +33,28 @@ class WireMode:
 
 def write_mode(encryption: Map, mode: WireMode) -> None:
     """Have every packet treated so from now on; one store."""
-    flags = abi.EncryptionFlag(0)
+    flags = abi_numbers.EncryptionFlag(0)
     if mode.is_on:
-        flags |= abi.EncryptionFlag.ON
+        flags |= abi_numbers.EncryptionFlag.ON
     if mode.strict:
-        flags |= abi.EncryptionFlag.STRICT
+        flags |= abi_numbers.EncryptionFlag.STRICT
     libbpf.update(encryption, _ONLY, bytes(abi.EncryptionWord(flags=flags)))
 
 
 def read_mode(encryption: Map) -> WireMode:
     """How the programs treat packets."""
     word = abi.EncryptionWord.from_buffer_copy(libbpf.lookup(encryption, _ONLY) or bytes(4))
-    flags = abi.EncryptionFlag(word.flags)
-    return WireMode(is_on=abi.EncryptionFlag.ON in flags, strict=abi.EncryptionFlag.STRICT in flags)
+    flags = abi_numbers.EncryptionFlag(word.flags)
+    return WireMode(
+        is_on=abi_numbers.EncryptionFlag.ON in flags,
+        strict=abi_numbers.EncryptionFlag.STRICT in flags,
+    )
 
 
 def write_places(pod_places: Map, places: Mapping[str, Place]) -> int:
     """Hold these places (CIDR → place) and no others; return how many entries changed."""
     held = dict(libbpf.entries_of(pod_places))
-    wanted = {abi.pack_prefix(cidr): _WORD.pack(place) for cidr, place in places.items()}
+    wanted = {packing.pack_prefix(cidr): _WORD.pack(place) for cidr, place in places.items()}
     changed = [(key, value) for key, value in wanted.items() if held.get(key) != value]
     gone = [key for key in held if key not in wanted]
     libbpf.update_batch(pod_places, changed)
@@ -62,6 +65,6 @@ def write_places(pod_places: Map, places: Mapping[str, Place]) -> int:
 def read_places(pod_places: Map) -> dict[str, Place]:
     """The places as the kernel holds them."""
     return {
-        abi.unpack_prefix(key): Place(_WORD.unpack(value)[0])
+        packing.unpack_prefix(key): Place(_WORD.unpack(value)[0])
         for key, value in libbpf.entries_of(pod_places)
     }

@@ -17,7 +17,7 @@ from typing import Final
 
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi, abi_numbers, packing
 from nodeagent.datapath.event_ring import HEADER_BYTES
 from nodeagent.datapath.events import EVENT_BYTES, RECORD_BYTES
 from nodeagent.datapath.peers import KernelEndpoint
@@ -86,15 +86,15 @@ def ending(
         direction=entry.direction,
         verdict=entry.judgement.verdict,
         occasion=Occasion.IDLE,
-        reply=abi.Reply.NO,
+        reply=abi_numbers.Reply.NO,
     )
     return (_HEADER.pack(EVENT_BYTES) + bytes(event)).ljust(RECORD_BYTES, b"\0")
 
 
 def _local_address(endpoint: KernelEndpoint, remote: bytes) -> abi.Address:
     """The endpoint's first address of the remote one's family: an entry does not say which it was."""
-    is_ipv6 = ":" in abi.unpack_address(remote)
+    is_ipv6 = ":" in packing.unpack_address(remote)
     of_family = [one for one in endpoint.addresses if (":" in one) == is_ipv6]
     if not of_family:
         return abi.Address()
-    return abi.Address.from_buffer_copy(abi.pack_address(of_family[0]))
+    return abi.Address.from_buffer_copy(packing.pack_address(of_family[0]))

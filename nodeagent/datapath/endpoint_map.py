@@ -25,7 +25,7 @@ from errno import E2BIG
 from struct import Struct
 from typing import Final
 
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi_numbers, libbpf
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
 
@@ -45,7 +45,7 @@ class EndpointMap:
             self._pages = mmap.mmap(interfaces.fd, -(-size // mmap.PAGESIZE) * mmap.PAGESIZE)
         except OSError as error:
             raise DatapathError("mapping interfaces", errno=error.errno or 0) from error
-        words = interfaces.max_entries * abi.INTERFACES_PER_GROUP
+        words = interfaces.max_entries * abi_numbers.INTERFACES_PER_GROUP
         self._words: ctypes.Array[ctypes.c_uint64] | None = (ctypes.c_uint64 * words).from_buffer(
             self._pages
         )
@@ -84,8 +84,8 @@ class EndpointMap:
                 words[at] = _EMPTY
 
     def _group(self, interface: int) -> range:
-        first = interface % self._groups * abi.INTERFACES_PER_GROUP
-        return range(first, first + abi.INTERFACES_PER_GROUP)
+        first = interface % self._groups * abi_numbers.INTERFACES_PER_GROUP
+        return range(first, first + abi_numbers.INTERFACES_PER_GROUP)
 
     def _find(self, interface: int) -> tuple[int | None, int | None]:
         """The place of an interface's word and its slot; else a place that is free, if any is."""

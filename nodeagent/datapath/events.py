@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi, abi_numbers, packing
 from nodeagent.datapath.event_ring import HEADER_BYTES, EventRing, stride_of
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import Verdict
@@ -184,13 +184,13 @@ def flow_events(columns: EventColumns) -> Iterator[FlowEvent]:
             remote_identity=columns.remote_identity[i],
             cookie=columns.cookie[i],
             revision=columns.revision[i],
-            is_reply=columns.reply[i] == abi.Reply.YES,
+            is_reply=columns.reply[i] == abi_numbers.Reply.YES,
             packets=columns.packets[i],
             bytes=columns.bytes[i],
             reply_packets=columns.reply_packets[i],
             reply_bytes=columns.reply_bytes[i],
             shadow=Shadow(columns.shadow[i]) if columns.shadow[i] else None,
-            cause=abi.cause_of(columns.cause[i]) if columns.cause[i] else None,
+            cause=abi_numbers.cause_of(columns.cause[i]) if columns.cause[i] else None,
             encrypted=bool(columns.encrypted[i]),
         )
 
@@ -201,5 +201,5 @@ class _AddressTexts(dict[bytes, str]):
     def __missing__(self, packed: bytes) -> str:
         if len(self) >= _KEPT_TEXTS:
             self.clear()
-        text = self[packed] = abi.unpack_address(packed)
+        text = self[packed] = packing.unpack_address(packed)
         return text

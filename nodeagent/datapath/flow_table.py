@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Final
 
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf, packing
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import Verdict
 
@@ -84,23 +84,23 @@ def clear_conntrack(conntrack: Map, half_open: Map) -> None:
 def read_counters(counters: Map) -> Counters:
     """Sum up all processors."""
     cpus = possible_cpus()
-    packets = [_packets(counters, index, cpus) for index in range(abi.COUNTERS)]
+    packets = [_packets(counters, index, cpus) for index in range(abi_numbers.COUNTERS)]
     return Counters(
         drops={
             (reason, direction): packets[reason * 2 + direction]
-            for reason in range(1, abi.REASONS)
+            for reason in range(1, abi_numbers.REASONS)
             for direction in Direction
             if packets[reason * 2 + direction]
         },
         forwarded=sum(packets[direction] for direction in Direction),
-        lost_events=packets[abi.COUNTER_LOST_EVENTS],
-        untold_refusals=packets[abi.COUNTER_UNTOLD_REFUSALS],
+        lost_events=packets[abi_numbers.COUNTER_LOST_EVENTS],
+        untold_refusals=packets[abi_numbers.COUNTER_UNTOLD_REFUSALS],
     )
 
 
 def read_lost_events(counters: Map) -> int:
     """The one counter of them."""
-    return _packets(counters, abi.COUNTER_LOST_EVENTS, possible_cpus())
+    return _packets(counters, abi_numbers.COUNTER_LOST_EVENTS, possible_cpus())
 
 
 @functools.cache
@@ -122,7 +122,7 @@ def _entry(key: abi.ConntrackKey, value: bytes, *, is_half_open: bool) -> Conntr
     found = abi.ConntrackEntry.from_buffer_copy(value)
     return ConntrackEntry(
         endpoint_id=key.endpoint_id,
-        remote=abi.unpack_address(bytes(key.remote.bytes)),
+        remote=packing.unpack_address(bytes(key.remote.bytes)),
         remote_port=key.remote_port,
         local_port=key.local_port,
         protocol=key.protocol,
@@ -132,8 +132,8 @@ def _entry(key: abi.ConntrackKey, value: bytes, *, is_half_open: bool) -> Conntr
         revision=found.judgement.revision,
         cookie=found.cookie,
         is_half_open=is_half_open,
-        is_one_way=bool(found.flags & abi.ConntrackFlag.ONE_WAY),
-        has_reply=bool(found.flags & abi.ConntrackFlag.REPLIED),
+        is_one_way=bool(found.flags & abi_numbers.ConntrackFlag.ONE_WAY),
+        has_reply=bool(found.flags & abi_numbers.ConntrackFlag.REPLIED),
         last_seen_ns=found.last_seen_ns,
         forward_packets=found.forward_packets,
         forward_bytes=found.forward_bytes,

@@ -20,7 +20,7 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map, MapType
 from nodeagent.plan.generation import (
@@ -42,9 +42,9 @@ _POLICY_KEY: Final = Struct("=IIBBH")
 _POLICY_ENTRY: Final = Struct("=BxHI")
 _ENDPOINT_TABLE: Final = Struct("=IBBBxII")
 _WORD: Final = Struct("=I")
-_PORTS: Final = abi.ELEMENTS_PER_PROTOCOL * abi.PORTS_PER_ELEMENT
+_PORTS: Final = abi_numbers.ELEMENTS_PER_PROTOCOL * abi_numbers.PORTS_PER_ELEMENT
 _ICMP_TYPES: Final = 256
-PORT_CLASS_BYTES: Final = abi.PORT_CLASS_ELEMENTS * 8
+PORT_CLASS_BYTES: Final = abi_numbers.PORT_CLASS_ELEMENTS * 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +233,7 @@ def _kinds_of(policy: Iterable[PolicyKey]) -> dict[tuple[int, int], int]:
     }
     kinds: dict[tuple[int, int], int] = {}
     for table, direction, any_peer, any_port in found:
-        kind = any_peer * abi.EntryKind.ANY_PEER + any_port * abi.EntryKind.ANY_PORT
+        kind = any_peer * abi_numbers.EntryKind.ANY_PEER + any_port * abi_numbers.EntryKind.ANY_PORT
         kinds[table, direction] = kinds.get((table, direction), 0) | 1 << kind
     return kinds
 
@@ -258,7 +258,7 @@ def _port_map(port_class_of: Mapping[int, array[int]]) -> Map:
         "port_class",
         key_bytes=4,
         value_bytes=8,
-        max_entries=abi.PORT_CLASS_ELEMENTS,
+        max_entries=abi_numbers.PORT_CLASS_ELEMENTS,
         flags=libbpf.F_MMAPABLE,
     )
     try:

@@ -31,7 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.loading import LoadOutcome
 from nodeagent.datapath.pins import (
@@ -216,7 +216,7 @@ def _revision_of(bpffs: Path, before: Version) -> int | None:
 
 def _mark_not_ready(control_fd: int, revision: int) -> None:
     """A fresh control word is all zeros, which would name slot 0 as active."""
-    none = abi.NO_SLOT
+    none = abi_numbers.NO_SLOT
     word = abi.Control(revision=revision, active=none, candidate=none, preview=none, previous=none)
     control = libbpf.describe_map(os.dup(control_fd), "control")
     try:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf, packing
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
@@ -41,23 +41,27 @@ def upsert(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
     """
     if _IPV4_WORLD not in plan.prefixes:
         raise DatapathError(f"the address plan lacks {_IPV4_WORLD}")
-    return _upsert(prefixes, plan.prefixes, abi.pack_prefix) + _upsert(
-        addresses, plan.exact, abi.pack_address
+    return _upsert(prefixes, plan.prefixes, packing.pack_prefix) + _upsert(
+        addresses, plan.exact, packing.pack_address
     )
 
 
 def prune(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
     """Remove what the plan does not have; return how many entries."""
-    return _prune(addresses, plan.exact, abi.pack_address) + _prune(
-        prefixes, plan.prefixes, abi.pack_prefix
+    return _prune(addresses, plan.exact, packing.pack_address) + _prune(
+        prefixes, plan.prefixes, packing.pack_prefix
     )
 
 
 def read(addresses: Map, prefixes: Map) -> AddressPlan:
     """What the kernel holds."""
     return AddressPlan(
-        exact={abi.unpack_address(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(addresses)},
-        prefixes={abi.unpack_prefix(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(prefixes)},
+        exact={
+            packing.unpack_address(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(addresses)
+        },
+        prefixes={
+            packing.unpack_prefix(k): _WORD.unpack(v)[0] for k, v in libbpf.entries_of(prefixes)
+        },
     )
 
 
@@ -72,8 +76,8 @@ def identity_of(addresses: Map, prefixes: Map, packed: bytes) -> int:
 def packed_addresses(plan: AddressPlan) -> dict[str, list[tuple[bytes, bytes]]]:
     """The entries of both address maps, as the kernel holds them."""
     return {
-        "addresses": [(abi.pack_address(a), _WORD.pack(i)) for a, i in plan.exact.items()],
-        "prefixes": [(abi.pack_prefix(p), _WORD.pack(i)) for p, i in plan.prefixes.items()],
+        "addresses": [(packing.pack_address(a), _WORD.pack(i)) for a, i in plan.exact.items()],
+        "prefixes": [(packing.pack_prefix(p), _WORD.pack(i)) for p, i in plan.prefixes.items()],
     }
 
 
@@ -84,17 +88,17 @@ def set_endpoint(endpoints: EndpointMap, endpoint: LocalEndpoint, ifindex: int) 
 
 def pack_endpoint(endpoint: LocalEndpoint) -> bytes:
     """An endpoint, as the kernel holds it."""
-    if len(endpoint.addresses) > abi.ENDPOINT_ADDRESSES:
+    if len(endpoint.addresses) > abi_numbers.ENDPOINT_ADDRESSES:
         raise DatapathError(
             f"{endpoint.namespace}/{endpoint.name} has {len(endpoint.addresses)} addresses; "
-            f"at most {abi.ENDPOINT_ADDRESSES} are enforced"
+            f"at most {abi_numbers.ENDPOINT_ADDRESSES} are enforced"
         )
-    packed = [abi.pack_address(address) for address in endpoint.addresses]
+    packed = [packing.pack_address(address) for address in endpoint.addresses]
     value = abi.Endpoint(
         id=endpoint.endpoint_id,
         identity=endpoint.identity,
         address_count=len(packed),
-        mac=abi.pack_mac(endpoint.mac),
+        mac=packing.pack_mac(endpoint.mac),
         addresses=tuple(abi.Address.from_buffer_copy(address) for address in packed),
     )
     return bytes(value)
@@ -123,9 +127,10 @@ def _endpoint(value: bytes) -> KernelEndpoint:
     return KernelEndpoint(
         endpoint_id=found.id,
         identity=found.identity,
-        mac=abi.unpack_mac(found.mac),
+        mac=packing.unpack_mac(found.mac),
         addresses=tuple(
-            abi.unpack_address(bytes(found.addresses[i].bytes)) for i in range(found.address_count)
+            packing.unpack_address(bytes(found.addresses[i].bytes))
+            for i in range(found.address_count)
         ),
     )
 

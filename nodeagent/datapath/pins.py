@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from nodeagent.datapath.abi import ABI_VERSION, FLOW_LAYOUT
+from nodeagent.datapath.abi_numbers import ABI_VERSION
 from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.flow_layout import FLOW_LAYOUT
 from nodeagent.datapath.settings import pack_settings
 from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
 

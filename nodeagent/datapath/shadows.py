@@ -18,7 +18,7 @@ from typing import Final
 
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi, libbpf
+from nodeagent.datapath import abi, abi_numbers, libbpf
 from nodeagent.datapath.flow_table import possible_cpus
 from nodeagent.datapath.libbpf import Map
 
@@ -81,7 +81,7 @@ def forget(maps: ShadowMaps, shadow: Shadow) -> None:
     """Empty everything that was counted of a shadow, under any slot."""
     libbpf.delete_batch(maps.differences, [bytes(key) for key, _ in _counted(maps, shadow)])
     libbpf.delete_batch(maps.coverage, [bytes(key) for key, _ in _covered(maps, shadow)])
-    for slot in range(abi.SLOTS):
+    for slot in range(abi_numbers.SLOTS):
         libbpf.update(maps.lost, _lost_index(shadow, slot), bytes(_per_cpu_bytes()))
 
 
@@ -106,7 +106,7 @@ def _difference(key: abi.DifferenceKey, counted: abi.Difference) -> KernelDiffer
         protocol=key.protocol,
         port=key.port,
         direction=Direction(key.direction),
-        cause=abi.cause_of(key.cause),
+        cause=abi_numbers.cause_of(key.cause),
         reason=key.reason,
         cookie=key.cookie,
         count=counted.count,
@@ -115,7 +115,7 @@ def _difference(key: abi.DifferenceKey, counted: abi.Difference) -> KernelDiffer
 
 
 def _lost_index(shadow: Shadow, slot: int) -> bytes:
-    return _WORD.pack((shadow - 1) * abi.SLOTS + slot)
+    return _WORD.pack((shadow - 1) * abi_numbers.SLOTS + slot)
 
 
 def _per_cpu_bytes() -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from netpolicy.rules import Direction
-from nodeagent.datapath.abi import (
+from nodeagent.datapath.abi_numbers import (
     MARK_PROXY_TO_CLIENT,
     MARK_PROXY_TO_OPENER,
     MARK_PROXY_TO_SERVER,

@@ -23,7 +23,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from netpolicy.errors import StalledError
-from nodeagent.datapath.abi import MARK_MASK, MARK_REDIRECTED
+from nodeagent.datapath.abi_numbers import MARK_MASK, MARK_REDIRECTED
 from nodeagent.datapath.clsact import with_netlink
 from nodeagent.host_settings import network_settings
 

@@ -30,7 +30,7 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from nodeagent.datapath.abi import (
+from nodeagent.datapath.abi_numbers import (
     MARK_ENCRYPT,
     MARK_FROM_POD,
     MARK_MASK,

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from nodeagent.datapath import DatapathError, abi, libbpf
+from nodeagent.datapath import DatapathError, abi, abi_numbers, libbpf
 from tests.support.kernel_engine import KernelEngine, kernel_engine
 from tests.support.kernel_fixtures import WEB_ENDPOINT
 
@@ -28,7 +28,7 @@ def test_endpoints_read_back_as_they_were_set_and_are_gone_when_removed(
     random = Random(1)
     expected: dict[int, int] = {}
     for number in range(600):
-        ifindex = random.randrange(1, 9) * abi.INTERFACE_GROUPS + random.randrange(1, 40)
+        ifindex = random.randrange(1, 9) * abi_numbers.INTERFACE_GROUPS + random.randrange(1, 40)
         if random.random() < 0.3:
             datapath.remove_endpoint(ifindex)
             expected.pop(ifindex, None)
@@ -44,7 +44,9 @@ def test_interfaces_of_one_group_beyond_its_room_are_refused_and_find_room_later
     engine: KernelEngine,
 ) -> None:
     datapath = engine.datapath
-    alike = [1 + n * abi.INTERFACE_GROUPS for n in range(abi.INTERFACES_PER_GROUP + 1)]
+    alike = [
+        1 + n * abi_numbers.INTERFACE_GROUPS for n in range(abi_numbers.INTERFACES_PER_GROUP + 1)
+    ]
     for ifindex in alike[:-1]:
         datapath.set_endpoint(WEB_ENDPOINT, ifindex)
     with pytest.raises(DatapathError, match="map endpoints"):

@@ -23,7 +23,7 @@ from nodeagent.datapath import (
     DatapathError,
     LoadOutcome,
     Reason,
-    abi,
+    abi_numbers,
     ensure_loaded,
     libbpf,
 )
@@ -107,10 +107,10 @@ def test_a_frozen_map_refuses_and_nothing_else_changes(engine: KernelEngine) -> 
 def test_interfaces_without_room_are_refused_and_find_it_when_others_go(
     engine: KernelEngine,
 ) -> None:
-    crowd = [9 + n * abi.INTERFACE_GROUPS for n in range(abi.INTERFACES_PER_GROUP)]
+    crowd = [9 + n * abi_numbers.INTERFACE_GROUPS for n in range(abi_numbers.INTERFACES_PER_GROUP)]
     for ifindex in crowd:
         engine.datapath.set_endpoint(WEB_ENDPOINT, ifindex)
-    late = crowd[-1] + abi.INTERFACE_GROUPS
+    late = crowd[-1] + abi_numbers.INTERFACE_GROUPS
     with pytest.raises(DatapathError):
         engine.datapath.set_endpoint(WEB_ENDPOINT, late)
     assert late not in engine.datapath.read_endpoints()

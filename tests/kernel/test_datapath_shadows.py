@@ -27,6 +27,7 @@ from nodeagent.datapath import (
     Occasion,
     Reason,
     abi,
+    abi_numbers,
     libbpf,
 )
 from nodeagent.plan.generation import Generation, PolicyEntry, TableFlag, Verdict
@@ -202,7 +203,7 @@ def test_setting_the_shadows_that_are_set_judges_nothing_again(engine: KernelEng
 def test_a_slot_that_is_not_whole_becomes_no_shadow(engine: KernelEngine) -> None:
     slot = shadow(engine, without_rules())
     before = engine.datapath.control()
-    empty = next(n for n in range(abi.SLOTS) if engine.datapath.slot_label(n) is None)
+    empty = next(n for n in range(abi_numbers.SLOTS) if engine.datapath.slot_label(n) is None)
     with pytest.raises(DatapathError, match="no whole generation"):
         engine.datapath.set_shadows(candidate=slot, preview=empty)
     assert engine.datapath.control() == before
@@ -227,7 +228,7 @@ def test_filling_never_touches_a_slot_that_is_in_use(engine: KernelEngine) -> No
     candidate = fill(engine, without_rules())
     preview = datapath.fill(small_generation(WIDER), label=LABEL, keep={candidate})
     datapath.set_shadows(candidate=candidate, preview=preview)
-    for _ in range(abi.SLOTS):
+    for _ in range(abi_numbers.SLOTS):
         control = datapath.control()
         used = {control.active, control.candidate, control.preview, control.previous}
         slot = fill(engine, small_generation())

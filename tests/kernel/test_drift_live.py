@@ -15,7 +15,7 @@ import pytest
 
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
-from nodeagent.datapath import Filter, abi, attach, libbpf
+from nodeagent.datapath import Filter, abi, abi_numbers, attach, libbpf, packing
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.local_api_client import open_agent
 from tests.support.kernel_pods import within
@@ -121,8 +121,8 @@ def test_a_denying_table_turned_into_one_that_allows(agents: Agents):
 def test_an_address_given_the_hosts_identity_and_a_prefix_added(agents: Agents):
     def tamper() -> None:
         for name, key in (
-            ("addresses", abi.pack_address("198.51.100.7")),
-            ("prefixes", abi.pack_prefix("198.51.100.0/24")),
+            ("addresses", packing.pack_address("198.51.100.7")),
+            ("prefixes", packing.pack_prefix("198.51.100.0/24")),
         ):
             target = _map(agents, name)
             libbpf.update(target, key, struct.pack("=I", 1))
@@ -151,7 +151,7 @@ def test_a_control_word_that_names_another_slot(agents: Agents):
     def tamper() -> None:
         target = _map(agents, "control")
         word = _control(agents)
-        word.active = (word.active + 1) % abi.SLOTS
+        word.active = (word.active + 1) % abi_numbers.SLOTS
         libbpf.update(target, FIRST, bytes(word))
         target.close()
 

@@ -16,7 +16,7 @@ import pytest
 
 from netpolicy.rules import Direction
 from nodeagent.datapath import Reason
-from nodeagent.datapath.abi import MARK_PROXY_TO_SERVER
+from nodeagent.datapath.abi_numbers import MARK_PROXY_TO_SERVER
 from nodeagent.l7.device import device_faults, ensure_device, remove_device
 from nodeagent.plan.generation import PolicyEntry, Verdict
 from tests.support.redirect_world import (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.datapath import DatapathError, abi
+from nodeagent.datapath import DatapathError, abi, packing
 from nodeagent.datapath.event_ring import (
     BUSY,
     DISCARDED,
@@ -31,7 +31,7 @@ def records_of(events: list[bytes]) -> bytes:
 def field_of(event: bytes, name: str) -> object:
     """What ctypes reads."""
     value = getattr(abi.Event.from_buffer_copy(event), name)
-    return abi.unpack_address(bytes(value.bytes)) if isinstance(value, abi.Address) else value
+    return packing.unpack_address(bytes(value.bytes)) if isinstance(value, abi.Address) else value
 
 
 @given(EVENTS)

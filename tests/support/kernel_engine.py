@@ -28,6 +28,7 @@ from nodeagent.datapath import (
     abi,
     ensure_loaded,
     libbpf,
+    packing,
 )
 from nodeagent.datapath.pins import map_path, remove_all_pins, version_of
 from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions
@@ -249,8 +250,8 @@ class KernelEngine:
 def _refusal_key(event: FlowEvent) -> abi.RefusalKey:
     """What the kernel adds refused packets up by."""
     return abi.RefusalKey(
-        source=abi.Address.from_buffer_copy(abi.pack_address(event.source)),
-        destination=abi.Address.from_buffer_copy(abi.pack_address(event.destination)),
+        source=abi.Address.from_buffer_copy(packing.pack_address(event.source)),
+        destination=abi.Address.from_buffer_copy(packing.pack_address(event.destination)),
         endpoint_id=event.endpoint_id,
         revision=event.revision,
         source_port=event.source_port,

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath.abi import (
+from nodeagent.datapath.abi_numbers import (
     MARK_PROXY_TO_CLIENT,
     MARK_PROXY_TO_OPENER,
     MARK_PROXY_TO_SERVER,

@@ -40,7 +40,7 @@ from netpolicy.rules import (
     Rule,
     Unit,
 )
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi_numbers
 from nodeagent.receive import BundleStore
 from nodeagent.receive.store import StoredBundle
 from tests.support import steady_traffic
@@ -190,7 +190,7 @@ class Restarts:
         source = self.world.directory / "bpf-source"
         shutil.copytree(PROJECT / "bpf", source)
         header = (source / "abi.h").read_text()
-        slots = f"#define TG_SLOTS {abi.SLOTS} "
+        slots = f"#define TG_SLOTS {abi_numbers.SLOTS} "
         assert slots in header
         (source / "abi.h").write_text(header.replace(slots, f"#define TG_SLOTS {OTHER_SLOTS} "))
         headers = f"/usr/include/{os.uname().machine}-linux-gnu"
@@ -209,8 +209,8 @@ class Restarts:
             "import sys\n"
             f"sys.path.append({str(PROJECT)!r})\n"
             "from nodeagent.datapath import abi, pins\n"
-            f"abi.ABI_VERSION = pins.ABI_VERSION = {abi.ABI_VERSION + layout}\n"
-            f"abi.SLOTS = {OTHER_SLOTS}\n"
+            f"abi_numbers.ABI_VERSION = pins.ABI_VERSION = {abi_numbers.ABI_VERSION + layout}\n"
+            f"abi_numbers.SLOTS = {OTHER_SLOTS}\n"
         )
         return folder
 

@@ -18,7 +18,7 @@ from demo.workload_commands import probe_command, target
 from netpolicy.encryption import Encryption
 from netpolicy.rules import Direction
 from nodeagent.datapath import Datapath, DatapathConfig
-from nodeagent.datapath.abi import Reason
+from nodeagent.datapath.abi_numbers import Reason
 from tests.support.kernel_pods import within
 from tests.support.tunnel_world import STRICT, TunnelNodes
 from tests.support.world_topology import ECOMMERCE

@@ -1,4 +1,4 @@
-"""abi.py says of every structure and number what a C compiler says of bpf/abi.h."""
+"""abi.py and abi_numbers.py say of every structure and number what a C compiler says of bpf/abi.h."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from netpolicy.evidence import ASKED
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi, abi_numbers, packing
 from nodeagent.datapath_options import MOST_UNJUDGED_ETHERTYPES
 from nodeagent.plan import generation
 from nodeagent.plan.places import Place
@@ -52,49 +52,49 @@ STRUCTURES = {
 }
 C_FIELD_NAMES = {("tg_address", "bytes"): "words", ("tg_mac", "bytes"): "words"}
 CONSTANTS = {
-    "TG_ABI_VERSION": abi.ABI_VERSION,
-    "TG_SLOTS": abi.SLOTS,
-    "TG_NO_SLOT": abi.NO_SLOT,
-    "TG_SHADOWS": abi.SHADOWS,
-    "TG_ENDPOINT_ADDRESSES": abi.ENDPOINT_ADDRESSES,
-    "TG_INTERFACE_GROUPS": abi.INTERFACE_GROUPS,
-    "TG_INTERFACES_PER_GROUP": abi.INTERFACES_PER_GROUP,
+    "TG_ABI_VERSION": abi_numbers.ABI_VERSION,
+    "TG_SLOTS": abi_numbers.SLOTS,
+    "TG_NO_SLOT": abi_numbers.NO_SLOT,
+    "TG_SHADOWS": abi_numbers.SHADOWS,
+    "TG_ENDPOINT_ADDRESSES": abi_numbers.ENDPOINT_ADDRESSES,
+    "TG_INTERFACE_GROUPS": abi_numbers.INTERFACE_GROUPS,
+    "TG_INTERFACES_PER_GROUP": abi_numbers.INTERFACES_PER_GROUP,
     "TG_UNJUDGED_ETHERTYPES": MOST_UNJUDGED_ETHERTYPES,
     "TG_IDENTITY_NO_ROOM": IDENTITY_NO_ROOM,
-    "TG_PORTS_PER_ELEMENT": abi.PORTS_PER_ELEMENT,
-    "TG_ELEMENTS_PER_PROTOCOL": abi.ELEMENTS_PER_PROTOCOL,
-    "TG_PORT_PROTOCOLS": abi.PORT_PROTOCOLS,
-    "TG_PORT_CLASS_ELEMENTS": abi.PORT_CLASS_ELEMENTS,
-    "TG_REASONS": abi.REASONS,
-    "TG_COUNTER_LOST_EVENTS": abi.COUNTER_LOST_EVENTS,
-    "TG_COUNTER_UNTOLD_REFUSALS": abi.COUNTER_UNTOLD_REFUSALS,
-    "TG_COUNTERS": abi.COUNTERS,
-    "TG_REFUSAL_INTERVAL_NS": abi.REFUSAL_INTERVAL_NS,
+    "TG_PORTS_PER_ELEMENT": abi_numbers.PORTS_PER_ELEMENT,
+    "TG_ELEMENTS_PER_PROTOCOL": abi_numbers.ELEMENTS_PER_PROTOCOL,
+    "TG_PORT_PROTOCOLS": abi_numbers.PORT_PROTOCOLS,
+    "TG_PORT_CLASS_ELEMENTS": abi_numbers.PORT_CLASS_ELEMENTS,
+    "TG_REASONS": abi_numbers.REASONS,
+    "TG_COUNTER_LOST_EVENTS": abi_numbers.COUNTER_LOST_EVENTS,
+    "TG_COUNTER_UNTOLD_REFUSALS": abi_numbers.COUNTER_UNTOLD_REFUSALS,
+    "TG_COUNTERS": abi_numbers.COUNTERS,
+    "TG_REFUSAL_INTERVAL_NS": abi_numbers.REFUSAL_INTERVAL_NS,
     "TG_ANY": generation.ANY_CLASS,
-    "TG_MARK_MASK": abi.MARK_MASK,
-    "TG_MARK_FROM_POD": abi.MARK_FROM_POD,
-    "TG_MARK_DECRYPTED": abi.MARK_DECRYPTED,
-    "TG_MARK_ENCRYPT": abi.MARK_ENCRYPT,
-    "TG_MARK_REDIRECTED": abi.MARK_REDIRECTED,
-    "TG_MARK_PROXY_TO_CLIENT": abi.MARK_PROXY_TO_CLIENT,
-    "TG_MARK_PROXY_TO_SERVER": abi.MARK_PROXY_TO_SERVER,
-    "TG_MARK_PROXY_TO_WORLD": abi.MARK_PROXY_TO_WORLD,
-    "TG_MARK_PROXY_TO_OPENER": abi.MARK_PROXY_TO_OPENER,
-    "TG_MARK_PORT_SHIFT": abi.MARK_PORT_SHIFT,
-    "TG_REDIRECT_ANEW": abi.REDIRECT_ANEW,
-    "TG_REDIRECT_BACK": abi.REDIRECT_BACK,
-    "TG_FORWARDED": abi.Reason.FORWARDED,
+    "TG_MARK_MASK": abi_numbers.MARK_MASK,
+    "TG_MARK_FROM_POD": abi_numbers.MARK_FROM_POD,
+    "TG_MARK_DECRYPTED": abi_numbers.MARK_DECRYPTED,
+    "TG_MARK_ENCRYPT": abi_numbers.MARK_ENCRYPT,
+    "TG_MARK_REDIRECTED": abi_numbers.MARK_REDIRECTED,
+    "TG_MARK_PROXY_TO_CLIENT": abi_numbers.MARK_PROXY_TO_CLIENT,
+    "TG_MARK_PROXY_TO_SERVER": abi_numbers.MARK_PROXY_TO_SERVER,
+    "TG_MARK_PROXY_TO_WORLD": abi_numbers.MARK_PROXY_TO_WORLD,
+    "TG_MARK_PROXY_TO_OPENER": abi_numbers.MARK_PROXY_TO_OPENER,
+    "TG_MARK_PORT_SHIFT": abi_numbers.MARK_PORT_SHIFT,
+    "TG_REDIRECT_ANEW": abi_numbers.REDIRECT_ANEW,
+    "TG_REDIRECT_BACK": abi_numbers.REDIRECT_BACK,
+    "TG_FORWARDED": abi_numbers.Reason.FORWARDED,
     "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
     "TG_TABLE_DENY_EGRESS": generation.TableFlag.DENY_EGRESS,
 }
 ENUMS: dict[str, Iterable[IntEnum]] = {
-    "TG_DROP_": abi.Reason,
+    "TG_DROP_": abi_numbers.Reason,
     "TG_OCCASION_": Occasion,
-    "TG_REPLY_": abi.Reply,
+    "TG_REPLY_": abi_numbers.Reply,
     "TG_PLACE_": Place,
-    "TG_KIND_": abi.EntryKind,
+    "TG_KIND_": abi_numbers.EntryKind,
     "TG_SHADOW_": ASKED,
-    "TG_CAUSE_": abi.CauseNumber,
+    "TG_CAUSE_": abi_numbers.CauseNumber,
     "TG_": Direction,
 }
 
@@ -109,10 +109,10 @@ def expected() -> dict[str, int]:
             found[f"offsetof(struct {name}, {c_field})"] = place.offset
             found[f"sizeof(((struct {name} *)0)->{c_field})"] = place.size
     for prefix, kind in ENUMS.items():
-        found |= {prefix + m.name: m.value for m in kind if m is not abi.Reason.FORWARDED}
+        found |= {prefix + m.name: m.value for m in kind if m is not abi_numbers.Reason.FORWARDED}
     found |= {"TG_" + verdict.name: verdict.value for verdict in generation.Verdict}
-    found |= {"TG_CONNTRACK_" + str(flag.name): flag.value for flag in abi.ConntrackFlag}
-    found |= {"TG_ENCRYPTION_" + str(flag.name): flag.value for flag in abi.EncryptionFlag}
+    found |= {"TG_CONNTRACK_" + str(flag.name): flag.value for flag in abi_numbers.ConntrackFlag}
+    found |= {"TG_ENCRYPTION_" + str(flag.name): flag.value for flag in abi_numbers.EncryptionFlag}
     return found | {name: int(value) for name, value in CONSTANTS.items()}
 
 
@@ -151,24 +151,24 @@ def test_no_field_of_the_header_is_left_out() -> None:
 
 def test_no_number_of_the_header_is_used_twice_as_a_reason() -> None:
     numbers = re.findall(r"TG_DROP_\w+ = (\d+)", HEADER.read_text())
-    assert len(numbers) == len(set(numbers)) == len(abi.Reason) - 1
+    assert len(numbers) == len(set(numbers)) == len(abi_numbers.Reason) - 1
 
 
 @pytest.mark.parametrize("text", ["10.1.2.3", "0.0.0.0", "fd00::7", "::", "::1"])
 def test_an_address_survives_its_packed_form(text: str) -> None:
-    assert abi.unpack_address(abi.pack_address(text)) == text
+    assert packing.unpack_address(packing.pack_address(text)) == text
 
 
 @pytest.mark.parametrize("text", ["0.0.0.0/0", "10.0.0.0/8", "::/0", "fc00::/7", "10.1.2.3/32"])
 def test_a_prefix_survives_its_packed_form(text: str) -> None:
-    assert abi.unpack_prefix(abi.pack_prefix(text)) == text
+    assert packing.unpack_prefix(packing.pack_prefix(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "02:00:00:00:00:01"])
 def test_a_mac_survives_its_packed_form(text: str) -> None:
-    assert abi.unpack_mac(abi.pack_mac(text)) == text
+    assert packing.unpack_mac(packing.pack_mac(text)) == text
 
 
 def test_a_prefix_with_host_bits_is_refused_rather_than_misread() -> None:
     with pytest.raises(ValueError, match="host bits"):
-        abi.pack_prefix("10.1.2.3/8")
+        packing.pack_prefix("10.1.2.3/8")

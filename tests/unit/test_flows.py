@@ -11,7 +11,7 @@ from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowRecord, FlowVerdict, Occasion, flow_json, flow_text
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
-from nodeagent.datapath import abi
+from nodeagent.datapath import abi_numbers
 from nodeagent.flows.columns import CAUSES, FlowColumns, last_flows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost, LostAt
@@ -63,7 +63,10 @@ def audit(cause: Cause = Cause.WOULD_DENY, **changes: object) -> FlowRecord:
 
 
 def test_the_numbers_of_causes_are_the_datapaths():
-    assert (None, *(abi.cause_of(number) for number in abi.CauseNumber if number)) == CAUSES
+    assert (
+        None,
+        *(abi_numbers.cause_of(number) for number in abi_numbers.CauseNumber if number),
+    ) == CAUSES
 
 
 def test_an_audit_names_the_shadows_policy_and_commit_for_the_same_cookie():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpolicy.evidence import Cause, Shadow
-from nodeagent.datapath import Control, DatapathError, abi
+from nodeagent.datapath import Control, DatapathError, abi_numbers
 from nodeagent.flows.columns import CAUSES
 from nodeagent.plan.difference import difference
 from nodeagent.plan.generation import Verdict
@@ -87,5 +87,5 @@ def test_a_difference_is_what_a_packet_would_notice(
 
 
 def test_a_flow_reads_the_kernels_number_of_a_cause_as_the_kernel_means_it() -> None:
-    assert (None, *map(abi.cause_of, range(1, len(CAUSES)))) == CAUSES
-    assert len(CAUSES) == len(abi.CauseNumber)
+    assert (None, *map(abi_numbers.cause_of, range(1, len(CAUSES)))) == CAUSES
+    assert len(CAUSES) == len(abi_numbers.CauseNumber)
