@@ -26,6 +26,7 @@ NAMES: Final = {
     "judge": "benchmarks.judging",
     "keys": "benchmarks.node_keys",
     "plan": "benchmarks.plan",
+    "preview": "benchmarks.preview",
     "push": "benchmarks.push",
     "rollback": "benchmarks.rollback",
     "wireguard": "benchmarks.wireguard",

@@ -16,26 +16,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from pyroaring import BitMap
 
 from netpolicy.evaluate import Decision, Flow, evaluate
 from netpolicy.rules import Direction, Policy
-from reconciler.preview.export import NO_REQUEST, Observed
-from reconciler.preview.passing import Ends, Port, Side
+from reconciler.preview.export import NO_REQUEST, Observed, Port, Tuple
+from reconciler.preview.passing import Ends, Side
 
 Verdicts = tuple[bool, bool]
 """Before and after: does it pass."""
-
-
-class Tuple(NamedTuple):
-    """A flow by the numbers of an Observed."""
-
-    source: int
-    destination: int
-    port: int
-    request: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,16 +81,16 @@ class Comparison:
     def changes(self) -> Changes:
         """Go through all flows."""
         observed, changes = self._observed, Changes(judged=len(self._observed))
-        carefully: Counter[Tuple] = Counter()
+        carefully = Counter(observed.asked)
         suspects: Counter[Tuple] = Counter()
         ports, services = len(observed.ports), self._services
         leaving, entering = self._differing(Direction.EGRESS), self._differing(Direction.INGRESS)
         out: dict[int, BitMap] = {}
         into: dict[int, BitMap] = {}
-        columns = (observed.source, observed.destination, observed.port, observed.request)
-        for source, destination, port, request in zip(*columns, strict=True):
-            if request != NO_REQUEST or destination in services or source in services:
-                carefully[Tuple(source, destination, port, request)] += 1
+        columns = (observed.source, observed.destination, observed.port)
+        for source, destination, port in zip(*columns, strict=True):
+            if services and (destination in services or source in services):
+                carefully[Tuple(source, destination, port, NO_REQUEST)] += 1
                 continue
             key = source * ports + port
             if (differing := out.get(key)) is None:
@@ -111,7 +101,7 @@ class Comparison:
                     differing = into[key] = entering(destination, port)
                 if source not in differing:
                     continue
-            suspects[Tuple(source, destination, port, request)] += 1
+            suspects[Tuple(source, destination, port, NO_REQUEST)] += 1
         _sort(suspects, changes, self._allow)
         _sort(carefully, changes, self._decide)
         return changes

@@ -19,15 +19,17 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from netpolicy.l7 import DnsQuery, HttpRequest, Request
 from netpolicy.rules import Protocol
-from reconciler.preview.seen_ends import EndReader, RawEnd
+from reconciler.preview.seen_ends import EndReader
 
+Port = tuple[Protocol, int]
 NO_REQUEST: Final = -1
+PORTLESS: Final = (Protocol.ICMP, Protocol.ICMPV6)
 DROPPED: Final = "DROPPED"
 POLICY_VERDICT: Final = 5
 """Hubble's event type: made when a flow is judged for the first time, so that it is no reply."""
@@ -63,6 +65,9 @@ class _L4(msgspec.Struct, gc=False):
 class _Ip(msgspec.Struct, gc=False):
     source: str = ""
     destination: str = ""
+
+
+_NO_ADDRESS: Final = _Ip()
 
 
 class _Header(msgspec.Struct, gc=False):
@@ -111,21 +116,30 @@ class _Line(_Flow, gc=False):
     flow: _Flow | None = None
 
 
+class Tuple(NamedTuple):
+    """A flow by the numbers of an Observed. `request` NO_REQUEST: nothing is known of what it carried."""
+
+    source: int
+    destination: int
+    port: int
+    request: int
+
+
 @dataclass(slots=True, kw_only=True)
 class Observed:
-    """Flows as columns: numbers of `ends`, of `ports`, and of `requests` (NO_REQUEST: none)."""
+    """Flows as columns: numbers of `ends` and `ports`. Those that bear one of `requests` are in `asked`."""
 
     ends: EndReader
-    ports: list[tuple[Protocol, int]] = field(default_factory=list)
+    ports: list[Port] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     source: array[int] = field(default_factory=lambda: array("i"))
     destination: array[int] = field(default_factory=lambda: array("i"))
     port: array[int] = field(default_factory=lambda: array("i"))
-    request: array[int] = field(default_factory=lambda: array("i"))
+    asked: Counter[Tuple] = field(default_factory=Counter)
     skipped: Counter[Skipped] = field(default_factory=Counter)
 
     def __len__(self) -> int:
-        return len(self.source)
+        return len(self.source) + self.asked.total()
 
 
 class ExportReader:
@@ -134,14 +148,13 @@ class ExportReader:
     def __init__(self, ends: EndReader) -> None:
         self.observed = Observed(ends=ends)
         self._decoder = msgspec.json.Decoder(_Line)
-        self._port_numbers: dict[tuple[Protocol, int], int] = {}
+        self._port_numbers: dict[Port, int] = {}
         self._request_numbers: dict[Request, int] = {}
 
     def feed(self, block: bytes) -> None:
         """Read whole lines."""
         for line in self._lines(block):
-            flow = line.flow or line
-            why = self._take(flow)
+            why = self._take(line.flow or line)
             if why is not None:
                 self.observed.skipped[why] += 1
 
@@ -162,42 +175,40 @@ class ExportReader:
                 self.observed.skipped[Skipped.UNREADABLE] += 1
 
     def _take(self, flow: _Flow) -> Skipped | None:
-        """Note one flow, or say why it is none."""
+        """Note one flow, or say why it is none. Millions of lines come this way."""
         if flow.audit is not None:
             return Skipped.SHADOW
         ports = _ports_of(flow.l4)
         if ports is None:
             return Skipped.PROTOCOL
-        if flow.is_reply is None and not _is_opening(flow):
+        is_reply, (protocol, from_port, port) = flow.is_reply, ports
+        if (is_reply is None and not _is_opening(flow)) or (is_reply and protocol in PORTLESS):
             return Skipped.DIRECTION
-        protocol, from_port, to_port = ports
-        opener = RawEnd(flow.source, flow.IP.source if flow.IP else "", flow.source_names)
-        other = RawEnd(
-            flow.destination, flow.IP.destination if flow.IP else "", flow.destination_names
+        observed, address = self.observed, flow.IP or _NO_ADDRESS
+        source = observed.ends.number(flow.source, address.source, flow.source_names)
+        destination = observed.ends.number(
+            flow.destination, address.destination, flow.destination_names
         )
-        if flow.is_reply:
-            if protocol in (Protocol.ICMP, Protocol.ICMPV6):
-                return Skipped.DIRECTION
-            opener, other, to_port = other, opener, from_port
-        ends = self.observed.ends
-        source, destination = ends.number(opener), ends.number(other)
         if source is None or destination is None:
             return Skipped.ENDS
-        self._append(source, destination, (protocol, to_port), _request_of(flow.l7))
-        return None
-
-    def _append(
-        self, source: int, destination: int, port: tuple[Protocol, int], request: Request | None
-    ) -> None:
-        observed = self.observed
-        number = self._port_numbers.get(port)
+        if is_reply:
+            source, destination, port = destination, source, from_port
+        number = self._port_numbers.get((protocol, port))
         if number is None:
-            number = self._port_numbers[port] = len(observed.ports)
-            observed.ports.append(port)
+            number = self._port_number((protocol, port))
+        if flow.l7 is not None and (request := _request_of(flow.l7)) is not None:
+            asked = self._request_number(request)
+            observed.asked[Tuple(source, destination, number, asked)] += 1
+            return None
         observed.source.append(source)
         observed.destination.append(destination)
         observed.port.append(number)
-        observed.request.append(NO_REQUEST if request is None else self._request_number(request))
+        return None
+
+    def _port_number(self, port: Port) -> int:
+        number = self._port_numbers[port] = len(self.observed.ports)
+        self.observed.ports.append(port)
+        return number
 
     def _request_number(self, request: Request) -> int:
         number = self._request_numbers.setdefault(request, len(self.observed.requests))
@@ -230,9 +241,7 @@ def _ports_of(l4: _L4 | None) -> tuple[Protocol, int, int] | None:
     return None
 
 
-def _request_of(l7: _L7 | None) -> Request | None:
-    if l7 is None:
-        return None
+def _request_of(l7: _L7) -> Request | None:
     if l7.dns is not None and l7.dns.query:
         return DnsQuery(name=l7.dns.query.rstrip(".").lower())
     if l7.http is None or not l7.http.method:

@@ -22,9 +22,8 @@ from netpolicy.ends import port_label
 from netpolicy.evaluate import End, NamedPort, service_matches
 from netpolicy.label_index import LabelIndex
 from netpolicy.labels import Operator, Requirement, Selector
-from netpolicy.rules import Action, CidrBlock, Direction, Mode, Peers, Policy, Ports, Protocol, Rule
-
-Port = tuple[Protocol, int]
+from netpolicy.rules import Action, CidrBlock, Direction, Mode, Peers, Policy, Ports, Rule
+from reconciler.preview.export import Port
 
 
 class Ends:

@@ -21,8 +21,8 @@ from netpolicy.evaluate import Decision
 from netpolicy.http_flow import form_of
 from netpolicy.l7 import DnsQuery, HttpRequest, Request
 from netpolicy.rules import RuleId
-from reconciler.preview.compare import Changes, Comparison, Tuple
-from reconciler.preview.export import NO_REQUEST, Observed, Skipped
+from reconciler.preview.compare import Changes, Comparison
+from reconciler.preview.export import NO_REQUEST, Observed, Skipped, Tuple
 
 MAX_ROWS: Final = 5_000
 """Rows that are kept of each kind; more flows than anybody reads."""

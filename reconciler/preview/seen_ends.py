@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Set
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -27,15 +27,6 @@ from netpolicy.labels import PORT_SOURCE, RESERVED_SOURCE, Label, Labels, parse_
 from netpolicy.services import service_end
 
 _OUTSIDE: Final = frozenset({"world", "world-ipv4", "world-ipv6"})
-_UNSEEN: Final = -1
-
-
-class RawEnd(NamedTuple):
-    """One end as a line has it."""
-
-    json: msgspec.Raw
-    address: str
-    dns_names: list[str] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,18 +60,18 @@ class EndReader:
         self._by_address = _by_address(inventory) if inventory else {}
         self._ports = _named_ports(inventory) if inventory else {}
 
-    def number(self, raw: RawEnd) -> int | None:
+    def number(self, json: msgspec.Raw, address: str, dns_names: list[str] | None) -> int | None:
         """The number of an end; None if nobody can say who it is."""
-        text = bytes(raw.json)
-        found = self._by_bytes.get(text, _UNSEEN)
-        if found >= 0:  # a pod or a node: its address says nothing more
+        text = bytes(json)
+        found = self._by_bytes.get(text)
+        if found is not None:  # a pod or a node: its address says nothing more
             return found
-        key = (text, raw.address, tuple(raw.dns_names or ()))
+        key = (text, address, tuple(dns_names or ()))
         if key not in self._outside:
-            self._outside[key] = self._read(text, raw)
+            self._outside[key] = self._read(*key)
         return self._outside[key]
 
-    def _read(self, text: bytes, raw: RawEnd) -> int | None:
+    def _read(self, text: bytes, address: str, dns_names: tuple[str, ...]) -> int | None:
         try:
             told = self._decoder.decode(text)
             labels = parse_labels(told.labels)
@@ -88,7 +79,7 @@ class EndReader:
             return None
         reserved = {label.key for label in labels if label.source == RESERVED_SOURCE}
         if not labels.items or reserved & _OUTSIDE:
-            return self._at_address(raw, is_outside=bool(reserved))
+            return self._at_address(address, dns_names, is_outside=bool(reserved))
         number = self._numbered(self._inside(told, labels, reserved))
         self._by_bytes[text] = number
         return number
@@ -100,22 +91,22 @@ class EndReader:
         name = f"{told.namespace}/{workload}" if workload else ",".join(sorted(map(str, labels)))
         return SeenEnd(end=end, name=name)
 
-    def _at_address(self, raw: RawEnd, *, is_outside: bool) -> int | None:
-        known = self._by_address.get(raw.address)
+    def _at_address(
+        self, address: str, dns_names: tuple[str, ...], *, is_outside: bool
+    ) -> int | None:
+        known = self._by_address.get(address)
         if known is not None:
             return self._numbered(known)
         if not is_outside:
             return None
         try:
-            is_v6 = ip_address(raw.address).version == 6
+            is_v6 = ip_address(address).version == 6
         except ValueError:
             return None
-        names = tuple(sorted(map(canonical_name, raw.dns_names or ())))
+        names = tuple(sorted(map(canonical_name, dns_names)))
         kind = ReservedIdentity.WORLD_IPV6 if is_v6 else ReservedIdentity.WORLD_IPV4
-        end = End(
-            labels=RESERVED_LABELS[kind], address=raw.address, is_endpoint=False, dns_names=names
-        )
-        return self._numbered(SeenEnd(end=end, name=names[0] if names else raw.address))
+        end = End(labels=RESERVED_LABELS[kind], address=address, is_endpoint=False, dns_names=names)
+        return self._numbered(SeenEnd(end=end, name=names[0] if names else address))
 
     def _numbered(self, seen: SeenEnd) -> int:
         number = self._numbers.setdefault(seen, len(self.seen))

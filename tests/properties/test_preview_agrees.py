@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from netpolicy.ends import Flow
 from netpolicy.evaluate import evaluate
 from netpolicy.rules import Policy, Protocol
-from reconciler.preview.compare import Comparison, Tuple
-from reconciler.preview.export import NO_REQUEST, Observed
+from reconciler.preview.compare import Comparison
+from reconciler.preview.export import NO_REQUEST, Observed, Tuple
 from reconciler.preview.seen_ends import EndReader, SeenEnd
 from tests.support.plan_strategies import SmallCluster, clusters, policies
 
@@ -28,7 +28,6 @@ def everything_seen(cluster: SmallCluster) -> Observed:
         observed.source.append(source)
         observed.destination.append(destination)
         observed.port.append(port)
-        observed.request.append(NO_REQUEST)
     return observed
 
 
