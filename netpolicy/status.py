@@ -26,6 +26,7 @@ class Reason(StrEnum):
     GIT_OPERATION_FAILED = "GitOperationFailed"
     AUTHENTICATION_FAILED = "AuthenticationFailed"
     HISTORY_DIVERGED = "HistoryDiverged"
+    VERIFICATION = "VerificationFailed"
     VALIDATION_FAILED = "ValidationFailed"
     INVENTORY_INVALID = "InventoryInvalid"
     SIGNING_FAILED = "SigningFailed"

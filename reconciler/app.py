@@ -48,6 +48,8 @@ from reconciler.rollout.descent import may_follow
 from reconciler.rollout.events import Refused
 from reconciler.rollout.machine import Rollout, step
 from reconciler.sign import expiry_of
+from reconciler.signatures.check import check_signatures
+from reconciler.signatures.rules import Covers
 from reconciler.source import Fetched, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
 from reconciler.staging.git_contact import GitContact
@@ -298,6 +300,7 @@ class Reconciler:
             self._check_fleet()
             return
         self._check_descent(fetched)
+        await asyncio.to_thread(self._check_signatures, following, commit, brought)
         files = await asyncio.to_thread(self._followed.source.read, commit, known=self._files)
         fetched_at = time.monotonic()
         self._judged_for = self._fleet.capabilities(self._nodes())
@@ -357,6 +360,15 @@ class Reconciler:
             f" history was rewritten. To accept it: tidegate acknowledge {fetched.commit}",
             reason=Reason.HISTORY_DIVERGED,
         )
+
+    def _check_signatures(self, following: Following, commit: str, brought: str) -> None:
+        """What Git brought since the last commit that began a rollout must be vouched for."""
+        demanded = following.verification
+        if demanded is None:
+            return
+        whole_range = demanded.covers is Covers.RANGE
+        commits = self._followed.source.signed(commit, since=brought, whole_range=whole_range)
+        check_signatures(demanded, commits)
 
     def _judge(self, files: RevisionFiles) -> Verdict:
         publication = self._publisher.publication

@@ -25,6 +25,7 @@ from reconciler.notify.target import (
     Target,
 )
 from reconciler.push import PushConfig
+from reconciler.signatures.rules import Covers, PathSigners, Verification
 from reconciler.source import SourceConfig
 from reconciler.surroundings import Following
 from reconciler.webhook import WebhookConfig
@@ -112,10 +113,45 @@ def _following(repository: Fields, base: Path) -> Following | None:
         "interval", DEFAULT_INTERVAL_SECONDS, least=LEAST_INTERVAL_SECONDS
     )
     notifications = tuple(_notifications(repository, base))
+    verification = _verification(repository.record("verification"), base)
     repository.finish()
     if source is None:
         return None
-    return Following(repository=source, interval_seconds=interval, notifications=notifications)
+    return Following(
+        repository=source,
+        interval_seconds=interval,
+        verification=verification,
+        notifications=notifications,
+    )
+
+
+def _verification(fields: Fields, base: Path) -> Verification | None:
+    """Who must have signed commits; None without the section."""
+    covers = fields.text("covers", Covers.RANGE)
+    if covers not in set(Covers):
+        fields.fault(("covers",), BAD_VALUE, f"covers is {' or '.join(Covers)}")
+        covers = Covers.RANGE
+    found = Verification(
+        covers=Covers(covers),
+        ssh_signers=_path(fields, "sshSigners", base),
+        gpg_keyring=_path(fields, "gpgKeyring", base),
+        paths=tuple(map(_path_signers, fields.records("paths"))),
+    )
+    if fields.given and found.ssh_signers is None and found.gpg_keyring is None:
+        fields.fault(
+            (), BAD_VALUE, "verification names known signers: sshSigners, gpgKeyring or both"
+        )
+    fields.finish()
+    return found if fields.given else None
+
+
+def _path_signers(fields: Fields) -> PathSigners:
+    path = fields.text("path", required=True).strip("/")
+    signers = frozenset(fields.texts("signers"))
+    if not signers:
+        fields.fault(("signers",), BAD_VALUE, "signers names who may change what is below the path")
+    fields.finish()
+    return PathSigners(path=path, signers=signers)
 
 
 def _notifications(repository: Fields, base: Path) -> Iterator[Target]:

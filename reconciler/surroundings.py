@@ -17,6 +17,7 @@ from reconciler.cluster import watch_inventory
 from reconciler.notify.target import Target
 from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.settings import Settings
+from reconciler.signatures.rules import Verification
 from reconciler.source import SourceConfig
 from reconciler.staging.interfaces import Request
 from reconciler.staging.request_file import RolloutFile
@@ -27,12 +28,14 @@ SITE_SAYS_NOTHING = Settings()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Following:
     """Which repository is followed, and how. `site`: what the operator of this cluster says beside it;
-    `notifications`: who is told of each step."""
+    `verification`: who must have signed its commits; None: nobody. `notifications`: who is told of each step.
+    """
 
     repository: SourceConfig
     interval_seconds: float
     is_suspended: bool = False
     site: Settings = SITE_SAYS_NOTHING
+    verification: Verification | None = None
     notifications: tuple[Target, ...] = ()
 
 

@@ -26,6 +26,7 @@ from reconciler.source.clone import CloneStore, fetched_commit, has_commit, load
 from reconciler.source.config import SourceConfig
 from reconciler.source.fetch_process import FetchProcess
 from reconciler.source.revert import Revert, encode_request
+from reconciler.source.signed import SignedCommit, signed_head, signed_range
 from reconciler.source.tree import RevisionFiles, blobs_of, read_revision
 
 MAX_SUBJECT_CHARACTERS: Final = 200
@@ -99,6 +100,12 @@ class GitSource:
         with self._store.reading() as repository:
             found = load_commit(repository, commit)
             return read_revision(repository, found, self._config, known=known)
+
+    def signed(self, commit: str, *, since: str, whole_range: bool) -> tuple[SignedCommit, ...]:
+        """The commits that lead from `since` (empty: from nothing) to this one, or the newest for all."""
+        with self._store.reading() as repository:
+            read = signed_range if whole_range else signed_head
+            return read(repository, commit, since=since)
 
     def changed_paths(self, before: str, after: str) -> tuple[str, ...]:
         """The paths, among those that are read, whose content differs between two commits."""

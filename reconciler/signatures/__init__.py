@@ -1,0 +1,1 @@
+"""Who signed the commits of a revision, and whether they may change what they changed."""
