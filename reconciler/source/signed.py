@@ -116,7 +116,7 @@ def _merged_by_hand(
 
 def _expected(base: Content, ours: Content, theirs: Content) -> tuple[Content, ...]:
     """What a merge without a hand in it makes of a file; nothing if both sides changed it."""
-    if ours == theirs or theirs == base:
+    if theirs in (ours, base):
         return (ours,)
     return (theirs,) if ours == base else ()
 

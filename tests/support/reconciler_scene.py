@@ -16,6 +16,7 @@ from reconciler.app import Reconciler, standalone
 from reconciler.config import ReconcilerConfig
 from reconciler.notify import Target
 from reconciler.push import PushConfig
+from reconciler.signatures.rules import Verification
 from reconciler.source import SourceConfig
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
@@ -74,6 +75,7 @@ class Scene:
     webhook: WebhookConfig | None = None
     interval_seconds: float = 0.1
     notifications: tuple[Target, ...] = ()
+    verification: Verification | None = None
 
     def __post_init__(self) -> None:
         self.repository = PolicyRepository(self.root / "policies.git")
@@ -100,6 +102,7 @@ class Scene:
                 repository=SourceConfig(url=self.url),
                 interval_seconds=self.interval_seconds,
                 notifications=self.notifications,
+                verification=self.verification,
             ),
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
             timestamp_interval_seconds=3600,
