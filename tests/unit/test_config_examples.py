@@ -91,7 +91,11 @@ def test_the_reconcilers_example_shows_what_counts_otherwise(tmp_path: Path) -> 
     assert _differing(shown, otherwise) == {"following", "webhook"}
     assert isinstance(shown, ReconcilerConfig)
     assert isinstance(otherwise, ReconcilerConfig)
-    assert _differing(shown.following, otherwise.following) == {"repository", "notifications"}
+    assert _differing(shown.following, otherwise.following) == {
+        "repository",
+        "notifications",
+        "verification",
+    }
     assert shown.following is not None
     assert otherwise.following is not None
     before, after = otherwise.following.repository, shown.following.repository
