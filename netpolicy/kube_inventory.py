@@ -14,7 +14,7 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from netpolicy.inventory import Inventory, Node, Pod
@@ -34,23 +34,27 @@ def inventory_of(
     """Everything, sorted by name."""
     sorted_nodes = tuple(sorted(nodes, key=lambda node: node.name))
     of_api_server = tuple(sorted(set(api_server)))
-    not_of_pods = {address for node in sorted_nodes for address in node.addresses}
-    not_of_pods.update(of_api_server)
+    not_of_pods = addresses_not_of_pods(sorted_nodes, of_api_server)
     owned = _with_own_addresses(pods, not_of_pods)
-    not_of_pods.update(address for pod in owned for address in pod.addresses)
+    taken = not_of_pods.union(address for pod in owned for address in pod.addresses)
     return Inventory(
         cluster=cluster,
         nodes=sorted_nodes,
         namespaces=dict(sorted(namespaces.items())),
         pods=owned,
         api_server=of_api_server,
-        services=_leading(services, not_of_pods),
+        services=leading_services(services, taken.__contains__),
     )
 
 
-def _with_own_addresses(pods: Iterable[KubePod], not_of_pods: set[str]) -> tuple[Pod, ...]:
+def addresses_not_of_pods(nodes: Iterable[Node], api_server: Iterable[str]) -> frozenset[str]:
+    """Those that no pod can claim."""
+    return frozenset(api_server).union(*(node.addresses for node in nodes))
+
+
+def _with_own_addresses(pods: Iterable[KubePod], not_of_pods: frozenset[str]) -> tuple[Pod, ...]:
     """The pods, each with the addresses that are its own."""
-    claims = sorted(pods, key=_claim, reverse=True)
+    claims = sorted(pods, key=claim_of, reverse=True)
     taken = set(not_of_pods)
     found = []
     for each in claims:
@@ -61,17 +65,19 @@ def _with_own_addresses(pods: Iterable[KubePod], not_of_pods: set[str]) -> tuple
     return tuple(sorted(found, key=lambda pod: (pod.namespace, pod.name)))
 
 
-def _leading(services: Iterable[ClusterService], taken: set[str]) -> tuple[ClusterService, ...]:
+def leading_services(
+    services: Iterable[ClusterService], is_taken: Callable[[str], bool]
+) -> tuple[ClusterService, ...]:
     """Those that select pods, each with the addresses that are nobody else's."""
     found = []
     for service in sorted(services, key=lambda each: (each.namespace, each.name)):
-        own = tuple(address for address in service.addresses if address not in taken)
+        own = tuple(address for address in service.addresses if not is_taken(address))
         if service.selector and own:
             is_whole = len(own) == len(service.addresses)
             found.append(service if is_whole else replace(service, addresses=own))
     return tuple(found)
 
 
-def _claim(each: KubePod) -> tuple[bool, str, str]:
+def claim_of(each: KubePod) -> tuple[bool, str, str]:
     """How good a pod's claim to its addresses is; the greatest wins."""
     return (not each.is_leaving, each.created, each.uid)

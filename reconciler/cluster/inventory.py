@@ -16,8 +16,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 from netpolicy.inventory import Inventory
+from netpolicy.inventory_book import InventoryBook
 from netpolicy.kube_api import KubeApi
-from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import (
     API_SERVER,
     API_SERVER_ENDPOINTS,
@@ -48,6 +48,7 @@ class ClusterInventory:
 
     def __init__(self, api: KubeApi, *, cluster: str) -> None:
         self._cluster = cluster
+        self._book = InventoryBook()
         self._woken = asyncio.Event()
         woken = self._woken.set
         self._pods = KubeWatch(api, PODS, PodObject, pod_view, changed=woken)
@@ -92,9 +93,9 @@ class ClusterInventory:
     def _inventory(self) -> Inventory | None:
         if not all(watch.cache.is_synced for watch in self.watches):
             return None
-        return inventory_of(
+        return self._book.inventory(
             cluster=self._cluster,
-            pods=self._pods.cache.items.values(),
+            pods=self._pods.cache.items,
             nodes=self._nodes.cache.items.values(),
             namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
             api_server=self._api_server(),

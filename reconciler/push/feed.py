@@ -2,7 +2,7 @@
 
 In:   all address entries, all nodes' keys, again and again
 Out:  InventoryUpdate messages for one stream: everything first, then what changed
-Pure but for the counter and the tables it keeps.
+Pure but for the counter and the tables it keeps. What streams share is encoded once.
 
 Holds always:
 1. A message is bounded, and a version counts only with the message marked complete.
@@ -12,7 +12,7 @@ Holds always:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -51,20 +51,37 @@ class Change:
     key_removals: tuple[str, ...]
 
 
-@dataclass(slots=True)
 class Feed:
-    """The latest snapshot; remembers the last way taken, since most streams are in step."""
+    """The latest snapshot; remembers the ways to it, and how a stream begins at it: a thousand streams take
+    the same."""
 
-    latest: Snapshot | None = None
-    _node_keys: NodeKeys | None = field(default=None, init=False)
-    _way: tuple[int, int, Change] | None = field(default=None, init=False)
+    def __init__(self) -> None:
+        self.latest: Snapshot | None = None
+        self._node_keys: NodeKeys | None = None
+        self._by_id: dict[int, AddressEntry] = {}
+        self._ways: dict[int, Change] = {}
+        self._beginning: Beginning | None = None
 
     def set(self, entries: Iterable[AddressEntry]) -> bool:
-        """Make these the entries; False if they are what they were."""
-        keyed = {_key(entry): entry for entry in entries}
-        if self.latest is not None and keyed == self.latest.entries:
+        """Make these the entries; False if they are what they were. The same objects are not gone through."""
+        given = tuple(entries)
+        before, now = self._by_id, dict(zip(map(id, given), given, strict=True))
+        was = self.latest.entries if self.latest is not None else {}
+        keyed = dict(was)
+        for number in before.keys() - now.keys():
+            keyed.pop(_key(before[number]), None)
+        new = {_key(now[number]): now[number] for number in now.keys() - before.keys()}
+        keyed.update(new)
+        if len(keyed) != len(now):  # two of one key: the last one counts
+            keyed = new = {_key(entry): entry for entry in given}
+        self._by_id = now
+        upserts = tuple(entry for key, entry in new.items() if was.get(key) != entry)
+        if self.latest is not None and not upserts and len(keyed) == len(was):
             return False
-        self._advance(keyed)
+        removals = tuple(was.keys() - keyed.keys())
+        self._advance(
+            keyed, Change(upserts=upserts, removals=removals, key_upserts={}, key_removals=())
+        )
         return True
 
     def set_node_keys(self, node_keys: NodeKeys) -> bool:
@@ -77,20 +94,58 @@ class Feed:
         self._advance(self.latest.entries)
         return True
 
-    def _advance(self, entries: Mapping[Key, AddressEntry]) -> None:
-        version = self.latest.version + 1 if self.latest else 1
+    def change(self, old: Snapshot, new: Snapshot) -> Change:
+        """What turns a snapshot into the latest one."""
+        way = self._ways.get(old.version)
+        if way is None:
+            way = self._ways[old.version] = _difference(old, new)
+        return way
+
+    def beginning(self) -> Beginning | None:
+        """How a stream begins that was sent nothing; None before there is anything."""
+        if self._beginning is None and self.latest is not None:
+            self._beginning = Beginning(self.latest)
+        return self._beginning
+
+    def _advance(self, entries: Mapping[Key, AddressEntry], step: Change | None = None) -> None:
+        """Go on to another version; `step` is the way from the one before, where it is known."""
+        before = self.latest.version if self.latest else 0
         self.latest = Snapshot(
-            version=version,
+            version=before + 1,
             entries=entries,
             node_keys=self._node_keys or {},
             keys_pending=self._node_keys is None,
         )
+        self._ways = {before: step} if step is not None else {}
+        self._beginning = None
 
-    def change(self, old: Snapshot, new: Snapshot) -> Change:
-        """What turns one snapshot into the other."""
-        if self._way is None or self._way[:2] != (old.version, new.version):
-            self._way = (old.version, new.version, _difference(old, new))
-        return self._way[2]
+
+class Beginning:
+    """All of one snapshot, encoded piece by piece as the first stream asks, and kept for the others."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        everything = Change(
+            upserts=tuple(snapshot.entries.values()),
+            removals=(),
+            key_upserts=snapshot.node_keys,
+            key_removals=(),
+        )
+        self.label_sets: dict[Labels, int] = {}
+        """Complete after the last message."""
+        self._encoded: list[push_pb2.InventoryUpdate] = []
+        self._rest = _encode(snapshot, everything, self.label_sets, reset=True)
+
+    def messages(self) -> Iterator[push_pb2.InventoryUpdate]:
+        """From the first to the last; any number of streams may be on their way at once."""
+        place = 0
+        while True:
+            if place == len(self._encoded):
+                following = next(self._rest, None)
+                if following is None:
+                    return
+                self._encoded.append(following)
+            yield self._encoded[place]
+            place += 1
 
 
 class FeedStream:
@@ -103,63 +158,66 @@ class FeedStream:
 
     def messages(self) -> Iterator[push_pb2.InventoryUpdate]:
         """The messages that bring the stream to the latest snapshot; none if it is there."""
-        latest = self._feed.latest
+        latest, beginning = self._feed.latest, self._feed.beginning
         if latest is None or (self.sent and latest.version == self.sent.version):
             return
-        if self.sent is None or self._is_bloated(latest):
-            self._label_sets = {}
-            change = Change(
-                upserts=tuple(latest.entries.values()),
-                removals=(),
-                key_upserts=latest.node_keys,
-                key_removals=(),
+        before, self.sent = self.sent, latest
+        if before is not None and not self._is_bloated(latest):
+            yield from _encode(
+                latest, self._feed.change(before, latest), self._label_sets, reset=False
             )
-            reset = True
-        else:
-            change, reset = self._feed.change(self.sent, latest), False
-        self.sent = latest
-        for message in self._encode(latest.version, change, reset=reset):
-            message.keys_pending = latest.keys_pending
-            yield message
+        elif (everything := beginning()) is not None:
+            yield from everything.messages()
+            self._label_sets = dict(everything.label_sets)
 
     def _is_bloated(self, latest: Snapshot) -> bool:
         return len(self._label_sets) > len(latest.entries) * 2 + SPARE_LABEL_SETS
 
-    def _encode(
-        self, version: int, change: Change, *, reset: bool
-    ) -> Iterator[push_pb2.InventoryUpdate]:
-        removals, upserts = iter(change.removals), iter(change.upserts)
-        lost, keys = iter(change.key_removals), iter(change.key_upserts.items())
-        message = push_pb2.InventoryUpdate(version=version, reset=reset)
-        while True:
-            room = ENTRIES_PER_MESSAGE
-            message.removals.extend(map(_wire_key, islice(removals, room)))
-            room -= len(message.removals)
-            for entry in islice(upserts, room):
-                message.upserts.append(self._wire_entry(message, entry))
-            room -= len(message.upserts)
-            message.key_removals.extend(islice(lost, room))
-            room -= len(message.key_removals)
-            message.key_upserts.extend(encode_node_keys(*held) for held in islice(keys, room))
-            if len(message.key_upserts) < room:
-                message.complete = True
-                yield message
-                return
-            yield message
-            message = push_pb2.InventoryUpdate(version=version)
 
-    def _wire_entry(
-        self, message: push_pb2.InventoryUpdate, entry: AddressEntry
-    ) -> push_pb2.InventoryEntry:
-        index = self._label_sets.get(entry.labels)
-        if index is None:
-            index = self._label_sets[entry.labels] = len(self._label_sets)
-            message.label_sets.append(_wire_labels(entry.labels))
-        return push_pb2.InventoryEntry(key=_wire_key(_key(entry)), node=entry.node, label_set=index)
+def _encode(
+    snapshot: Snapshot, change: Change, label_sets: dict[Labels, int], *, reset: bool
+) -> Iterator[push_pb2.InventoryUpdate]:
+    """The messages of a change; adds to the label sets that the stream was sent."""
+    removals, upserts = iter(change.removals), iter(change.upserts)
+    lost, keys = iter(change.key_removals), iter(change.key_upserts.items())
+    message = _empty(snapshot, reset=reset)
+    while True:
+        room = ENTRIES_PER_MESSAGE
+        message.removals.extend(map(_wire_key, islice(removals, room)))
+        room -= len(message.removals)
+        for entry in islice(upserts, room):
+            message.upserts.append(_wire_entry(message, entry, label_sets))
+        room -= len(message.upserts)
+        message.key_removals.extend(islice(lost, room))
+        room -= len(message.key_removals)
+        message.key_upserts.extend(encode_node_keys(*held) for held in islice(keys, room))
+        if len(message.key_upserts) < room:
+            message.complete = True
+            yield message
+            return
+        yield message
+        message = _empty(snapshot, reset=False)
+
+
+def _empty(snapshot: Snapshot, *, reset: bool) -> push_pb2.InventoryUpdate:
+    return push_pb2.InventoryUpdate(
+        version=snapshot.version, reset=reset, keys_pending=snapshot.keys_pending
+    )
+
+
+def _wire_entry(
+    message: push_pb2.InventoryUpdate, entry: AddressEntry, label_sets: dict[Labels, int]
+) -> push_pb2.InventoryEntry:
+    index = label_sets.get(entry.labels)
+    if index is None:
+        index = label_sets[entry.labels] = len(label_sets)
+        message.label_sets.append(_wire_labels(entry.labels))
+    return push_pb2.InventoryEntry(key=_wire_key(_key(entry)), node=entry.node, label_set=index)
 
 
 def _difference(old: Snapshot, new: Snapshot) -> Change:
-    """What is the very same object is not gone through: keys change while entries stay, and the reverse."""
+    """The way between any two snapshots. What is the very same object is not gone through: keys change while
+    entries stay, and the reverse."""
     upserts: tuple[AddressEntry, ...] = ()
     removals: tuple[Key, ...] = ()
     if old.entries is not new.entries:
