@@ -143,7 +143,7 @@ def test_keys_reach_the_other_nodes_outlast_a_restart_and_cannot_be_stolen(tmp_p
         async with scene.reconciling():
             first.encryption = reports(1, node="node-a")
             await until(lambda: second.node_keys == (key_of("node-a", 1, "192.0.2.1"),))
-            assert first.node_keys == second.node_keys
+            await until(lambda: first.node_keys == second.node_keys)
             second.encryption = reports(2, node="node-b")
             both = (key_of("node-a", 1, "192.0.2.1"), key_of("node-b", 2, "192.0.2.2"))
             await until(lambda: first.node_keys == both)
