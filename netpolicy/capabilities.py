@@ -36,6 +36,7 @@ class Capability(StrEnum):
     SERVER_NAMES = "server-names"
     TLS = "tls"
     SECRETS = "secrets"
+    RATE_LIMITS = "rate-limits"
     LISTENER = "listener"
 
 
@@ -80,6 +81,9 @@ def _of_rule(rule: Rule) -> frozenset[Capability]:
         asked[Capability.HTTP] = rule.l7.http is not None
         asked[Capability.SECRETS] = any(
             match.secret is not None for http in rule.l7.http or () for match in http.header_matches
+        )
+        asked[Capability.RATE_LIMITS] = any(
+            http.rate_limit is not None for http in rule.l7.http or ()
         )
         asked[Capability.DNS] = rule.l7.dns is not None
         asked[Capability.KAFKA] = rule.l7.kafka is not None

@@ -176,10 +176,20 @@ class HeaderMatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How many requests pass: `requests` in each `seconds` in the long run, `burst` of them at once."""
+
+    requests: int
+    seconds: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRule:
     """A form of HTTP request. `method`, `path` and `host` are anchored RE2 expressions; empty: any.
 
-    `headers` are (name, value) pairs that must be there, an empty value meaning any.
+    `headers` are (name, value) pairs that must be there, an empty value meaning any. What is beyond the
+    `rate_limit` is answered by the proxy: the rule allows it, and it does not reach the server.
     """
 
     method: str = ""
@@ -187,6 +197,7 @@ class HttpRule:
     host: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     header_matches: tuple[HeaderMatch, ...] = ()
+    rate_limit: RateLimit | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

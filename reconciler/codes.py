@@ -167,6 +167,11 @@ CODES: Final[dict[str, Code]] = {
         "no call carries it, so the rule would never match as meant",
         "write service: package.Service and method: Method",
     ),
+    "TG129": Code(
+        "not a rate",
+        "a rate is a number of requests in a time, such as 100 in 1s",
+        "write requests: 100 and per: 1s; burst, if more may come at once",
+    ),
     "TG200": Code(
         "policy given twice",
         "one would replace the other, depending on the order of files",

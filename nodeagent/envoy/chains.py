@@ -24,7 +24,7 @@ from enum import Enum, auto
 from typing import Final
 
 from netpolicy.rules import TlsContext
-from nodeagent.envoy.request_rules import PlacedRule
+from nodeagent.envoy.forms import PlacedRule
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet
 
 

@@ -20,8 +20,9 @@ from typing import Any, Final
 from netpolicy.rules import SecretRef
 from nodeagent.envoy.chains import CLOSING, Chain, chains_of, tls_contexts
 from nodeagent.envoy.document import Json, discovery
+from nodeagent.envoy.forms import secrets_of
 from nodeagent.envoy.listener import chain_name, listener_config, listener_name
-from nodeagent.envoy.request_rules import route_configuration, secrets_of
+from nodeagent.envoy.request_rules import route_configuration
 from nodeagent.envoy.settings import CLUSTERS_FILE, LISTENERS_FILE, EnvoySettings, routes_file
 from nodeagent.envoy.tls import (
     Secrets,

@@ -19,13 +19,10 @@ from netpolicy.http_path import DOTS_BEFORE_SEMICOLON
 from netpolicy.rules import Direction, NamePattern
 from nodeagent.envoy.chains import Chain, ChainKind
 from nodeagent.envoy.document import Json, extension, typed, watched
-from nodeagent.envoy.request_rules import (
-    FORWARDED_PROTO,
-    KEPT_PROTO,
-    PATH,
-    header_expression,
-    server_name_permission,
-)
+from nodeagent.envoy.matchers import PATH, header_expression
+from nodeagent.envoy.rate_limits import limits_filter
+from nodeagent.envoy.request_rules import server_name_permission
+from nodeagent.envoy.routes import FORWARDED_PROTO, KEPT_PROTO, SERVER_NAME_STATE
 from nodeagent.envoy.settings import LISTENER_MARKS, UPSTREAM_MARKS, EnvoySettings
 from nodeagent.envoy.tls import ending_socket
 from nodeagent.envoy.upstream import HTTP1_OPTIONS, ORIGINAL_CLUSTER
@@ -95,7 +92,7 @@ def _filter_chain(listener: Listener, chain: Chain, settings: EnvoySettings) -> 
         case ChainKind.ENDED:
             assert chain.terminating is not None, "what an ended chain is made from"
             return {
-                "filters": [_as_requests(name, listener, settings)],
+                "filters": [_names_kept(), _as_requests(name, listener, settings)],
                 "filter_chain_match": _of_tls(chain),
                 "transport_socket": ending_socket(
                     chain.terminating, settings, begun_anew=chain.originating is not None
@@ -139,6 +136,20 @@ def _names_filter(name: str, chain: Chain) -> Json:
         "extensions.filters.network.rbac.v3.RBAC",
         stat_prefix=name,
         rules={"action": "ALLOW", "policies": policies},
+    )
+
+
+def _names_kept() -> Json:
+    """Keeps what TLS asked for where routes see it."""
+    kept = {
+        "object_key": SERVER_NAME_STATE,
+        "factory_key": "envoy.string",
+        "format_string": {"text_format_source": {"inline_string": "%REQUESTED_SERVER_NAME%"}},
+    }
+    return extension(
+        "envoy.filters.network.set_filter_state",
+        "extensions.filters.network.set_filter_state.v3.Config",
+        on_new_connection=[kept],
     )
 
 
@@ -260,5 +271,6 @@ def _http_filters() -> list[Json]:
             rules={"action": "DENY", "policies": refusals},
         ),
         extension(RBAC_FILTER, "extensions.filters.http.rbac.v3.RBAC", rules={"action": "ALLOW"}),
+        limits_filter(),
         extension(_ROUTER, "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 from typing import Protocol as Interface
 
-from netpolicy.drop_reasons import POLICY_DENIED
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, Occasion
@@ -148,7 +148,8 @@ def name_requests(
 
 
 def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged) -> Because:
-    passes = _drop_reason(request, ruling) == 0
+    reason = _drop_reason(request, ruling)
+    passes = reason == 0
     outcome = Outcome.ALLOWED if passes else Outcome.DENIED_BY_REQUEST
     if ruling is not None:
         return Because(judged.revision, ruling.commit, outcome, ruling.rules)
@@ -156,7 +157,7 @@ def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged
         rules = judged.served.rules_of(request.rule_set)
     else:
         rules = judged.served.rules_at(request.direction, request.listener)
-    if passes and request.rule is not None:
+    if request.rule is not None and (passes or reason == RATE_LIMITED):
         rules = rules[request.rule : request.rule + 1]
     return Because(judged.revision, judged.commit, outcome, rules)
 

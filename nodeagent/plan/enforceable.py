@@ -21,7 +21,11 @@ CAPABILITIES: Final = frozenset(
     {Capability.L4, Capability.NAMED_PORTS, Capability.NODE_LABELS, Capability.SERVICES}
 )
 """What every agent of this version announces, and what its plans can hold."""
-WITH_PROXY: Final = CAPABILITIES | {Capability.HTTP, Capability.SERVER_NAMES}
+WITH_PROXY: Final = CAPABILITIES | {
+    Capability.HTTP,
+    Capability.RATE_LIMITS,
+    Capability.SERVER_NAMES,
+}
 """And what those do that run an Envoy."""
 WITH_SECRETS: Final = WITH_PROXY | {Capability.TLS, Capability.SECRETS}
 """And those whose Envoy is given secrets: elsewhere a rule that names one could let nothing pass."""

@@ -31,6 +31,7 @@ from netpolicy.rules import (
     NamePattern,
     Peers,
     Ports,
+    RateLimit,
     Rule,
     ServicePeer,
 )
@@ -146,7 +147,16 @@ def _http_text(rule: HttpRule) -> str:
         parts.append(f"at {rule.host}")
     headers = [_pair_text(name, value) for name, value in rule.headers]
     headers += [_header_text(match) for match in rule.header_matches]
-    return " ".join([*parts, *(f"with header {header}" for header in headers)])
+    parts += [f"with header {header}" for header in headers]
+    if rule.rate_limit is not None:
+        parts.append(_limit_text(rule.rate_limit))
+    return " ".join(parts)
+
+
+def _limit_text(limit: RateLimit) -> str:
+    span = "a second" if limit.seconds == 1 else f"in {limit.seconds} seconds"
+    burst = "" if limit.burst == limit.requests else f" ({limit.burst} at once)"
+    return f"up to {limit.requests} {span}{burst}"
 
 
 def _header_text(match: HeaderMatch) -> str:

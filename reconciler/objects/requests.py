@@ -23,10 +23,12 @@ from netpolicy.rules import (
     KafkaRule,
     L7Rules,
     NamePattern,
+    RateLimit,
     SecretRef,
     TlsContext,
 )
 from reconciler.objects.kafka_text import ROLES, api_key
+from reconciler.objects.rate_text import span_seconds
 
 GRPC_METHOD: Final = "POST"
 
@@ -93,6 +95,15 @@ def _http(rule: Mapping[str, Any]) -> HttpRule:
         host=rule.get("host", ""),
         headers=tuple(sorted(map(_header, rule.get("headers", [])))),
         header_matches=tuple(map(_header_match, rule.get("headerMatches", []))),
+        rate_limit=_rate_limit(rule["rateLimit"]) if "rateLimit" in rule else None,
+    )
+
+
+def _rate_limit(value: Mapping[str, Any]) -> RateLimit:
+    return RateLimit(
+        requests=value["requests"],
+        seconds=span_seconds(value["per"]) or 0,
+        burst=value.get("burst", value["requests"]),
     )
 
 

@@ -36,6 +36,7 @@ _SUBJECTS: Final = {
     Capability.SERVER_NAMES: "serverNames",
     Capability.TLS: "TLS termination",
     Capability.SECRETS: "values of secrets",
+    Capability.RATE_LIMITS: "limits on requests",
     Capability.LISTENER: "listeners",
 }
 _SHOWN_NODES: Final = 5

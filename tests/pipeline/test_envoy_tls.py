@@ -15,7 +15,15 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
-from netpolicy.rules import HttpRule, L7Rules, NamePattern, SecretRef, TlsContext
+from netpolicy.rules import (
+    HeaderMatch,
+    HeaderMismatch,
+    HttpRule,
+    L7Rules,
+    NamePattern,
+    SecretRef,
+    TlsContext,
+)
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
 from tests.support.envoy_scene import (
     ANSWER,
@@ -117,6 +125,29 @@ def test_ended_tls_is_judged_by_its_name_too(tmp_path: Path, authority: Authorit
         assert ask(scene, authority, "api.example", PUBLIC, checked=False) == 200
         assert ask(scene, authority, "a.b.example", PUBLIC, checked=False) == 403
         assert ask(scene, authority, "api.other", PUBLIC, checked=False) == 0
+
+
+def test_a_rule_for_one_name_mends_no_request_for_another(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """Both rules list the same requests, each for its own name; one of them marks what it lets pass."""
+    mark = HeaderMatch(name="X-Mark", value="1", mismatch=HeaderMismatch.ADD)
+    marking = L7Rules(http=(HttpRule(path="/public", header_matches=(mark,)),))
+    with tls_scene(tmp_path) as scene:
+        write_secret(tmp_path, authority, "*.example")
+        plain = ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)
+        scene.serve(
+            rule_set(
+                [
+                    replace(plain, server_names=(NamePattern(name="plain.example"),)),
+                    replace(plain, l7=marking, server_names=(NamePattern(name="api.example"),)),
+                ]
+            )
+        )
+        assert ask(scene, authority, "plain.example", PUBLIC, checked=False) == 200
+        assert b"x-mark" not in scene.backend.received
+        assert ask(scene, authority, "api.example", PUBLIC, checked=False) == 200
+        assert b"x-mark: 1" in scene.backend.received
 
 
 def test_tls_is_ended_and_begun_anew_towards_the_server(

@@ -24,6 +24,7 @@ from netpolicy.rules import (
     PolicyKind,
     Ports,
     Protocol,
+    RateLimit,
     Rule,
     SecretRef,
     ServicePeer,
@@ -53,11 +54,15 @@ ASKING = {
         PLAIN,
         l7=L7Rules(http=(HttpRule(header_matches=(HeaderMatch(name="x", secret=TLS.secret),)),)),
     ),
+    Capability.RATE_LIMITS: replace(
+        PLAIN,
+        l7=L7Rules(http=(HttpRule(rate_limit=RateLimit(requests=1, seconds=1, burst=1)),)),
+    ),
     Capability.LISTENER: replace(PLAIN, listener="envoy"),
 }
 
 
-BESIDE = {Capability.SECRETS: {Capability.HTTP}}
+BESIDE = {Capability.SECRETS: {Capability.HTTP}, Capability.RATE_LIMITS: {Capability.HTTP}}
 """What cannot be asked for alone."""
 
 

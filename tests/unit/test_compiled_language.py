@@ -19,6 +19,7 @@ from netpolicy.rules import (
     Policy,
     Ports,
     Protocol,
+    RateLimit,
     Rule,
     SecretRef,
     ServicePeer,
@@ -144,6 +145,17 @@ def test_http_rules_keep_every_part():
             ),
         ),
     )
+
+
+def test_a_rate_counts_in_seconds_and_as_many_may_come_at_once_if_nothing_else_is_said():
+    found = requests(
+        "{http: [{rateLimit: {requests: 5, per: 2m}},"
+        " {path: /a, rateLimit: {requests: 1, per: 1s, burst: 9}}]}"
+    )
+    assert [rule.rate_limit for rule in found.http] == [
+        RateLimit(requests=5, seconds=120, burst=5),
+        RateLimit(requests=1, seconds=1, burst=9),
+    ]
 
 
 def test_headers_as_mappings_mean_the_same():

@@ -131,6 +131,14 @@ def test_a_refused_request_is_blamed_on_every_rule_that_lets_others_pass() -> No
     )
 
 
+def test_a_request_beyond_a_limit_is_blamed_on_the_rule_that_limits_it() -> None:
+    beyond = replace(PASSED, drop_reason=RATE_LIMITED, exchange=replace(PASSED.exchange, code=429))
+    (flow,) = name_requests([beyond], JUDGED).records()
+    assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, RULES[1:])
+    assert flow_json(flow)["drop_reason_desc"] == "DROP_RATE_LIMITED"
+    assert "http-request DROPPED ingress by shop/api ingress[1] (HTTP/1.1 GET" in flow_text(flow)
+
+
 def test_a_request_that_passed_is_credited_to_its_rule_alone() -> None:
     (flow,) = name_requests([PASSED], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.FORWARDED, RULES[1:])

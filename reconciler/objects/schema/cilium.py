@@ -1,7 +1,7 @@
 """The form of CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy, cilium.io/v2.
 
-Source: the 1.19.4 custom resource definitions; `number`, `grpc` and headers as mappings are ours. What they
-have and Tidegate never enforces is marked, so that none is passed over in silence.
+Source: the 1.19.4 custom resource definitions; `number`, `grpc`, `rateLimit` and headers as mappings are
+ours. What they have and Tidegate never enforces is marked, so that none is passed over in silence.
 """
 
 from __future__ import annotations

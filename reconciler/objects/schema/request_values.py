@@ -14,9 +14,12 @@ from typing import Any, Final
 from netpolicy.dns_names import is_name, is_pattern, is_server_name
 from netpolicy.regex import BadExpression, compile_expression
 from reconciler.objects.kafka_text import API_KEYS, ROLES, api_key
+from reconciler.objects.rate_text import span_seconds
 from reconciler.objects.schema.value_fault import ValueFault, nearest, shown
 
 MAX_LOG_VALUE: Final = 32
+MAX_RATE: Final = 1_000_000
+MAX_RATE_SECONDS: Final = 3600
 
 _HEADER_NAME: Final = re.compile(r":?[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _KAFKA_WORD: Final = re.compile(r"[-._A-Za-z0-9]{1,255}")
@@ -108,6 +111,17 @@ def _header(value: Any) -> Iterator[ValueFault]:
     yield ValueFault(
         "TG340", "this header is written as a mapping", f"write {shown(f'{name}: {text}')}"
     )
+
+
+def _request_count(value: int) -> Iterator[ValueFault]:
+    if not 1 <= value <= MAX_RATE:
+        yield ValueFault("TG129", f"{value} is no number of requests from 1 to {MAX_RATE:,}")
+
+
+def _rate_span(value: str) -> Iterator[ValueFault]:
+    seconds = span_seconds(value)
+    if seconds is None or not 1 <= seconds <= MAX_RATE_SECONDS:
+        yield ValueFault("TG129", f"{shown(value)} is no time from 1s to 1h", 'write "1s" or "1m"')
 
 
 def _request_rules(value: Mapping[str, Any]) -> Iterator[ValueFault]:
@@ -204,6 +218,8 @@ REQUEST_CHECKS: Final[dict[str, Callable[[Any], Iterator[ValueFault]]]] = {
     "log-value": _log_value,
     "name-choice": _name_choice,
     "parser-rule": _parser_rule,
+    "rate-span": _rate_span,
+    "request-count": _request_count,
     "request-rules": _request_rules,
     "server-name": _server_name,
     "server-names": _server_names,

@@ -40,6 +40,14 @@ _HEADER_MATCH: Final[Schema] = {
         "mismatch": {"type": "string", "allowed": list(HeaderMismatch)},
     },
 }
+_RATE_LIMIT: Final[Schema] = {
+    "type": "dict",
+    "schema": {
+        "requests": {"type": "integer", "required": True, "holds": "request-count"},
+        "per": {"type": "string", "required": True, "holds": "rate-span"},
+        "burst": {"type": "integer", "holds": "request-count"},
+    },
+}
 _HTTP: Final[Schema] = {
     "type": "dict",
     "schema": {
@@ -48,6 +56,7 @@ _HTTP: Final[Schema] = {
         "host": _EXPRESSION,
         "headers": _list({"type": ["string", "dict"], "holds": "header"}),
         "headerMatches": _list(_HEADER_MATCH),
+        "rateLimit": _RATE_LIMIT,
     },
 }
 _GRPC: Final[Schema] = {
