@@ -146,10 +146,10 @@ def _requests(requests: pb.RequestStatus) -> tuple[Metric, ...]:
     total = CounterMetricFamily(
         "tidegate_http_requests",
         "Requests that the proxy judged, since the agent started.",
-        labels=("direction", "verdict", "status", "protocol"),
+        labels=("direction", "verdict", "status", "protocol", "reason"),
     )
     for count in requests.counts:
-        labels = (count.direction, count.verdict, count.status, count.protocol)
+        labels = (count.direction, count.verdict, count.status, count.protocol, count.reason)
         total.add_metric(labels, count.requests)
     took = HistogramMetricFamily(
         "tidegate_http_request_duration_seconds",

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from netpolicy.drop_reasons import drop_reason
 from netpolicy.evidence import AnswerCounts
 from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import Direction
@@ -33,12 +34,16 @@ UNAVAILABLE: Final = 14
 
 
 class Kind(NamedTuple):
-    """What requests are told apart by. `status` is the class of the answer's code: `2xx`."""
+    """What requests are told apart by. `status` is the class of the answer's code: `2xx`.
+
+    `reason`: why it was dropped, in Hubble's words; empty if it was not.
+    """
 
     direction: str
     verdict: str
     status: str
     protocol: str
+    reason: str = ""
 
 
 class RequestCounts:
@@ -103,4 +108,5 @@ def _kind(request: JudgedRequest) -> Kind:
         verdict="DROPPED" if request.drop_reason else "FORWARDED",
         status=_CLASSES[place] if 0 <= place < len(_CLASSES) else NO_ANSWER,
         protocol=exchange.protocol,
+        reason=drop_reason(request.drop_reason).name if request.drop_reason else "",
     )

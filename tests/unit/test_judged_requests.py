@@ -210,7 +210,7 @@ def test_each_request_is_counted_once_and_only_those_that_passed_have_a_latency(
     counts = RequestCounts()
     counts.add([REFUSED, PASSED, replace(PASSED, exchange=replace(PASSED.exchange, code=0))])
     assert counts.requests == {
-        Kind("ingress", "DROPPED", "4xx", "HTTP/1.1"): 1,
+        Kind("ingress", "DROPPED", "4xx", "HTTP/1.1", "POLICY_DENIED"): 1,
         Kind("ingress", "FORWARDED", "2xx", "HTTP/1.1"): 1,
         Kind("ingress", "FORWARDED", "none", "HTTP/1.1"): 1,
     }

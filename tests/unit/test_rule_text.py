@@ -20,6 +20,7 @@ from netpolicy.rules import (
     Peers,
     Ports,
     Protocol,
+    RateLimit,
     Rule,
     SecretRef,
     ServicePeer,
@@ -66,6 +67,18 @@ TLS = TlsContext(secret=SecretRef(name="cert"))
                 )
             },
             "with header A: (secret s) (else add)",
+        ),
+        (
+            {"l7": L7Rules(http=(HttpRule(rate_limit=RateLimit(requests=9, seconds=1, burst=9)),))},
+            "any path up to 9 a second",
+        ),
+        (
+            {
+                "l7": L7Rules(
+                    http=(HttpRule(rate_limit=RateLimit(requests=9, seconds=60, burst=20)),)
+                )
+            },
+            "any path up to 9 in 60 seconds (20 at once)",
         ),
         ({"l7": L7Rules(http=())}, "for HTTP of any kind"),
         ({"l7": L7Rules(dns=NAMES)}, "for DNS names a.example, *.b.example"),

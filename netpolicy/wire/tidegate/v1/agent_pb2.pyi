@@ -106,18 +106,20 @@ class RequestStatus(_message.Message):
     def __init__(self, counts: _Optional[_Iterable[_Union[RequestCount, _Mapping]]] = ..., latencies: _Optional[_Iterable[_Union[RequestLatency, _Mapping]]] = ..., lost: _Optional[int] = ...) -> None: ...
 
 class RequestCount(_message.Message):
-    __slots__ = ("direction", "verdict", "status", "protocol", "requests")
+    __slots__ = ("direction", "verdict", "status", "protocol", "requests", "reason")
     DIRECTION_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     direction: str
     verdict: str
     status: str
     protocol: str
     requests: int
-    def __init__(self, direction: _Optional[str] = ..., verdict: _Optional[str] = ..., status: _Optional[str] = ..., protocol: _Optional[str] = ..., requests: _Optional[int] = ...) -> None: ...
+    reason: str
+    def __init__(self, direction: _Optional[str] = ..., verdict: _Optional[str] = ..., status: _Optional[str] = ..., protocol: _Optional[str] = ..., requests: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RequestLatency(_message.Message):
     __slots__ = ("direction", "bounds", "buckets", "seconds")
