@@ -203,6 +203,10 @@ class Reconciler:
             nodes=self._nodes(),
         )
 
+    def silent_peers(self) -> dict[str, tuple[str, ...]]:
+        """Node → peers that its tunnels have not heard for long."""
+        return self._fleet.silent()
+
     def metrics(self) -> tuple[Metric, ...]:
         """The same in numbers."""
         return reconciler_metrics(self._standing())

@@ -222,6 +222,10 @@ class FleetWatch:
         taken, at = self._taken.get(node, (0, 0.0))
         return at if taken == refusal.sequence else 0.0
 
+    def silent(self) -> dict[str, tuple[str, ...]]:
+        """Node → peers that its tunnels have not heard for long."""
+        return self._encryption.silent(self._connected)
+
     @property
     def _connected(self) -> set[str]:
         return {record.node for record in self._records.all() if record.connected}

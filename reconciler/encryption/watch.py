@@ -101,6 +101,11 @@ class EncryptionWatch:
         said = (claim.said for claim in self._claims.values())
         return awaiting(said, keyed=self._admitted.keys.keys(), connected=connected)
 
+    def silent(self, connected: Set[str]) -> dict[str, tuple[str, ...]]:
+        """Connected nodes that have not shaken hands with peers for long, and with whom."""
+        said = (claim.said for claim in self._claims.values())
+        return {s.node: s.silent_peers for s in said if s.silent_peers and s.node in connected}
+
     def _look(self) -> None:
         """Admit anew; before the inventory is known, nobody is."""
         if self._due is not None:

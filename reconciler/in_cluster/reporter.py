@@ -36,6 +36,7 @@ from reconciler.cluster.kinds import (
 )
 from reconciler.cluster.merge_patch import merge_patch
 from reconciler.in_cluster.requests import AnnotationRequests
+from reconciler.in_cluster.silence import Silent, silence_event
 from reconciler.in_cluster.status import (
     MAX_HISTORY,
     is_same_story,
@@ -98,6 +99,8 @@ class Reporter:
         self._written: dict[str, _Written] = {}
         self._awaits_echo = False
         self._evidence_at: dict[str, float] = {}
+        self._silent: Silent = {}
+        self._silence_told_at = 0.0
         self.fault: StalledError | None = None
         """Why the repository in force cannot be followed, if it cannot."""
         self._mirror: Mapping[str, Any] | None = None
@@ -148,6 +151,7 @@ class Reporter:
                 status["mirror"] = mirror
             await self._write_repository(followed, status)
         await self._report_rollouts(followed, reconciler)
+        await self._report_silence(followed, reconciler.silent_peers())
 
     async def _report_rollouts(self, owner: RepositoryObject, reconciler: Reconciler) -> None:
         account = reconciler.account()
@@ -177,6 +181,15 @@ class Reporter:
         path = f"{rollouts_path(found.namespace)}/{found.name}"
         if await self._write(path, found.status, wanted):
             self._evidence_at[found.name] = time.monotonic()
+
+    async def _report_silence(self, owner: RepositoryObject, silent: Silent) -> None:
+        """An Event, at most every EVIDENCE_SECONDS: nodes find out one after the other."""
+        if time.monotonic() - self._silence_told_at < EVIDENCE_SECONDS:
+            return
+        event = silence_event(owner, self._silent, silent, now=time.time(), instance=self._instance)
+        if event is not None:
+            await self._tell(owner.namespace, event)
+            self._silent, self._silence_told_at = dict(silent), time.monotonic()
 
     def _is_too_soon(self, name: str) -> bool:
         written = self._evidence_at.get(name)

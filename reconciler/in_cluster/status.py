@@ -82,7 +82,7 @@ def repository_status(
         "errors": errors,
         "warnings": len(diagnostics) - errors,
         "diagnostics": [
-            _text(f"{one.place}: {one.severity} {one.code}: {one.message}")
+            event_text(f"{one.place}: {one.severity} {one.code}: {one.message}")
             for one in diagnostics[:MAX_DIAGNOSTICS]
         ],
         "conditions": _conditions(account.conditions, found.generation),
@@ -127,7 +127,7 @@ def rollout_status(
         "observedGeneration": 1,
         "phase": str(rollout.phase),
         "where": where(rollout),
-        "message": _text(_message(rollout)),
+        "message": event_text(_message(rollout)),
         "since": _time(rollout.since),
         "sequence": rollout.sequence,
         "replaces": rollout.stable,
@@ -141,7 +141,7 @@ def rollout_status(
         },
         "answers": {
             **before.get("answers", {}),
-            **{action: _text(text) for action, (_, text) in answers.items() if text},
+            **{action: event_text(text) for action, (_, text) in answers.items() if text},
         },
         "conditions": _rollout_conditions(rollout),
     }
@@ -181,13 +181,13 @@ def _event(found: RolloutObject, entry: Entry, *, instance: str) -> dict[str, An
         "kind": "Event",
         # A name that says what it tells: telling it twice is refused, and that is well.
         "metadata": {"name": f"{found.name}.{int(entry.at * 1e6):x}", "namespace": found.namespace},
-        "eventTime": _micro_time(entry.at),
+        "eventTime": event_time(entry.at),
         "type": "Warning" if is_alarm else "Normal",
         "reason": "".join(word.capitalize() for word in entry.event.split())[:128]
         if " " in entry.event
         else entry.event[:128],
         "action": entry.event[:128],
-        "note": _text(f"{entry.phase or 'refused'}{by}{why}"),
+        "note": event_text(f"{entry.phase or 'refused'}{by}{why}"),
         "reportingController": "tidegate.dev/reconciler",
         "reportingInstance": instance[:128],
         "regarding": {
@@ -235,7 +235,7 @@ def _enforces(agent: AgentRecord, account: Account, sequence: int) -> bool:
 def _evidence(sighting: Sighting) -> dict[str, Any]:
     return {
         "answer": sighting.answer,
-        "reasons": [_text(reason) for reason in sighting.reasons[:10]],
+        "reasons": [event_text(reason) for reason in sighting.reasons[:10]],
         "flows": sighting.flows,
         "pods": sighting.pods,
         "unexpectedFlows": sum(one.count for one in sighting.unexpected),
@@ -259,12 +259,12 @@ def _preview(preview: Previewed) -> dict[str, Any]:
 def _difference(one: Difference) -> dict[str, Any]:
     return {
         "count": one.count,
-        "from": _text(side_text(one.source))[:512],
-        "to": _text(side_text(one.destination))[:512],
+        "from": event_text(side_text(one.source))[:512],
+        "to": event_text(side_text(one.destination))[:512],
         "port": f"{protocol_word(one.protocol)}/{one.port}",
-        **({"request": _text(str(one.request))} if one.request else {}),
+        **({"request": event_text(str(one.request))} if one.request else {}),
         "wouldBe": WOULD_BE[one.cause],
-        "by": _text(", ".join(map(str, one.rules)) or "no rule: default deny"),
+        "by": event_text(", ".join(map(str, one.rules)) or "no rule: default deny"),
     }
 
 
@@ -280,8 +280,8 @@ def _entry(entry: Entry) -> dict[str, Any]:
         "at": _time(entry.at),
         "event": entry.event[:64],
         "phase": entry.phase[:64],
-        "by": _text(entry.by)[:512],
-        "reason": _text(entry.reason),
+        "by": event_text(entry.by)[:512],
+        "reason": event_text(entry.reason),
     }
     return {key: text for key, text in said.items() if text}
 
@@ -314,7 +314,7 @@ def _conditions(conditions: Any, generation: int) -> list[dict[str, Any]]:
             "type": str(one.type),
             "status": "True" if one.status else "False",
             "reason": str(one.reason),
-            "message": _text(one.message),
+            "message": event_text(one.message),
             "lastTransitionTime": _time(one.since),
             "observedGeneration": generation,
         }
@@ -322,7 +322,8 @@ def _conditions(conditions: Any, generation: int) -> list[dict[str, Any]]:
     ]
 
 
-def _text(text: str) -> str:
+def event_text(text: str) -> str:
+    """A text as objects and Events may bear it."""
     return "".join(c if c.isprintable() or c == "\n" else " " for c in text)[:MAX_MESSAGE]
 
 
@@ -330,5 +331,6 @@ def _time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _micro_time(seconds: float) -> str:
+def event_time(seconds: float) -> str:
+    """A moment as an Event says it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

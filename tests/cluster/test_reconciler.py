@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from netpolicy.kube_api import KubeApi
+from netpolicy.node_encryption import EncryptionMode, NodeEncryption
 from reconciler.webhook import WebhookConfig
 from tests.support.git_host import SECRET, deliver
 from tests.support.kube_replicas import Cluster
@@ -50,6 +51,9 @@ def test_a_repository_object_brings_policies_to_the_agents_and_says_how_things_s
             await until_true(lambda: names_of(node) == ["a"])
             await until(lambda: cluster.reason() == "Succeeded")
             await until(lambda: cluster.phase(first) == "Promoted")
+            node.encryption = NodeEncryption(
+                node="node-a", mode=EncryptionMode.ON, peers=1, silent_peers=("node-b",)
+            )
             second = cluster.scene.repository.commit({B: deny("b")})
             await until_true(lambda: names_of(node) == ["a", "b"])
             await until(lambda: cluster.phase(second) == "Promoted")
@@ -60,6 +64,7 @@ def test_a_repository_object_brings_policies_to_the_agents_and_says_how_things_s
                 {A: deny("a").replace("ingressDeny", "ingresDeny")}
             )
             await until(lambda: cluster.reason() == "ValidationFailed")
+            await until(lambda: ("Warning", "PeersSilent") in cluster.events())
             status = cluster.status()
             assert (status["lastAttemptedRevision"], status["lastAppliedRevision"]) == (bad, second)
             assert status["errors"] == 1
@@ -70,6 +75,7 @@ def test_a_repository_object_brings_policies_to_the_agents_and_says_how_things_s
             }
         assert ("Normal", "Begun") in cluster.events()
         assert cluster.events().count(("Normal", "FleetAcked")) == 2
+        assert cluster.events().count(("Warning", "PeersSilent")) == 1
         assert names_of(node) == ["a", "b"]
 
     asyncio.run(script())
