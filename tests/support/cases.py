@@ -48,7 +48,7 @@ NODES = {
     "host": ("192.0.2.1", "2001:db8:ffff::1"),
     "remote-node": ("192.0.2.2", "2001:db8:ffff::2"),
 }
-PLANNED = CAPABILITIES | {Capability.HTTP}
+PLANNED = CAPABILITIES | {Capability.HTTP, Capability.RATE_LIMITS}
 """What cases may ask for that the maps, the kernel and a proxy judge, too."""
 NODE_IDENTITIES = {"host": ReservedIdentity.HOST, "remote-node": ReservedIdentity.REMOTE_NODE}
 _CASE_FIELDS = {
