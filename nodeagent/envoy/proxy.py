@@ -52,9 +52,11 @@ from nodeagent.l7.listeners import Listener, Listeners
 CHANGED: Final = "envoy_configured"
 REFUSED: Final = "envoy_refused_configuration"
 SECRETS_LACKING: Final = "secrets_lacking"
+SECRETS_NOT_RENEWED: Final = "secrets_not_renewed"
 
 NAMED_RULES: Final = 5
 
+SECRETS_SECONDS: Final = 5.0
 SERVE_SECONDS: Final = 10.0
 FIRST_LOOK_SECONDS: Final = 0.002
 LAST_LOOK_SECONDS: Final = 0.05
@@ -105,6 +107,8 @@ class EnvoyProxy:
         self._admin = Admin(settings.admin)
         self._turn = asyncio.Lock()
         self._connections = 0
+        self._served: tuple[Listener, ...] = ()
+        self._lacking: tuple[str, ...] = ()
         for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
             make_folder(settings.folder / folder)
         self._lists = Lists(
@@ -113,7 +117,11 @@ class EnvoyProxy:
 
     async def run(self) -> None:
         """Keep Envoy running. Never returns; raises StalledError if there is no program."""
-        await self._supervisor.run()
+        watch = asyncio.create_task(self._watch_secrets(), name="proxy secrets")
+        try:
+            await self._supervisor.run()
+        finally:
+            watch.cancel()
 
     async def prepare(self, wanted: Listeners) -> None:
         """Return once all of them are served. Raises ProxyError."""
@@ -140,24 +148,41 @@ class EnvoyProxy:
             told = await asyncio.to_thread(self._admin.statistics, _CONNECTIONS)
             self._connections = sum(map(int, told.values()))
 
-    def _prepare(self, wanted: Iterable[Listener]) -> None:
-        self._put(self._configuration(wanted, self._lists))
+    async def _watch_secrets(self) -> None:
+        """Secrets change while rules stay: certificates are renewed."""
+        while True:
+            await asyncio.sleep(SECRETS_SECONDS)
+            try:
+                async with self._turn:
+                    await asyncio.to_thread(self._renew)
+            except (ProxyError, StalledError) as error:
+                log.error(SECRETS_NOT_RENEWED, error=str(error))
 
-    def _retire(self, kept: Iterable[Listener]) -> None:
+    def _renew(self) -> None:
+        config = self._configuration(self._served, self._lists)
+        if self._changes(config):
+            self._put(config)
+
+    def _prepare(self, wanted: tuple[Listener, ...]) -> None:
+        self._put(self._configuration(wanted, self._lists))
+        self._served = wanted
+
+    def _retire(self, kept: tuple[Listener, ...]) -> None:
         config = self._configuration(kept, NOTHING_LISTED)
         if self._changes(config):
             self._put(config)
+        self._served = kept
         for folder in (ROUTES_FOLDER, SECRETS_FOLDER):
             for path in (self._settings.folder / folder).iterdir():
                 if f"{folder}/{path.name}" not in config.files:
                     path.unlink(missing_ok=True)
 
-    def _configuration(self, listeners: Iterable[Listener], standing: Lists) -> Configuration:
-        served = tuple(listeners)
+    def _configuration(self, served: tuple[Listener, ...], standing: Lists) -> Configuration:
         secrets = read_secrets(self._settings.secrets, secrets_asked(served))
         config = configuration(served, settings=self._settings, secrets=secrets, standing=standing)
-        if config.lacking:
+        if config.lacking and config.lacking != self._lacking:
             log.warning(SECRETS_LACKING, rules=config.lacking[:NAMED_RULES])
+        self._lacking = config.lacking
         return config
 
     def _standing(self, path: str) -> dict[str, Json]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -193,6 +194,38 @@ def test_without_its_secret_a_rule_lets_nothing_pass_until_the_secret_comes(
         assert ask(scene, authority, "api.example", PUBLIC) == 200
 
 
+def test_a_secret_is_taken_up_when_it_comes_and_when_it_changes(
+    tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nodeagent.envoy.proxy.SECRETS_SECONDS", 0.1)
+    with tls_scene(tmp_path) as scene:
+        scene.serve(rule_set([ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)]))
+        assert ask(scene, authority, "api.example", PUBLIC) == 0
+        for name in ("api.example", "web.example"):
+            write_secret(tmp_path, authority, name)
+            until(lambda name=name: ask(scene, authority, name, PUBLIC) == 200)  # type: ignore[misc]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("damaged", ["tls.crt", "tls.key", "ca.crt"])
+def test_a_secret_that_makes_no_sense_lets_nothing_pass_and_holds_up_no_other_rule(
+    tmp_path: Path, authority: Authority, damaged: str
+) -> None:
+    with tls_scene(tmp_path) as scene:
+        write_secret(tmp_path, authority, "api.example")
+        (tmp_path / "secrets" / "shop" / "web" / damaged).write_text("no certificate at all")
+        ended = ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT, originating_tls=CONTEXT)
+        scene.serve(rule_set([ended]), rule_set([ProxyRule(id=ID, l7=LISTED)]))
+        assert ask(scene, authority, "api.example", PUBLIC) in (0, 503)
+        assert scene.status(PUBLIC, port=PORT + 1) == 200
+
+
 def ask(
     scene: EnvoyScene, authority: Authority, name: str, sent: bytes, *, checked: bool = True
 ) -> int:
@@ -209,7 +242,7 @@ def ask(
 def write_secret(folder: Path, authority: Authority, name: str) -> None:
     """The secret shop/web: a certificate for a name, and the authority."""
     place = folder / "secrets" / "shop" / "web"
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     certificate, key = authority.issue("proxy", names=[name])
     (place / "tls.crt").write_bytes(certificate.read_bytes())
     (place / "tls.key").write_bytes(key.read_bytes())
