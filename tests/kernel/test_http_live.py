@@ -63,6 +63,36 @@ def _told(scene: HttpScene, path: str) -> list[dict[str, Any]]:
     return [flow for flow in scene.agents.drops(GATEWAY.node.name) if path in json.dumps(flow)]
 
 
+LIMITED = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: at-most-three, namespace: e-commerce}
+spec:
+  endpointSelector: {matchLabels: {app: api-gateway}}
+  ingress:
+    - toPorts:
+        - ports: [{port: "80", protocol: TCP}]
+          rules:
+            http: [{method: GET, path: "/products.*", rateLimit: {requests: 3, per: 1h}}]
+"""
+
+
+def test_requests_beyond_a_limit_are_answered_429_and_told(scene: HttpScene) -> None:
+    scene.enforce(LIMITED)
+    asked = [("GET", "/products/limited")] * 5
+    assert scene.ask("prometheus", GATEWAY.v4, *asked) == [200, 200, 200, 429, 429]
+    told: list[dict[str, Any]] = []
+
+    def both_are_told() -> bool:
+        told[:] = _told(scene, "/products/limited")
+        return len(told) == 2
+
+    scene.world.wait_for("what went beyond is told", both_are_told, timeout=30)
+    for flow in told:
+        assert (flow["verdict"], flow["drop_reason_desc"]) == ("DROPPED", "DROP_RATE_LIMITED")
+        assert flow["ingress_denied_by"][0]["name"] == "at-most-three"
+
+
 def test_rules_change_under_a_connection_that_stays(scene: HttpScene, tmp_path: Path) -> None:
     scene.enforce("http")
     log = tmp_path / "stream.jsonl"
