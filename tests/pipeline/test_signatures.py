@@ -25,6 +25,8 @@ from tests.support.signed_commits import (
     merge,
 )
 
+pytestmark = pytest.mark.slow
+
 SHOP, CLUSTER = "policies/shop/a.yaml", "policies/_cluster/dns.yaml"
 
 
@@ -150,7 +152,6 @@ def test_a_key_of_gnupg_is_known_by_its_fingerprint(tmp_path: Path) -> None:
         signers_of(Verification(gpg_keyring=tmp_path / "gone"), GPG_SIGNATURE, GPG_PAYLOAD)
 
 
-@pytest.mark.slow
 def test_the_reconciler_stops_at_what_nobody_vouches_for_and_goes_on_behind_it(
     tmp_path: Path,
 ) -> None:
