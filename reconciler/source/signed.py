@@ -41,7 +41,9 @@ class SignedCommit:
 def signed_head(
     repository: pygit2.Repository, commit: str, *, since: str
 ) -> tuple[SignedCommit, ...]:
-    """The newest commit, for all that changed since another."""
+    """The newest commit, for all that changed since another; nothing if it is that one."""
+    if commit == since:
+        return ()
     head = load_commit(repository, commit)
     before = load_commit(repository, since).tree if _is_there(repository, since) else None
     return (_signed(head, _between(before, head.tree)),)

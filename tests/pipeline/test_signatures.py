@@ -94,6 +94,15 @@ def test_the_first_revision_of_all_is_vouched_for_whole(office: Office) -> None:
     assert office.refusal("") == ""
 
 
+@pytest.mark.parametrize("covers", Covers)
+def test_what_was_applied_before_anybody_asked_for_signatures_stays(
+    office: Office, covers: Covers
+) -> None:
+    applied = office.commit("", CLUSTER)
+    assert office.refusal(applied, covers) == ""
+    assert office.refusal("", covers) != ""
+
+
 def test_an_unsigned_commit_before_a_signed_one_counts_where_the_range_does(office: Office) -> None:
     first = office.commit("security", SHOP)
     unsigned = office.commit("", SHOP, "slipped in")
