@@ -78,12 +78,20 @@ class Tunnels:
     """`nodeagent.encrypts.Encrypts` by WireGuard."""
 
     def __init__(
-        self, datapath: Datapath, *, node: str, state_dir: Path, outside_ports: tuple[int, ...] = ()
+        self,
+        datapath: Datapath,
+        *,
+        node: str,
+        state_dir: Path,
+        outside_ports: tuple[int, ...] = (),
+        check_seconds: float = CHECK_SECONDS,
     ) -> None:
-        """`outside_ports`: TCP ports that no traffic of nodes enters a tunnel for."""
+        """`outside_ports`: TCP ports that no traffic of nodes enters a tunnel for; `check_seconds`: how
+        often all is compared with what it should be."""
         self._datapath = datapath
         self._node = node
         self._outside_ports = outside_ports
+        self._check_seconds = check_seconds
         self._store = KeyStore(state_dir / FOLDER)
         self._saved = SavedPlaces(state_dir / FOLDER)
         self._links = TunnelLinks()
@@ -148,7 +156,7 @@ class Tunnels:
                 continue
             async with self._lock:
                 now = time.monotonic()
-                is_due = now - checked >= CHECK_SECONDS or self._overlaps
+                is_due = now - checked >= self._check_seconds or self._overlaps
                 if is_due or await asyncio.to_thread(self._interfaces_changed):
                     checked = now
                     with suppress(StalledError):  # it is logged, and tried again

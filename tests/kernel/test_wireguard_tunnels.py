@@ -57,8 +57,7 @@ def nodes() -> Iterator[TunnelNodes]:
 
 def test_without_strict_mode_a_node_without_key_is_sent_to_in_the_clear(nodes: TunnelNodes) -> None:
     nodes.tell_all(mode="on", settings=NORMAL, node_keys=[])
-    for node in NODES:
-        nodes.start(node)
+    nodes.start_all()
     with tap(nodes.world, "node-a") as seen:
         nodes.world.wait_for("pods talk", lambda: all_are(nodes, Outcome.ANSWERED))
     assert seen.in_the_clear
@@ -158,13 +157,24 @@ def test_an_address_that_nobody_knows_is_not_taken_for_the_worlds(nodes: TunnelN
 def test_what_wrong_routes_lead_to_an_uplink_ends_there(nodes: TunnelNodes) -> None:
     encrypt(nodes)
     before = refused(nodes, "node-a", Direction.EGRESS)
-    with tap(nodes.world, "node-a") as seen:
-        nodes.world.run("node-a", ["ip", "rule", "del", "priority", "511"])
-        nodes.world.run("node-a", ["ip", "-6", "rule", "del", "priority", "511"])
+    with tap(nodes.world, "node-a") as seen, without_rule(nodes, 511):
         assert not all_are(nodes, Outcome.ANSWERED)
     assert seen.in_the_clear == []
     assert refused(nodes, "node-a", Direction.EGRESS) > before
     nodes.world.wait_for("the rules are back", lambda: all_are(nodes, Outcome.ANSWERED))
+
+
+@contextmanager
+def without_rule(nodes: TunnelNodes, priority: int) -> Iterator[None]:
+    """A routing rule of node-a is gone, and its agent asleep: awake, it would have it back any moment."""
+    agent = nodes.world.process("node-a")
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        for family in ("-4", "-6"):
+            nodes.world.run("node-a", ["ip", family, "rule", "del", "priority", str(priority)])
+        yield
+    finally:
+        agent.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -194,17 +204,15 @@ def test_a_service_leads_into_the_tunnel_and_in_the_clear_nowhere(nodes: TunnelN
             nodes.world.wait_for(
                 "the service answers", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
             )
-            for family in ("-4", "-6"):
-                nodes.world.run("node-a", ["ip", family, "rule", "del", "priority", "510"])
-            assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
+            with without_rule(nodes, 510):
+                assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
             nodes.world.wait_for(
                 "the rules are back", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
             )
         before = refused(nodes, "node-a", Direction.EGRESS)
         # The node's own address as the source, and no rule: only the mark tells that a pod sent it.
-        with translating(nodes, "add rule inet kube-proxy postrouting ct status dnat masquerade"):
-            for family in ("-4", "-6"):
-                nodes.world.run("node-a", ["ip", family, "rule", "del", "priority", "510"])
+        masquerade = "add rule inet kube-proxy postrouting ct status dnat masquerade"
+        with translating(nodes, masquerade), without_rule(nodes, 510):
             assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
         assert refused(nodes, "node-a", Direction.EGRESS) > before
     assert seen.in_the_clear == []
@@ -222,6 +230,10 @@ def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNode
     assert datagrams.came == set()
 
 
+def listens(nodes: TunnelNodes, node: str, port: int) -> bool:
+    return bool(nodes.world.run(node, ["ss", "-Hlun", f"sport = :{port}"]).stdout)
+
+
 def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNodes) -> None:
     encrypt(nodes)
     moved = replace(STRICT, port=52100)
@@ -229,7 +241,9 @@ def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNod
     with tap(nodes.world, "node-a") as seen, steady_datagrams(*ends, SERVER.v4) as datagrams:
         for node in reversed(NODES):
             nodes.tell(node, mode="strict", settings=moved)
-            nodes.wait(node, "it says so", lambda report: report["keys"][0]["port"] == 52100)
+            nodes.world.wait_for(
+                f"{node} moves", lambda node=node: listens(nodes, node, moved.port), timeout=40
+            )
             enough = len(datagrams.came) + 300
             nodes.world.wait_for(
                 "datagrams arrive", lambda enough=enough: len(datagrams.came) > enough
@@ -240,8 +254,7 @@ def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNod
     assert len(datagrams.lost) < LOST_AT_MOST
     assert seen.in_the_clear == []
     for node in NODES:
-        listening_there = ["ss", "-Hlun", f"sport = :{moved.port}"]
-        assert nodes.world.run(node, listening_there).stdout
+        assert listens(nodes, node, moved.port), nodes.report(node)
     # Both at once: neither can tell the other by a packet, so the keys' way has to.
     nodes.tell_all(mode="strict", settings=STRICT)
     nodes.exchange_keys(settings=STRICT, mode="strict")

@@ -30,6 +30,7 @@ from nodeagent.wireguard.service import Tunnels
 from tests.support.kernel_fixtures import PEER, WORLD, small_generation
 
 POLL_SECONDS: Final = 0.1
+CHECK_SECONDS: Final = 2.0
 
 
 def decode_inputs(told: dict[str, Any]) -> EncryptionInputs:
@@ -102,6 +103,7 @@ async def main(path: Path) -> None:
         node=told["node"],
         state_dir=Path(told["state_dir"]),
         outside_ports=tuple(told["outside_ports"]),
+        check_seconds=CHECK_SECONDS,
     )
     tunnels.restore()
     place_pods(datapath, told["pods"])

@@ -31,10 +31,11 @@ LARGE_BYTES = 4 << 20
 def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STRICT) -> None:
     """From whatever the test before left: both nodes run, and know each other's keys."""
     nodes.tell_all(mode=mode, settings=settings)
-    for node in ECOMMERCE.nodes:
-        nodes.start(node.name)
+    nodes.start_all()
     nodes.exchange_keys(settings=settings, mode=mode)
-    nodes.world.wait_for("both families answer", lambda: all_are(nodes, Outcome.ANSWERED))
+    nodes.world.wait_for(
+        "both families answer", lambda: all_are(nodes, Outcome.ANSWERED), timeout=40
+    )
 
 
 def all_are(

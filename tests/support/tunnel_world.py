@@ -52,17 +52,28 @@ class TunnelNodes:
         for node in self._told:
             self.tell(node, mode=mode, settings=settings, **changes)
 
+    def start_all(self) -> None:
+        """Have every node's program running."""
+        begun = [node for node in self._told if self._begin(node, has_tun=True)]
+        for node in begun:
+            self.wait(node, "it reports", lambda report: True)
+
     def start(self, node: str, *, has_tun: bool = True) -> None:
         """Have a node's program running, and wait for its first report. `has_tun`: it can make devices."""
+        if self._begin(node, has_tun=has_tun):
+            self.wait(node, "it reports", lambda report: True)
+
+    def _begin(self, node: str, *, has_tun: bool) -> bool:
+        """True if it did not run yet."""
         if node in self._running and self.world.process(node).poll() is None:
-            return
+            return False
         self._running.add(node)
         self._file(node).with_suffix(".report").unlink(missing_ok=True)
         command = [sys.executable, "-m", "tests.support.tunnel_node", str(self._file(node))]
         if not has_tun:
             command = ["unshare", "--mount", "sh", "-c", _HIDE_TUN, "sh", *command]
         self.world.start(node, node, with_own_sockets(self.world, node, command))
-        self.wait(node, "it reports", lambda report: True)
+        return True
 
     def report(self, node: str) -> dict[str, Any]:
         try:
