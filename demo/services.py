@@ -162,7 +162,7 @@ class Services:
         self._world.wait_for(
             f"the agent of {node} is ready",
             lambda: self._text(node).count("nodeagent ready") >= times,
-            timeout=30,
+            timeout=60,
             program=node,
         )
 

@@ -30,6 +30,7 @@ class FlowVerdict(StrEnum):
     DROPPED = "DROPPED"
     AUDIT = "AUDIT"
     REDIRECTED = "REDIRECTED"
+    """It goes on to the proxy; what becomes of its requests are flows of their own, between the same ends."""
 
 
 class Occasion(IntEnum):
@@ -195,6 +196,8 @@ def _decision_text(flow: FlowRecord) -> str:
     where = flow.direction.word
     by = ", ".join(map(str, flow.policies))
     if flow.occasion is Occasion.FLAGS:
+        if flow.verdict is FlowVerdict.REDIRECTED:
+            return f"to-proxy {flow.verdict}"
         return f"{_ENDPOINT[flow.direction]}-endpoint {flow.verdict}"
     if flow.occasion in ENDS:
         return f"{flow.occasion.name.lower()} {where} after {_sums_text(flow)}"

@@ -122,8 +122,8 @@ class Agent:
 
     def __init__(self, config: AgentConfig, datapath: Datapath, last_good: LastGood) -> None:
         self._config = config
-        request_shadows = RequestShadows()
         self._proxy = Proxying(datapath, config=config.envoy, state_dir=config.state_dir)
+        request_shadows = RequestShadows(self._proxy.with_secrets)
         self._enforcer = Enforcer(
             datapath,
             {

@@ -199,7 +199,7 @@ def identity_list(socket: Path | None, config_path: Path, output: str) -> None:
     "--verdict",
     "verdicts",
     multiple=True,
-    type=click.Choice(["FORWARDED", "DROPPED", "AUDIT"], case_sensitive=False),
+    type=click.Choice(["FORWARDED", "REDIRECTED", "DROPPED", "AUDIT"], case_sensitive=False),
 )
 @click.option("--direction", "directions", multiple=True,
               type=click.Choice(["INGRESS", "EGRESS"], case_sensitive=False))  # fmt: skip

@@ -14,7 +14,7 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +22,15 @@ import structlog
 
 from netpolicy.capabilities import Capability
 from netpolicy.errors import StalledError
-from netpolicy.rules import Direction, RuleId
+from netpolicy.rules import Direction, Policy, RuleId
 from nodeagent.config import EnvoyConfig
 from nodeagent.datapath import Datapath, DatapathError
 from nodeagent.envoy.admin import Admin
 from nodeagent.envoy.errors import ProxyError
 from nodeagent.envoy.process import end, find_binary
 from nodeagent.envoy.proxy import EnvoyProxy, ProxyStatus
+from nodeagent.envoy.secret_files import read_secrets
+from nodeagent.envoy.secret_values import header_secrets, with_values
 from nodeagent.envoy.settings import EnvoySettings
 from nodeagent.l7.device import device_faults, ensure_device, remove_device
 from nodeagent.l7.listeners import NO_LISTENERS, Listeners
@@ -146,6 +148,12 @@ class Proxying:
         """The rules that a listener serves; empty if there is none."""
         return self.rules_of(self._served.get((direction, port), ""))
 
+    def with_secrets(self, policies: Sequence[Policy]) -> Sequence[Policy]:
+        """The policies with what their secrets hold on this node now, as the proxy would judge by them."""
+        asked = header_secrets(policies)
+        folder = self._config.secrets if self._config else None
+        return with_values(policies, read_secrets(folder, asked)) if asked else policies
+
     def _found_seats(self) -> Listeners:
         try:
             return self._saved.load()
@@ -154,12 +162,7 @@ class Proxying:
             return NO_LISTENERS
 
     def _remember(self, wanted: Listeners) -> None:
-        sets = (
-            found
-            for one in wanted.listeners
-            for found in (one.rule_set, one.candidate, one.preview)
-            if found is not None
-        )
+        sets = (one.rule_set for one in wanted.listeners)
         served = {found.digest: tuple(rule.id for rule in found.rules) for found in sets}
         older = [(digest, rules) for digest, rules in self._rules.items() if digest not in served]
         self._served = {(one.direction, one.port): one.rule_set.digest for one in wanted.listeners}

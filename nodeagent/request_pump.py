@@ -7,6 +7,7 @@ Shell over the enforcer's state; one event loop. Nothing here waits.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class RequestPump:
         plan = installed.plan if installed else None
         if plan is not self._places.plan:
             self._places = Places(plan)
-            self.shadows.follow(plan)
+            self.shadows.follow(plan, now_ns=time.time_ns())
         return Judged(
             node=self._node,
             places=self._places,

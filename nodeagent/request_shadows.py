@@ -1,19 +1,19 @@
 """Ask the candidate and the preview of each request, and count where they judge otherwise.
 
-In:   the plan in force, judged requests
+In:   the plan in force, judged requests; what the secrets hold
 Out:  a RequestTally a shadow; rulings, for the flows that tell people
 Shell over the tallies; one event loop counts. What a shadow says is `nodeagent.l7.shadow_requests`' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from netpolicy.ends import End
 from netpolicy.evidence import ASKED, Difference, Shadow
 from netpolicy.http_flow import form_of
 from netpolicy.labels import Labels
-from netpolicy.rules import Protocol
+from netpolicy.rules import Policy, Protocol
 from nodeagent.flows.naming_requests import Places, ShadowRuling
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
@@ -22,20 +22,25 @@ from nodeagent.plan.node_plan import NodePlan
 from nodeagent.rollout.request_tally import RequestTally
 from nodeagent.rollout.tally import Names, names_of, side_of
 
+WithSecrets = Callable[[Sequence[Policy]], Sequence[Policy]]
+
 
 class RequestShadows:
     """The shadows of the plan in force. `tallies` outlive it: each belongs to who follows its shadow."""
 
-    def __init__(self) -> None:
+    def __init__(self, with_secrets: WithSecrets = tuple) -> None:
+        self._with_secrets = with_secrets
         self.tallies = {shadow: RequestTally() for shadow in ASKED}
         self._plan: NodePlan | None = None
         self._judges: tuple[ShadowJudge, ...] = ()
+        self._since_ns = 0
         self._names = Names(identities={}, attributions={})
 
-    def follow(self, plan: NodePlan | None) -> None:
-        """From now on these are the shadows."""
+    def follow(self, plan: NodePlan | None, *, now_ns: int) -> None:
+        """From now on these are the shadows. The log may lack what they ask for of what began earlier."""
         self._plan = plan
-        self._judges = tuple(_judges(plan)) if plan else ()
+        self._since_ns = now_ns
+        self._judges = tuple(self._judges_of(plan)) if plan else ()
         if plan and self._judges:
             self._names = names_of(plan.identities, plan.owners.values(), {})
 
@@ -50,9 +55,11 @@ class RequestShadows:
                     self._end(request.destination, places),
                 )
                 opinion = judge.opinion(request, source, destination)
-                if opinion is not None and not opinion.is_known:
+                if opinion is None:
+                    continue
+                if not opinion.is_known and request.time_ns >= self._since_ns:
                     self.tallies[judge.shadow].add_unknown()
-                elif opinion is not None and opinion.cause is not None:
+                elif opinion.cause is not None:
                     yield request, self._count(judge.shadow, request, opinion, places)
 
     def _count(
@@ -77,12 +84,11 @@ class RequestShadows:
         identities = self._plan.identities if self._plan else {}
         return End(labels=identities.get(places.identity(address), Labels()), address=address)
 
-
-def _judges(plan: NodePlan) -> Iterator[ShadowJudge]:
-    inputs = plan.inputs
-    # What a candidate in force does to requests, their answers tell.
-    is_ahead = not inputs.candidate_is_former
-    if is_ahead and plan.candidate is not None and inputs.candidate is not None:
-        yield ShadowJudge(Shadow.CANDIDATE, in_force(inputs.candidate, inputs.modes))
-    if plan.preview is not None:
-        yield ShadowJudge(Shadow.PREVIEW, in_force(inputs.policies, EVALUATED))
+    def _judges_of(self, plan: NodePlan) -> Iterator[ShadowJudge]:
+        inputs = plan.inputs
+        if plan.candidate is not None and inputs.candidate is not None:
+            policies = in_force(inputs.candidate, inputs.modes)
+            yield ShadowJudge(Shadow.CANDIDATE, self._with_secrets(policies))
+        if plan.preview is not None:
+            policies = in_force(inputs.policies, EVALUATED)
+            yield ShadowJudge(Shadow.PREVIEW, self._with_secrets(policies))

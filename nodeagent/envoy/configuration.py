@@ -181,4 +181,5 @@ def _routes(name: str, listener: Listener, chain: Chain, secrets: Secrets) -> Js
         digest=listener.rule_set.digest,
         cluster=ORIGINAL_CLUSTER if origin is None else context_name(origin),
         secrets=secrets,
+        told_headers=listener.told_headers,
     )

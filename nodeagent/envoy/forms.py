@@ -46,14 +46,6 @@ def forms_of(placed: Iterable[PlacedRule]) -> tuple[RequestForm, ...]:
     )
 
 
-def named_headers(rules: Iterable[ProxyRule]) -> frozenset[str]:
-    """The headers that rules look at, in lower case."""
-    listed = [http for rule in rules for http in _asked(rule)]
-    names = {name for rule in listed for name, _ in rule.headers}
-    names |= {match.name for rule in listed for match in rule.header_matches}
-    return frozenset(name.lower() for name in names)
-
-
 def secrets_of(rules: Iterable[ProxyRule]) -> frozenset[SecretRef]:
     """The secrets whose values rules compare headers with."""
     listed = [http for rule in rules for http in _asked(rule)]

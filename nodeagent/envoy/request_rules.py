@@ -18,23 +18,33 @@ from typing import Final
 
 from netpolicy.rules import NamePattern
 from nodeagent.envoy.document import Json, typed
-from nodeagent.envoy.forms import PlacedRule, RequestForm, forms_of, named_headers
+from nodeagent.envoy.forms import PlacedRule, RequestForm, forms_of
 from nodeagent.envoy.matchers import matchers_of, names_matcher
 from nodeagent.envoy.rate_limits import limits_of_routes
 from nodeagent.envoy.routes import KEPT_PROTO, routes_of
 from nodeagent.envoy.tls import Secrets
 from nodeagent.l7.access_log import RBAC_FILTER, headers_of_route
+from nodeagent.l7.rule_sets import named_headers
 
 _ANY: Final[Json] = {"any": True}
 
 
 def route_configuration(
-    name: str, rules: Iterable[PlacedRule], *, digest: str, cluster: str, secrets: Secrets
+    name: str,
+    rules: Iterable[PlacedRule],
+    *,
+    digest: str,
+    cluster: str,
+    secrets: Secrets,
+    told_headers: frozenset[str] = frozenset(),
 ) -> Json:
-    """The rules of one filter chain, which are of the rule set with this digest."""
+    """The rules of one filter chain, which are of the rule set with this digest.
+
+    The log tells of the headers that they look at, and of `told_headers`.
+    """
     placed = tuple(rules)
     forms = forms_of(placed)
-    looked_at = named_headers(one.rule for one in placed)
+    looked_at = named_headers(one.rule for one in placed) | told_headers
     host = {
         "name": "all",
         "domains": ["*"],

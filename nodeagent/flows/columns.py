@@ -72,6 +72,7 @@ class FlowRows(NamedTuple):
     reply_packets: Sequence[int] = ()
     reply_bytes: Sequence[int] = ()
     encrypted: Sequence[int] = b""
+    redirected: Sequence[int] = b""
     http: Sequence[int] = ()
 
 
@@ -92,7 +93,9 @@ class FlowColumns:
         """What became of a row's packet."""
         if self.rows.shadow[row]:
             return FlowVerdict.AUDIT
-        return FlowVerdict.DROPPED if self.rows.drop_reason[row] else FlowVerdict.FORWARDED
+        if self.rows.drop_reason[row]:
+            return FlowVerdict.DROPPED
+        return FlowVerdict.REDIRECTED if self.rows.redirected[row] else FlowVerdict.FORWARDED
 
     def select(self, wanted: Sequence[bool]) -> FlowColumns:
         """The rows that are wanted, with no more of the tables than they need."""

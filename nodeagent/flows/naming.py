@@ -22,7 +22,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.rules import WITH_PORTS, Direction
 from nodeagent.flows.columns import Because, FlowColumns, FlowRows, IndexOf
-from nodeagent.plan.generation import Attribution
+from nodeagent.plan.generation import Attribution, Verdict
 
 _IS_REPLY: Final = 2
 
@@ -83,6 +83,8 @@ class KernelEvents(Shape):
     def reply_packets(self) -> Sequence[int]: ...
     @property
     def reply_bytes(self) -> Sequence[int]: ...
+    @property
+    def verdict(self) -> Sequence[int]: ...
     @property
     def encrypted(self) -> Sequence[int]: ...
 
@@ -145,12 +147,23 @@ def name_flows(events: KernelEvents, names: Names, *, boot_time_ns: int) -> Flow
         reply_bytes=events.reply_bytes,
         http=bytes(len(events.time_ns)),
         encrypted=events.encrypted,
+        redirected=_redirected(events),
     )
     return FlowColumns(
         node=names.node,
         ends=tuple(_end(names, address, identity) for address, identity in ends),
         causes=tuple(_because(names, *judged) for judged in causes),
         rows=rows,
+    )
+
+
+def _redirected(events: KernelEvents) -> Sequence[int]:
+    """Which packets go on to the proxy. What comes back from it, answers, does not."""
+    if Verdict.REDIRECT not in events.verdict:
+        return bytes(len(events.time_ns))
+    return bytes(
+        verdict == Verdict.REDIRECT and not reason and reply != _IS_REPLY
+        for verdict, reason, reply in zip(events.verdict, events.reason, events.reply, strict=True)
     )
 
 

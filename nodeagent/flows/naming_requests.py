@@ -137,6 +137,7 @@ def name_requests(
         reply_bytes=[0] * len(requests),
         http=range(1, len(requests) + 1),
         encrypted=bytes(len(requests)),
+        redirected=bytes(len(requests)),
     )
     return FlowColumns(
         node=judged.node,

@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 
 from netpolicy.errors import StalledError
 from netpolicy.rules import Direction
-from nodeagent.l7.rule_sets import RuleSet
+from nodeagent.l7.rule_sets import RuleSet, named_headers
 
 NO_PORT: Final = "NoProxyPort"
 
@@ -62,15 +62,14 @@ class Place:
 class Listener:
     """One port of the proxy. `direction` is that of the flows, seen from the local endpoint.
 
-    `candidate` and `preview` are the sets that judge beside (`netpolicy.evidence.Shadow`): what would be in
-    force on this port; None where it would be the same, or nothing.
+    `told_headers`: what generations beside the one in force look at in requests of the same endpoints, in
+    lower case: they judge by what the proxy's log tells.
     """
 
     port: int
     direction: Direction
     rule_set: RuleSet
-    candidate: RuleSet | None = None
-    preview: RuleSet | None = None
+    told_headers: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,26 +165,35 @@ def reseated(given: Listeners, places: Mapping[int, frozenset[Place]]) -> Listen
     )
 
 
-def shadowed(enforced: Listeners, candidate: Listeners, preview: Listeners) -> Listeners:
-    """The listeners in force, each with what other generations would have on its port."""
-    candidates, previews = (
-        {one.port: one.rule_set for one in some.listeners} for some in (candidate, preview)
-    )
+def telling(enforced: Listeners, beside: Iterable[Listeners]) -> Listeners:
+    """The listeners in force, each with the headers that the others look at where it judges.
+
+    Others may have a set of any port there, so it is by endpoints that they meet.
+    """
+    asked: defaultdict[tuple[int, Direction], frozenset[str]] = defaultdict(frozenset)
+    for some in beside:
+        names = {one.port: named_headers(one.rule_set.rules) for one in some.listeners}
+        for seat in some.seats:
+            if looked_at := names.get(seat.port):
+                for end in _ends(seat):
+                    asked[end] |= looked_at
+    if not asked:
+        return enforced
+    told = {
+        seat.port: frozenset().union(*(asked[end] for end in _ends(seat) if end in asked))
+        for seat in enforced.seats
+    }
     return replace(
         enforced,
         listeners=tuple(
-            replace(
-                one,
-                candidate=_if_other(candidates.get(one.port), one.rule_set),
-                preview=_if_other(previews.get(one.port), one.rule_set),
-            )
+            replace(one, told_headers=told[one.port] - named_headers(one.rule_set.rules))
             for one in enforced.listeners
         ),
     )
 
 
-def _if_other(other: RuleSet | None, own: RuleSet) -> RuleSet | None:
-    return None if other is None or other.digest == own.digest else other
+def _ends(seat: Seat) -> frozenset[tuple[int, Direction]]:
+    return frozenset((place.endpoint_id, place.direction) for place in seat.places)
 
 
 def _places_by_set(wanted: Mapping[Place, RuleSet]) -> dict[_SetKey, frozenset[Place]]:

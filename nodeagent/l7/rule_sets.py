@@ -89,6 +89,14 @@ def rule_set(rules: Iterable[ProxyRule]) -> RuleSet:
     return RuleSet(tuple(distinct[encoded] for encoded in sorted(distinct)))
 
 
+def named_headers(rules: Iterable[ProxyRule]) -> frozenset[str]:
+    """The headers that rules look at, in lower case."""
+    listed = [http for rule in rules if rule.l7 is not None for http in rule.l7.http or ()]
+    names = {name for rule in listed for name, _ in rule.headers}
+    names |= {match.name for rule in listed for match in rule.header_matches}
+    return frozenset(name.lower() for name in names)
+
+
 def proxy_rule(policy: Policy, rule: Rule) -> ProxyRule:
     """What a rule that allows asks of the proxy."""
     return ProxyRule(

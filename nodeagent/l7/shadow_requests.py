@@ -9,8 +9,8 @@ candidate has for it alone, whichever flows share a listener today.
 
 Holds always:
 1. A flow that the shadow refuses as a whole, or would send to no proxy, is the kernel's to count.
-2. What cannot be known here (a header that the log does not tell, a secret) makes no difference:
-   it is counted as not judged.
+2. What cannot be known here (a header that the log does not tell) makes no difference: it is counted as
+   not judged.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class ShadowJudge:
 
 
 def _needs_more(form: HttpRule, told: Mapping[str, str | None]) -> bool:
-    names = [name for name, _ in form.headers] + [match.name for match in form.header_matches]
-    return any(name.lower() not in told for name in names) or any(
-        match.secret is not None for match in form.header_matches
-    )
+    """A match with a mismatch refuses nothing, and a secret that is not there matches no value."""
+    names = [name for name, _ in form.headers]
+    names += [match.name for match in form.header_matches if match.mismatch is None]
+    return any(name.lower() not in told for name in names)

@@ -172,7 +172,7 @@ def build(
     )
     listeners, proxy_ports = listen(rule_sets, places, proxy)
     unnamed = _numbered(rulings, proxy_ports, tables, classes, ports)
-    parts = part_digests(unnamed)
+    parts = part_digests(unnamed, rule_sets)
     return Built(
         generation=replace(unnamed, digest=parts.whole()),
         endpoints=tuple(endpoints),

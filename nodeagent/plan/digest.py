@@ -1,12 +1,13 @@
-"""Name a generation by everything it holds.
+"""Name a generation by everything it holds, and by what the proxy judges for it.
 
-In:   Generation (its own `digest` is ignored), or one of its maps
+In:   Generation (its own `digest` is ignored), its rule sets; or one of its maps
 Out:  PartDigests, and the whole's SHA-256 in lower-case hex
 Pure. Equal contents, equal digest, whatever the order they were built in.
 
 Map by map, so that one more identity costs no reading of all rules.
 
-The digest never leaves the node: it tells a restarted agent that the kernel already holds its plan.
+It tells a restarted agent that the kernel already holds its plan, and a rollout that what is enforced is what
+was observed. Two policies may differ in requests only, and have equal maps.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
-from nodeagent.plan.generation import Attribution, EndpointTable, Generation
+from nodeagent.l7.rule_sets import RuleSet
+from nodeagent.plan.generation import Attribution, EndpointTable, Generation, PolicyKey
 
 _ENTRY: Final = struct.Struct("<IIBBHBHI")
+_KEY: Final = struct.Struct("<IIBBH")
 _CLASS: Final = struct.Struct("<II")
 _ENDPOINT: Final = struct.Struct("<IIBII")
 
@@ -33,24 +36,26 @@ class PartDigests:
     port_class_of: bytes
     endpoint_tables: bytes
     attributions: bytes
+    rule_sets: bytes
 
     def whole(self) -> str:
         """The digest of all of it: SHA-256, lower-case hex."""
         parts = (
             self.policy, self.class_of, self.port_class_of, self.endpoint_tables,
-            self.attributions,
+            self.attributions, self.rule_sets,
         )  # fmt: skip
         return sha256(b"".join(parts)).hexdigest()
 
 
-def part_digests(generation: Generation) -> PartDigests:
-    """Each map's digest."""
+def part_digests(generation: Generation, rule_sets: Mapping[PolicyKey, RuleSet]) -> PartDigests:
+    """Each map's digest. `rule_sets`: what the proxy does with the flows of a key."""
     return PartDigests(
         policy=sha256(_policy_bytes(generation)).digest(),
         class_of=class_digest(generation.class_of),
         port_class_of=sha256(_port_bytes(generation)).digest(),
         endpoint_tables=endpoint_digest(generation.endpoint_tables),
         attributions=sha256(_attribution_bytes(generation)).digest(),
+        rule_sets=sha256(_rule_set_bytes(rule_sets)).digest(),
     )
 
 
@@ -79,6 +84,14 @@ def _policy_bytes(generation: Generation) -> bytes:
         )
         for key, entry in sorted(generation.policy.items(), key=lambda item: item[0])
     )  # fmt: skip
+
+
+def _rule_set_bytes(rule_sets: Mapping[PolicyKey, RuleSet]) -> bytes:
+    return b"".join(
+        _KEY.pack(key.table, key.peer_class, key.direction, key.protocol, key.port_class)
+        + bytes.fromhex(one.digest)
+        for key, one in sorted(rule_sets.items(), key=lambda item: item[0])
+    )
 
 
 def _port_bytes(generation: Generation) -> bytes:

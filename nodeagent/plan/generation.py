@@ -88,7 +88,8 @@ class Generation:
     `class_of`: identity number → peer class (≥ 1); an identity that is absent is dropped.
     `port_class_of`: protocol number → array('H') of 65,536 classes (256 for the two ICMPs);
     a protocol that is absent has class NO_PORT_CLASS throughout.
-    `endpoint_tables`: endpoint id → table. `digest`: SHA-256 hex over all of it.
+    `endpoint_tables`: endpoint id → table. `digest`: SHA-256 hex over all of it, and over
+    what the proxy judges for it.
     """
 
     policy: Mapping[PolicyKey, PolicyEntry]

@@ -26,7 +26,7 @@ from nodeagent.l7.listeners import (
     NO_LISTENERS,
     Listeners,
     PortRange,
-    shadowed,
+    telling,
 )
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
 from nodeagent.plan.build import ENFORCED, EVALUATED, Built, build, in_force
@@ -113,11 +113,9 @@ class NodePlan:
 
     @property
     def listeners(self) -> Listeners:
-        """What the proxy must serve for what is enforced, with what else is judged beside."""
+        """What the proxy must serve for what is enforced, and tell for what is judged beside."""
         beside = (self.built_candidate, self.built_preview)
-        return shadowed(
-            self.built.listeners, *(one.listeners if one else NO_LISTENERS for one in beside)
-        )
+        return telling(self.built.listeners, [one.listeners for one in beside if one])
 
     @property
     def numbers(self) -> dict[Labels, int]:

@@ -1,18 +1,22 @@
-"""The programs of the field cases' pods: servers that keep what reached them, and a gRPC client.
+"""The programs of the field cases' pods: servers that keep what reached them, and clients.
 
     python -m tests.support.field_web http PORT FILE
     python -m tests.support.field_web grpc PORT FILE
     python -m tests.support.field_web call TARGET METHOD
+    python -m tests.support.field_web keep HOST PORT PATH FILE
 
 Both servers answer whatever they are asked, and append `METHOD PATH CLIENT` to the file first. `call` prints
-the status of one call (`OK`, `PERMISSION_DENIED`).
+the status of one call (`OK`, `PERMISSION_DENIED`). `keep` asks for a path on one connection without end,
+appends the status of each answer to the file, and ends with the name of what broke the connection.
 """
 
 from __future__ import annotations
 
 import socket
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +24,7 @@ from typing import Any, Final
 import grpc
 
 CALL_SECONDS: Final = 5.0
+PAUSE_SECONDS: Final = 0.03
 
 
 def serve_http(port: int, kept: Path) -> None:
@@ -77,6 +82,24 @@ def call(target: str, method: str) -> str:
     return grpc.StatusCode.OK.name
 
 
+def keep(host: str, port: int, path: str, kept: Path) -> None:
+    """Ask on one connection until it breaks."""
+    connection = HTTPConnection(host, port, timeout=CALL_SECONDS)
+    connection.connect()
+    opened = connection.sock
+    while connection.sock is opened:
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            answer.read()
+        except OSError as error:
+            _keep(kept, type(error).__name__)
+            return
+        _keep(kept, str(answer.status))
+        time.sleep(PAUSE_SECONDS)
+    _keep(kept, "closed")
+
+
 def _keep(path: Path, line: str) -> None:
     with path.open("a") as file:
         file.write(f"{line}\n")
@@ -90,3 +113,5 @@ if __name__ == "__main__":
             serve_grpc(int(port), Path(file))
         case ["call", target, method]:
             print(call(target, method))
+        case ["keep", host, port, path, file]:
+            keep(host, int(port), path, Path(file))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -22,14 +23,17 @@ from typing import Any, Final
 import yaml
 
 from demo.author import Author, Pushed
-from demo.layout import PROGRAMS
+from demo.layout import BPF_OBJECT, PROGRAMS
 from demo.services import RECONCILER, Services
+from nodeagent.datapath import Datapath, DatapathConfig
+from nodeagent.receive.installer import BUNDLE_APPLIED
 from tests.support.world import PROJECT, World
 from tests.support.world_topology import Topology, WorldNode, WorldPod
 
 FIELD_POLICIES: Final = PROJECT / "tests" / "cases" / "field"
 CURL_SECONDS: Final = 5
 PATIENCE_SECONDS: Final = 60.0
+ROLLOUT_MOVED: Final = "rollout_moved"
 _A: Final = WorldNode(name="node-a", number=1)
 _B: Final = WorldNode(name="node-b", number=2)
 _GRPC: Final = frozenset({"grpc-server", "ledger"})
@@ -85,6 +89,15 @@ class Answer:
     status: int | str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kernel:
+    """The digests of two generations, and the listeners that the enforced one leads to."""
+
+    enforced: str
+    watched: str
+    proxy_ports: frozenset[int]
+
+
 class FieldWorld:
     """Everything runs from `start` on. `settings`: of the first commit's `tidegate.yaml`."""
 
@@ -125,8 +138,42 @@ class FieldWorld:
 
     def enforces(self, pushed: Pushed) -> bool:
         """True if every agent enforces this commit."""
-        said = [self.agent(node, "status", "-o", "json") for node in self.services.nodes]
-        return all(text and json.loads(text)["commit"] == pushed.commit for text in said)
+        return all(one.get("revision") == pushed.commit for one in self._applied())
+
+    def watches(self, pushed: Pushed) -> bool:
+        """True if every agent judges by this commit beside what it enforces."""
+        return all(
+            (one.get("candidate"), one.get("role")) == (pushed.commit, "shadow")
+            for one in self._applied()
+        )
+
+    def moved_to(self, pushed: Pushed, phase: str) -> bool:
+        """True if the rollout of a commit has come to this phase."""
+        events = self.services.events(RECONCILER)
+        wanted = {"revision": pushed.commit, "phase": phase}
+        return any(one.name == ROLLOUT_MOVED and one.says(**wanted) for one in events)
+
+    def _applied(self) -> list[Mapping[str, Any]]:
+        """What each agent logged of the publication that it applied last: asking the programs takes long."""
+        logged = [self.services.events(node) for node in self.services.nodes]
+        return [
+            next((one.fields for one in reversed(events) if one.name == BUNDLE_APPLIED), {})
+            for events in logged
+        ]
+
+    def kernel(self, node: str) -> Kernel:
+        """What a node's maps hold."""
+        config = DatapathConfig(bpffs=self.services.layout.pins(node), object_path=BPF_OBJECT)
+        with closing(Datapath.open(config)) as datapath:
+            control, labels = datapath.control(), datapath.labels()
+            assert control.active is not None
+            policy, *_ = datapath.read_generation(control.active)
+            beside = None if control.candidate is None else labels[control.candidate]
+            return Kernel(
+                enforced=labels[control.active].generation_digest,
+                watched=beside.generation_digest if beside else "",
+                proxy_ports=frozenset(one.proxy_port for one in policy.values()) - {0},
+            )
 
     def agent(self, node: str, *words: str) -> str:
         """What a command of a node's agent prints."""
@@ -162,9 +209,12 @@ class FieldWorld:
 
     def flows(self, node: str) -> list[dict[str, Any]]:
         """The last requests that a node's agent knows of."""
+        return [flow for flow in self.all_flows(node) if flow["Type"] == "L7"]
+
+    def all_flows(self, node: str) -> list[dict[str, Any]]:
+        """The last flows, and requests, that a node's agent knows of."""
         text = self.agent(node, "flows", "-o", "json", "--last", "2000")
-        found = map(json.loads, text.splitlines())
-        return [flow for flow in found if flow["Type"] == "L7"]
+        return [json.loads(line) for line in text.splitlines()]
 
     def _run_envoy(self, node: str) -> None:
         path = self.services.layout.config_file(node)

@@ -13,7 +13,7 @@ from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from nodeagent.flows.batch import Arrival, FlowBatch
 from nodeagent.flows.naming import Names, RevisionMeaning
-from nodeagent.plan.generation import Attribution
+from nodeagent.plan.generation import Attribution, Verdict
 
 FRONTEND = parse_labels(["app=frontend"])
 GATEWAY = parse_labels(["app=api-gateway"])
@@ -80,6 +80,7 @@ class SampleEvents:
     reply_packets: Sequence[int] = (0,)
     reply_bytes: Sequence[int] = (0,)
     encrypted: Sequence[int] = (0,)
+    verdict: Sequence[int] = (Verdict.ALLOW,)
 
 
 def sample_batch(

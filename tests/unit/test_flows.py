@@ -16,6 +16,7 @@ from nodeagent.flows.columns import CAUSES, FlowColumns, last_flows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost, LostAt
 from nodeagent.local_api_messages import flows_message, flows_of, lost_message, lost_of
+from nodeagent.plan.generation import Verdict
 from tests.support.flow_samples import CANDIDATES_DENY, MEANING, sample_batch, sample_flow
 
 
@@ -205,9 +206,22 @@ def test_flows_survive_the_wire():
         shadow=[0, 0, 1],
         cause=[0, 0, 1],
         encrypted=[0, 1, 0],
+        verdict=[1, 2, 2],
     ).columns()
     message = pb.FlowsResponse.FromString(flows_message(columns).SerializeToString())
     assert list(flows_of(message.flows).records()) == list(columns.records())
+
+
+def test_what_goes_on_to_the_proxy_says_so_and_what_it_answers_does_not():
+    given = {"verdict": Verdict.REDIRECT, "reason": 0}
+    opened, answered = sample_flow(**given, reply=1), sample_flow(**given, reply=2)
+    refused = sample_flow(verdict=Verdict.REDIRECT, reason=abi.Reason.NO_PROXY)
+    assert [one.verdict for one in (opened, answered, refused)] == [
+        FlowVerdict.REDIRECTED, FlowVerdict.FORWARDED, FlowVerdict.DROPPED,
+    ]  # fmt: skip
+    assert "policy-verdict: REDIRECTED ingress by" in flow_text(opened)
+    flags = sample_flow(**given, occasion=Occasion.FLAGS, reply=1)
+    assert "to-proxy REDIRECTED" in flow_text(flags)
 
 
 def test_a_flow_says_whether_it_travels_encrypted():

@@ -14,7 +14,7 @@ from nodeagent.l7.listeners import (
     Place,
     PortRange,
     assign,
-    shadowed,
+    telling,
 )
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
 
@@ -137,24 +137,27 @@ def test_after_a_restart_the_same_wishes_give_the_same_ports() -> None:
     assert assign(Listeners(seats=before.seats, left=before.left), wanted) == before
 
 
-def test_what_a_candidate_would_have_on_a_port_stands_beside_what_is_in_force() -> None:
-    enforced = assign(NO_LISTENERS, {WEB: _set("/a"), API: _set("/b")})
-    candidate = assign(enforced, {WEB: _set("/c"), API: _set("/b")})
-    told = shadowed(enforced, candidate, NO_LISTENERS).listeners
-    assert {one.candidate for one in told if one.rule_set == _set("/a")} == {_set("/c")}
-    assert {one.candidate for one in told if one.rule_set == _set("/b")} == {None}
-    assert {one.preview for one in told} == {None}
+def test_the_log_tells_of_headers_that_a_candidate_looks_at_on_whichever_port() -> None:
+    enforced = assign(NO_LISTENERS, {WEB: _set("/a"), API: _set("/a"), DB: _set("/b")})
+    candidate = assign(
+        enforced, {WEB: _set("/a"), API: _set("/a", header="X-Team"), DB: _set("/b")}
+    )
+    assert candidate.ports != enforced.ports, "it is a set of another port that asks"
+    told = telling(enforced, [candidate]).listeners
+    names = {one.rule_set.rules[0].l7: one.told_headers for one in told}
+    assert names == {_rule("/a").l7: {"x-team"}, _rule("/b").l7: frozenset()}
+    assert telling(candidate, [candidate]).listeners[-1].told_headers == frozenset()
 
 
-def _rule(path: str, *, policy: str = "p") -> ProxyRule:
+def _rule(path: str, *, policy: str = "p", header: str = "") -> ProxyRule:
     return ProxyRule(
         id=RuleId(
             policy=PolicyId(kind=PolicyKind.CNP, namespace="shop", name=policy),
             origin="ingress[0]",
         ),
-        l7=L7Rules(http=(HttpRule(path=path),)),
+        l7=L7Rules(http=(HttpRule(path=path, headers=((header, ""),) if header else ()),)),
     )
 
 
-def _set(path: str, *, policy: str = "p") -> RuleSet:
-    return rule_set([_rule(path, policy=policy)])
+def _set(path: str, *, policy: str = "p", header: str = "") -> RuleSet:
+    return rule_set([_rule(path, policy=policy, header=header)])

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from netpolicy.address_book import AddressEntry
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
 from netpolicy.ends import End
 from netpolicy.evidence import Cause, Difference, FlowSide, Shadow
@@ -28,8 +29,14 @@ from netpolicy.rules import (
     RuleId,
     SecretRef,
 )
+from nodeagent.envoy.secret_values import header_secrets, with_values
+from nodeagent.envoy.tls import Secrets
+from nodeagent.flows.naming_requests import Places
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
+from nodeagent.plan.enforceable import WITH_PROXY
+from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.request_shadows import RequestShadows
 from nodeagent.rollout.request_tally import RequestTally
 
 API = End(labels=parse_labels(["k8s:app=api"]), address="10.0.0.2")
@@ -67,11 +74,18 @@ def rule(origin: str, app: str, *http: HttpRule, port: int = 80, l7: bool = True
     )
 
 
-def judge(*rules: Rule, mode: Mode = Mode.ENFORCE) -> ShadowJudge:
-    policy = Policy(
+def policy(*rules: Rule, mode: Mode = Mode.ENFORCE) -> Policy:
+    return Policy(
         id=ID, subject=selecting("api"), default_deny=(Direction.INGRESS,), rules=rules, mode=mode
     )
-    return ShadowJudge(Shadow.CANDIDATE, [policy])
+
+
+def judge(*rules: Rule, mode: Mode = Mode.ENFORCE) -> ShadowJudge:
+    return ShadowJudge(Shadow.CANDIDATE, [policy(*rules, mode=mode)])
+
+
+def entry(end: End) -> AddressEntry:
+    return AddressEntry(address=end.address, labels=end.labels)
 
 
 def opinion(found: ShadowJudge, request: JudgedRequest = GET_PRODUCTS) -> Opinion | None:
@@ -139,10 +153,64 @@ def test_headers_count_as_the_log_tells_them_and_never_as_missing_where_it_does_
     assert opinion(one, replace(GET_PRODUCTS, headers=told)) == expected
 
 
-def test_what_a_secret_decides_cannot_be_said() -> None:
-    match = HeaderMatch(name="Token", secret=SecretRef(name="token"))
-    one = judge(rule("i", "web", HttpRule(header_matches=(match,))))
-    assert opinion(one, replace(GET_PRODUCTS, headers={"token": "x"})) == Opinion(is_known=False)
+@pytest.mark.parametrize(("secrets", "cause"), [
+    ({("shop", "token"): {"value": "x"}}, None),
+    ({("shop", "token"): {"value": "y"}}, Cause.WOULD_DENY),
+    ({}, Cause.WOULD_DENY),
+])  # fmt: skip
+def test_a_secret_counts_with_what_it_holds_and_matches_nothing_where_it_is_not(
+    secrets: Secrets, cause: Cause | None
+) -> None:
+    match = HeaderMatch(name="Token", secret=SecretRef(namespace="shop", name="token"))
+    given = policy(rule("i", "web", HttpRule(header_matches=(match,))))
+    found = opinion(
+        ShadowJudge(Shadow.CANDIDATE, with_values([given], secrets)),
+        replace(GET_PRODUCTS, headers={"token": "x"}),
+    )
+    assert found is not None
+    assert (found.cause, found.is_known) == (cause, True)
+    assert header_secrets([given]) == {match.secret}
+
+
+def test_policies_that_differ_in_requests_only_give_generations_of_other_digests() -> None:
+    """Else nobody could say that what is enforced is what was observed."""
+
+    def planned(path: str) -> NodePlan:
+        given = policy(rule("ingress[0]", "web", HttpRule(path=path)))
+        pod = LocalPod(
+            endpoint_id=1, labels=API.labels, interface="tg-api", namespace="shop", name="api",
+            addresses=(API.address,),
+        )  # fmt: skip
+        inputs = PlanInputs(
+            node="here",
+            policies=(given,),
+            pods=(pod,),
+            entries=(entry(WEB),),
+            capabilities=WITH_PROXY,
+        )
+        return plan_node(inputs)
+
+    one, again, other = planned("/a"), planned("/a"), planned("/b")
+    assert one.generation.policy == other.generation.policy
+    assert one.generation.digest == again.generation.digest
+    assert one.generation.digest != other.generation.digest
+
+
+def test_only_what_began_since_the_shadow_stands_can_lack_a_header_that_it_asks_for() -> None:
+    shadows = RequestShadows()
+    asking = policy(rule("i", "web", HttpRule(headers=(("X-Team", "blue"),))))
+    plan = plan_node(
+        PlanInputs(
+            node="here",
+            candidate=(asking,),
+            entries=(entry(WEB), entry(API)),
+            capabilities=WITH_PROXY,
+        )
+    )
+    shadows.follow(plan, now_ns=10)
+    requests = [replace(GET_PRODUCTS, time_ns=at) for at in (9, 10, 11)]
+    assert not list(shadows.rulings(requests, Places(plan)))
+    assert shadows.tallies[Shadow.CANDIDATE].standing().omitted == 2
 
 
 @pytest.mark.parametrize(("path", "form"), [

@@ -390,7 +390,7 @@ class FlowCause(_message.Message):
     def __init__(self, revision: _Optional[int] = ..., commit: _Optional[str] = ..., outcome: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[RuleRef, _Mapping]]] = ...) -> None: ...
 
 class FlowBatch(_message.Message):
-    __slots__ = ("node", "ends", "causes", "time_ns", "source", "destination", "because", "endpoint_id", "source_port", "destination_port", "drop_reason", "direction", "protocol", "tcp_flags", "icmp_type", "icmp_code", "is_reply", "shadow", "cause", "occasion", "packets", "bytes", "reply_packets", "reply_bytes", "http", "exchanges", "encrypted")
+    __slots__ = ("node", "ends", "causes", "time_ns", "source", "destination", "because", "endpoint_id", "source_port", "destination_port", "drop_reason", "direction", "protocol", "tcp_flags", "icmp_type", "icmp_code", "is_reply", "shadow", "cause", "occasion", "packets", "bytes", "reply_packets", "reply_bytes", "http", "exchanges", "encrypted", "redirected")
     NODE_FIELD_NUMBER: _ClassVar[int]
     ENDS_FIELD_NUMBER: _ClassVar[int]
     CAUSES_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +418,7 @@ class FlowBatch(_message.Message):
     HTTP_FIELD_NUMBER: _ClassVar[int]
     EXCHANGES_FIELD_NUMBER: _ClassVar[int]
     ENCRYPTED_FIELD_NUMBER: _ClassVar[int]
+    REDIRECTED_FIELD_NUMBER: _ClassVar[int]
     node: str
     ends: _containers.RepeatedCompositeFieldContainer[FlowEnd]
     causes: _containers.RepeatedCompositeFieldContainer[FlowCause]
@@ -445,7 +446,8 @@ class FlowBatch(_message.Message):
     http: _containers.RepeatedScalarFieldContainer[int]
     exchanges: _containers.RepeatedCompositeFieldContainer[HttpExchange]
     encrypted: bytes
-    def __init__(self, node: _Optional[str] = ..., ends: _Optional[_Iterable[_Union[FlowEnd, _Mapping]]] = ..., causes: _Optional[_Iterable[_Union[FlowCause, _Mapping]]] = ..., time_ns: _Optional[_Iterable[int]] = ..., source: _Optional[_Iterable[int]] = ..., destination: _Optional[_Iterable[int]] = ..., because: _Optional[_Iterable[int]] = ..., endpoint_id: _Optional[_Iterable[int]] = ..., source_port: _Optional[_Iterable[int]] = ..., destination_port: _Optional[_Iterable[int]] = ..., drop_reason: _Optional[bytes] = ..., direction: _Optional[bytes] = ..., protocol: _Optional[bytes] = ..., tcp_flags: _Optional[bytes] = ..., icmp_type: _Optional[bytes] = ..., icmp_code: _Optional[bytes] = ..., is_reply: _Optional[bytes] = ..., shadow: _Optional[bytes] = ..., cause: _Optional[bytes] = ..., occasion: _Optional[bytes] = ..., packets: _Optional[_Iterable[int]] = ..., bytes: _Optional[_Iterable[int]] = ..., reply_packets: _Optional[_Iterable[int]] = ..., reply_bytes: _Optional[_Iterable[int]] = ..., http: _Optional[_Iterable[int]] = ..., exchanges: _Optional[_Iterable[_Union[HttpExchange, _Mapping]]] = ..., encrypted: _Optional[bytes] = ...) -> None: ...
+    redirected: bytes
+    def __init__(self, node: _Optional[str] = ..., ends: _Optional[_Iterable[_Union[FlowEnd, _Mapping]]] = ..., causes: _Optional[_Iterable[_Union[FlowCause, _Mapping]]] = ..., time_ns: _Optional[_Iterable[int]] = ..., source: _Optional[_Iterable[int]] = ..., destination: _Optional[_Iterable[int]] = ..., because: _Optional[_Iterable[int]] = ..., endpoint_id: _Optional[_Iterable[int]] = ..., source_port: _Optional[_Iterable[int]] = ..., destination_port: _Optional[_Iterable[int]] = ..., drop_reason: _Optional[bytes] = ..., direction: _Optional[bytes] = ..., protocol: _Optional[bytes] = ..., tcp_flags: _Optional[bytes] = ..., icmp_type: _Optional[bytes] = ..., icmp_code: _Optional[bytes] = ..., is_reply: _Optional[bytes] = ..., shadow: _Optional[bytes] = ..., cause: _Optional[bytes] = ..., occasion: _Optional[bytes] = ..., packets: _Optional[_Iterable[int]] = ..., bytes: _Optional[_Iterable[int]] = ..., reply_packets: _Optional[_Iterable[int]] = ..., reply_bytes: _Optional[_Iterable[int]] = ..., http: _Optional[_Iterable[int]] = ..., exchanges: _Optional[_Iterable[_Union[HttpExchange, _Mapping]]] = ..., encrypted: _Optional[bytes] = ..., redirected: _Optional[bytes] = ...) -> None: ...
 
 class HttpExchange(_message.Message):
     __slots__ = ("method", "path", "host", "protocol", "code", "grpc_status", "latency_ns")
