@@ -11,7 +11,7 @@ from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowRecord, FlowVerdict, Occasion, flow_json, flow_text
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
-from nodeagent.datapath import abi_numbers
+from nodeagent.datapath import abi, abi_numbers
 from nodeagent.flows.columns import CAUSES, FlowColumns, last_flows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost, LostAt
