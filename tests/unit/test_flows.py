@@ -11,7 +11,7 @@ from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowRecord, FlowVerdict, Occasion, flow_json, flow_text
 from netpolicy.rules import Direction
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
-from nodeagent.datapath import abi, abi_numbers
+from nodeagent.datapath import abi_numbers
 from nodeagent.flows.columns import CAUSES, FlowColumns, last_flows
 from nodeagent.flows.filters import FlowFilter
 from nodeagent.flows.ring import FOLLOWER_BACKLOG, FlowRing, Lost, LostAt
@@ -215,7 +215,7 @@ def test_flows_survive_the_wire():
 def test_what_goes_on_to_the_proxy_says_so_and_what_it_answers_does_not():
     given = {"verdict": Verdict.REDIRECT, "reason": 0}
     opened, answered = sample_flow(**given, reply=1), sample_flow(**given, reply=2)
-    refused = sample_flow(verdict=Verdict.REDIRECT, reason=abi.Reason.NO_PROXY)
+    refused = sample_flow(verdict=Verdict.REDIRECT, reason=abi_numbers.Reason.NO_PROXY)
     assert [one.verdict for one in (opened, answered, refused)] == [
         FlowVerdict.REDIRECTED, FlowVerdict.FORWARDED, FlowVerdict.DROPPED,
     ]  # fmt: skip
