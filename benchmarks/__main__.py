@@ -29,6 +29,7 @@ NAMES: Final = {
     "preview": "benchmarks.preview",
     "push": "benchmarks.push",
     "rollback": "benchmarks.rollback",
+    "scale": "benchmarks.scale",
     "wireguard": "benchmarks.wireguard",
 }
 KERNEL: Final = frozenset({"datapath", "connect", "flip", "flows"})

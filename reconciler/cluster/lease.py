@@ -67,8 +67,10 @@ class Election:
 
     @property
     def leader_address(self) -> str:
-        """Where another replica that leads serves agents; empty if none is known or it is this one."""
-        return self._seen.address if self._seen.holder not in ("", self._identity) else ""
+        """Where another replica that leads serves agents; empty if none is known or it is this one, as when
+        this one's predecessor served at the same place."""
+        is_another = self._seen.holder not in ("", self._identity)
+        return self._seen.address if is_another and self._seen.address != self._address else ""
 
     def see(self, record: LeaseRecord, *, now: float) -> None:
         """Take note of what the Lease says."""

@@ -161,6 +161,12 @@ class KubeMachine:
             apiserver_command=_apiserver(tools, authority, folder, etcd_port, port),
         )
 
+    @property
+    def etcd_url(self) -> str:
+        """Where etcd listens, for who must store more than the API server takes in a minute."""
+        name = "--listen-client-urls="
+        return next(each.removeprefix(name) for each in self.etcd_command if each.startswith(name))
+
     def start(self) -> None:
         """Start both, and wait until they serve."""
         logs = self.server.folder

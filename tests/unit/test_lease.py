@@ -131,3 +131,12 @@ def test_no_two_lead_at_once_whatever_is_lost(rounds: list[tuple[int, float, boo
         assert len(leading) <= 1
         terms |= {(term.token, term.first) for term in leading if term is not None}
     assert len({token for token, _ in terms}) == len(terms)
+
+
+def test_a_replica_never_passes_agents_on_to_itself() -> None:
+    """A predecessor of another name may have served where this one does, as on the host's network."""
+    election = Election("b", address="10.0.0.1:7443")
+    election.see(LeaseRecord(holder="a", address="10.0.0.1:7443"), now=0.0)
+    assert election.leader_address == ""
+    election.see(LeaseRecord(holder="a", address="10.0.0.2:7443"), now=1.0)
+    assert election.leader_address == "10.0.0.2:7443"
