@@ -32,6 +32,7 @@ from netpolicy.wire.tidegate.v1 import bootstrap_pb2, bootstrap_pb2_grpc
 from reconciler.bootstrap.allowance import Allowance
 from reconciler.bootstrap.csr import requested_key
 from reconciler.bootstrap.refused import Refused, Why
+from reconciler.server_certificate import ServerCertificate
 
 log = structlog.get_logger()
 
@@ -97,9 +98,8 @@ class BootstrapServer:
         """Listen; returns the port. Raises StalledError if certificate or address do not serve."""
         server = grpc.aio.server(options=OPTIONS)
         bootstrap_pb2_grpc.add_BootstrapServicer_to_server(self._servicer, server)  # type: ignore[no-untyped-call]
+        credentials = ServerCertificate(self._config.certificate, self._config.key).credentials()
         try:
-            pair = (self._config.key.read_bytes(), self._config.certificate.read_bytes())
-            credentials = grpc.ssl_server_credentials([pair])
             port = server.add_secure_port(self._config.listen, credentials)
         except (OSError, RuntimeError) as error:
             raise StalledError(f"cannot listen for agents: {error}") from error

@@ -1,6 +1,6 @@
 """What a replica knows of itself and of the API server, whether it leads or not.
 
-In:   is it leading, what is followed
+In:   is it leading, what is followed, when its certificates end
 Out:  metric families
 Pure.
 """
@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 
-def replica_metrics(*, leads: bool, followed: Mapping[str, bool]) -> tuple[Metric, ...]:
-    """`followed`: kind of objects → true if what is known of it is not older than the last event."""
+def replica_metrics(
+    *, leads: bool, followed: Mapping[str, bool], certificates: Mapping[str, float]
+) -> tuple[Metric, ...]:
+    """`followed`: kind of objects → true if what is known of it is not older than the last event;
+    `certificates`: which one → when it ends."""
     leading = GaugeMetricFamily(
         "tidegate_replica_leads", "1: this replica leads.", value=float(leads)
     )
@@ -24,4 +27,11 @@ def replica_metrics(*, leads: bool, followed: Mapping[str, bool]) -> tuple[Metri
     )
     for resource, is_followed in sorted(followed.items()):
         watches.add_metric((resource,), float(is_followed))
-    return (leading, watches)
+    ends = GaugeMetricFamily(
+        "tidegate_certificate_expiry_timestamp_seconds",
+        "When a certificate that this replica serves with ends, in Unix seconds.",
+        labels=("certificate",),
+    )
+    for name, at in sorted(certificates.items()):
+        ends.add_metric((name,), at)
+    return (leading, watches, ends)

@@ -58,6 +58,7 @@ from reconciler.in_cluster.requests import AnnotationRequests
 from reconciler.in_cluster.said import on_its_way
 from reconciler.notify import Target
 from reconciler.rollout.machine import TAKEN_BACK
+from reconciler.server_certificate import ends_at
 from reconciler.sign.certificates import certify_node
 from reconciler.surroundings import Following, Remembered
 
@@ -346,6 +347,12 @@ class Replica:
             is_ready=lambda: self._reconciler is not None or bool(self._keeper.leader_address),
         )
 
+    def _certificates(self) -> dict[str, float]:
+        """When those end that agents see, and that agents' own are signed with."""
+        push = self._config.push
+        found = {"server": ends_at(push.certificate), "authority": ends_at(push.client_ca)}
+        return {name: at for name, at in found.items() if at is not None}
+
     def _metrics(self) -> tuple[Metric, ...]:
         """The replica's own, and while it leads those of the fleet."""
         watches: tuple[KubeWatch[Any, Any], ...] = (self._repositories, self._rollouts)
@@ -354,6 +361,7 @@ class Replica:
             followed={
                 watch.resource: watch.is_followed for watch in (*watches, *self._inventory.watches)
             },
+            certificates=self._certificates(),
         )
         return own if self._reconciler is None else (*own, *self._reconciler.metrics())
 

@@ -12,11 +12,7 @@ Holds always:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from pathlib import Path
-
 import grpc
-from cryptography import x509
 
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
@@ -28,6 +24,7 @@ from reconciler.push.observer import PushObserver
 from reconciler.push.service import PushService
 from reconciler.push.sessions import Sessions
 from reconciler.push.shelf import Shelf, offer_of
+from reconciler.server_certificate import ServerCertificate
 
 
 class PushServer:
@@ -49,8 +46,11 @@ class PushServer:
         """Listen; returns the port. Raises StalledError if certificates or address do not serve."""
         server = grpc.aio.server(options=SERVER_OPTIONS)
         push_pb2_grpc.add_PushServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        config = self._config
+        certificate = ServerCertificate(config.certificate, config.key, config.client_ca)
+        credentials = certificate.credentials()
         try:
-            port = server.add_secure_port(self._config.listen, _credentials(self._config))
+            port = server.add_secure_port(self._config.listen, credentials)
         except (OSError, RuntimeError) as error:
             raise StalledError(f"cannot listen: {error}") from error
         if port == 0:
@@ -80,26 +80,3 @@ class PushServer:
         """Feed the nodes' public keys to every agent."""
         if self._feed.set_node_keys(node_keys):
             self._service.wake_feeds()
-
-
-def _credentials(config: PushConfig) -> grpc.ServerCredentials:
-    certificate = config.certificate.read_bytes()
-    _check_still_valid(config.certificate, certificate)
-    return grpc.ssl_server_credentials(
-        [(config.key.read_bytes(), certificate)],
-        root_certificates=config.client_ca.read_bytes(),
-        require_client_auth=True,
-    )
-
-
-def _check_still_valid(path: Path, pem: bytes) -> None:
-    """Say it here: agents would only see a handshake that fails."""
-    try:
-        expires = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    except ValueError as error:
-        raise StalledError(f"{path}: not a certificate: {error}") from error
-    if expires <= datetime.now(UTC):
-        raise StalledError(
-            f"{path}: the reconciler's certificate expired at {expires:%Y-%m-%d %H:%M} UTC;"
-            " run: tidegate keys renew --server"
-        )
