@@ -15,6 +15,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -64,6 +65,10 @@ def replay_file(
         found = total(_replayed(parts))
     except OSError as error:
         raise StalledError(f"{path}: {error.strerror}") from error
+    except BrokenProcessPool as error:
+        raise StalledError(
+            f"{path}: a process that read a part of it was ended; memory?"
+        ) from error
     if not found.flows:
         why = "; ".join(f"{count} lines {reason}" for reason, count in found.skipped.items())
         raise StalledError(f"{path}: no flow in it, so nothing can be told ({why or 'empty'})")

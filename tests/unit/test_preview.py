@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from netpolicy.errors import StalledError
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, flow_json
 from netpolicy.http_flow import HttpExchange
@@ -201,6 +204,30 @@ def test_what_stands_for_no_flow_is_counted_by_its_reason() -> None:
     judged = hubble(WEB, API, is_reply=None, event_type={"type": 5})
     reader.feed(lines(refused, judged))
     assert len(found) == 4
+
+
+@pytest.mark.parametrize("part_bytes", [1 << 20, 1 << 30])
+def test_a_line_without_an_end_is_refused_in_any_part(tmp_path: Path, part_bytes: int) -> None:
+    path = tmp_path / "flows.json"
+    path.write_bytes(lines(hubble(WEB, API)) + b"x" * (9 << 20))
+    with pytest.raises(StalledError, match="is longer than"):
+        replay_file(path, [], [], part_bytes=part_bytes)
+
+
+def test_a_process_that_is_killed_half_way_is_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "flows.json"
+    path.write_bytes(lines(*[hubble(WEB, API)] * 100))
+    own = os.getpid()
+
+    def die(*_: object) -> None:
+        if os.getpid() != own:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(ExportReader, "feed", die)
+    with pytest.raises(StalledError, match="was ended"):
+        replay_file(path, [], [], part_bytes=path.stat().st_size // 2)
 
 
 def test_parts_of_a_file_hold_every_line_once(tmp_path: Path) -> None:
