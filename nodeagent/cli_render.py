@@ -79,7 +79,8 @@ def _proxy_text(proxy: pb.ProxyState) -> str:
         return "none"
     counts = f"{len(proxy.listeners)} listeners, {proxy.connections} connections"
     up = f"up (process {proxy.pid})" if proxy.state == "up" else "DOWN"
-    return f"{up}; {counts}; restarted {proxy.restarts} times"
+    lacking = f"; WITHOUT THEIR SECRETS: {', '.join(proxy.lacking)}" if proxy.lacking else ""
+    return f"{up}; {counts}; restarted {proxy.restarts} times{lacking}"
 
 
 def _requests_text(requests: pb.RequestStatus) -> str:

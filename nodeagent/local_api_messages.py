@@ -67,6 +67,7 @@ def proxy_message(status: ProxyStatus | None) -> pb.ProxyState:
         restarts=status.restarts,
         listeners=status.listeners,
         connections=status.connections,
+        lacking=status.lacking,
     )
 
 

@@ -138,6 +138,8 @@ def _proxy(proxy: pb.ProxyState) -> tuple[Metric, ...]:
         _gauge("tidegate_proxy_listeners", "Rule sets that Envoy serves.", len(proxy.listeners)),
         _gauge("tidegate_proxy_connections", "Redirected connections that are open.",
                proxy.connections),
+        _gauge("tidegate_proxy_rules_without_secrets",
+               "Rules that let nothing pass, or less, for want of a secret.", len(proxy.lacking)),
     )  # fmt: skip
 
 

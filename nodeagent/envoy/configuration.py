@@ -20,8 +20,9 @@ from typing import Any, Final
 from netpolicy.rules import SecretRef
 from nodeagent.envoy.chains import CLOSING, Chain, chains_of, tls_contexts
 from nodeagent.envoy.document import Json, discovery
-from nodeagent.envoy.forms import secrets_of
+from nodeagent.envoy.forms import PlacedRule, forms_of, secrets_of
 from nodeagent.envoy.listener import chain_name, listener_config, listener_name
+from nodeagent.envoy.matchers import matchers_of
 from nodeagent.envoy.request_rules import route_configuration
 from nodeagent.envoy.settings import CLUSTERS_FILE, LISTENERS_FILE, EnvoySettings, routes_file
 from nodeagent.envoy.tls import (
@@ -53,7 +54,7 @@ NOTHING_LISTED: Final = Lists()
 class Configuration:
     """Contents by path under Envoy's folder, and the version of each by the name Envoy tells it under.
 
-    `lacking`: the rules whose secrets are not there, or lack what TLS needs.
+    `lacking`: the rules that let nothing pass, or less, for want of a secret.
     """
 
     files: Mapping[str, bytes]
@@ -134,6 +135,7 @@ def _part(listener: Listener, settings: EnvoySettings, secrets: Secrets) -> _Par
             continue
         served.append(chain)
         files |= needed
+        lacking += [str(one.rule.id) for one in chain.rules if _lacks_value(one, secrets)]
         if chain.judges_requests:
             name = chain_name(listener, chain)
             routes = _routes(name, listener, chain, secrets)
@@ -161,6 +163,11 @@ def _secret_files(chain: Chain, secrets: Secrets) -> dict[str, bytes] | None:
         found.append(trusted_authorities(chain.originating, secrets))
     there = [one for one in found if one is not None]
     return dict(there) if len(there) == len(found) else None
+
+
+def _lacks_value(placed: PlacedRule, secrets: Secrets) -> bool:
+    """True if a form of request cannot be, as nobody knows a header's value."""
+    return any(matchers_of(form.http, secrets) is None for form in forms_of([placed]))
 
 
 def _beside(fresh: Mapping[str, Json], standing: Mapping[str, Json]) -> dict[str, Json]:

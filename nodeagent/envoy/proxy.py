@@ -76,13 +76,15 @@ log: Final = structlog.get_logger()
 class ProxyStatus:
     """`pid` None: Envoy does not run, and redirected flows are dropped.
 
-    `connections`: redirected ones that were open at the last `look`.
+    `connections`: redirected ones that were open at the last `look`. `lacking`: the rules that let nothing
+    pass, or less, for want of a secret.
     """
 
     pid: int | None
     restarts: int
     listeners: tuple[str, ...]
     connections: int
+    lacking: tuple[str, ...] = ()
 
 
 class L7Proxy(Protocol):
@@ -140,6 +142,7 @@ class EnvoyProxy:
             restarts=self._supervisor.restarts,
             listeners=tuple(sorted(self._lists.listeners)),
             connections=self._connections if self._supervisor.pid else 0,
+            lacking=self._lacking,
         )
 
     async def look(self) -> None:

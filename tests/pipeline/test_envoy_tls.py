@@ -189,8 +189,10 @@ def test_without_its_secret_a_rule_lets_nothing_pass_until_the_secret_comes(
         wanted = rule_set([ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)])
         scene.serve(wanted)
         assert ask(scene, authority, "api.example", PUBLIC) == 0
+        assert scene.proxy.status().lacking == (str(ID),)
         write_secret(tmp_path, authority, "api.example")
         scene.serve(wanted)
+        assert scene.proxy.status().lacking == ()
         assert ask(scene, authority, "api.example", PUBLIC) == 200
 
 
@@ -204,6 +206,24 @@ def test_a_secret_is_taken_up_when_it_comes_and_when_it_changes(
         for name in ("api.example", "web.example"):
             write_secret(tmp_path, authority, name)
             until(lambda name=name: ask(scene, authority, name, PUBLIC) == 200)  # type: ignore[misc]
+
+
+def test_a_header_whose_value_only_a_secret_knows_is_compared_with_it(
+    tmp_path: Path, authority: Authority
+) -> None:
+    match = HeaderMatch(name="X-Key", secret=SecretRef(namespace="shop", name="web", key="key"))
+    listed = L7Rules(http=(HttpRule(header_matches=(match,)),))
+    right, wrong = (request("GET", "/", f"X-Key: {value}") for value in ("right", "wrong"))
+    with tls_scene(tmp_path) as scene:
+        wanted = rule_set([ProxyRule(id=ID, l7=listed)])
+        scene.serve(wanted)
+        assert [scene.status(right), scene.status(wrong)] == [403, 403]
+        assert scene.proxy.status().lacking == (str(ID),)
+        write_secret(tmp_path, authority, "api.example")
+        (tmp_path / "secrets" / "shop" / "web" / "key").write_text("right\n")
+        scene.serve(wanted)
+        assert [scene.status(right), scene.status(wrong)] == [200, 403]
+        assert scene.proxy.status().lacking == ()
 
 
 def until(is_so: Callable[[], bool]) -> None:

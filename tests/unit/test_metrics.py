@@ -24,7 +24,14 @@ FULL_STATUS = pb.StatusResponse(
     metadata_expires="2030-01-01T00:00:00+00:00",
     drops=[pb.DropCount(reason=POLICY_DENIED, direction="ingress", packets=7)],
     drift=pb.DriftStatus(counts=[pb.DriftCount(kind="filter", found=2, repaired=1)]),
-    proxy=pb.ProxyState(state="up", pid=7, restarts=2, listeners=["ingress-20000"], connections=5),
+    proxy=pb.ProxyState(
+        state="up",
+        pid=7,
+        restarts=2,
+        listeners=["ingress-20000"],
+        connections=5,
+        lacking=["shop/web ingress[0]"],
+    ),
     requests=pb.RequestStatus(
         counts=[pb.RequestCount(direction="ingress", verdict="DROPPED", requests=1)],
         latencies=[pb.RequestLatency(direction="ingress", bounds=[0.1], buckets=[1, 0])],
@@ -91,6 +98,7 @@ def test_an_agent_tells_its_proxy_and_a_node_without_one_tells_none() -> None:
     assert told["tidegate_proxy_restarts_total",] == 2
     assert told["tidegate_proxy_listeners",] == 1
     assert told["tidegate_proxy_connections",] == 5
+    assert told["tidegate_proxy_rules_without_secrets",] == 1
     down = samples(agent_metrics(pb.StatusResponse(proxy=pb.ProxyState(state="down"))))
     assert down["tidegate_proxy_up",] == 0
     without = samples(agent_metrics(pb.StatusResponse(proxy=pb.ProxyState(state="none"))))

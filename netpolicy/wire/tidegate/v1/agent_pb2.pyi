@@ -82,18 +82,20 @@ class StatusResponse(_message.Message):
     def __init__(self, node: _Optional[str] = ..., agent_version: _Optional[str] = ..., started_at: _Optional[float] = ..., commit: _Optional[str] = ..., sequence: _Optional[int] = ..., bundle_digest: _Optional[str] = ..., generation_digest: _Optional[str] = ..., datapath_revision: _Optional[int] = ..., applied_at: _Optional[float] = ..., endpoints: _Optional[int] = ..., policy_entries: _Optional[int] = ..., addresses: _Optional[int] = ..., in_sync: _Optional[bool] = ..., plan_error: _Optional[str] = ..., plan_error_reason: _Optional[str] = ..., connected: _Optional[bool] = ..., receive_error: _Optional[str] = ..., metadata_expires: _Optional[str] = ..., alarms: _Optional[_Iterable[str]] = ..., inventory_synced: _Optional[bool] = ..., flows_seen: _Optional[int] = ..., flows_lost: _Optional[int] = ..., forwarded_packets: _Optional[int] = ..., drops: _Optional[_Iterable[_Union[DropCount, _Mapping]]] = ..., awaited_interfaces: _Optional[_Iterable[str]] = ..., kernel_generation_digest: _Optional[str] = ..., kernel_agrees: _Optional[bool] = ..., strangers: _Optional[_Iterable[str]] = ..., drift: _Optional[_Union[DriftStatus, _Mapping]] = ..., flow_table: _Optional[_Union[FlowTable, _Mapping]] = ..., rollout: _Optional[_Union[RolloutStatus, _Mapping]] = ..., requests: _Optional[_Union[RequestStatus, _Mapping]] = ..., proxy: _Optional[_Union[ProxyState, _Mapping]] = ...) -> None: ...
 
 class ProxyState(_message.Message):
-    __slots__ = ("state", "pid", "restarts", "listeners", "connections")
+    __slots__ = ("state", "pid", "restarts", "listeners", "connections", "lacking")
     STATE_FIELD_NUMBER: _ClassVar[int]
     PID_FIELD_NUMBER: _ClassVar[int]
     RESTARTS_FIELD_NUMBER: _ClassVar[int]
     LISTENERS_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    LACKING_FIELD_NUMBER: _ClassVar[int]
     state: str
     pid: int
     restarts: int
     listeners: _containers.RepeatedScalarFieldContainer[str]
     connections: int
-    def __init__(self, state: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ..., listeners: _Optional[_Iterable[str]] = ..., connections: _Optional[int] = ...) -> None: ...
+    lacking: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, state: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ..., listeners: _Optional[_Iterable[str]] = ..., connections: _Optional[int] = ..., lacking: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RequestStatus(_message.Message):
     __slots__ = ("counts", "latencies", "lost")
