@@ -231,7 +231,9 @@ def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNode
 
 
 def listens(nodes: TunnelNodes, node: str, port: int) -> bool:
-    return bool(nodes.world.run(node, ["ss", "-Hlun", f"sport = :{port}"]).stdout)
+    """On any of the ports from `port` on: which one is told by the slots that its keys are in."""
+    these = f"( sport >= :{port} and sport < :{port + PORTS} )"
+    return bool(nodes.world.run(node, ["ss", "-Hlun", these]).stdout)
 
 
 def test_a_port_changes_under_traffic_and_no_connection_notices(nodes: TunnelNodes) -> None:
