@@ -43,7 +43,8 @@ RECIPES: Final = {
         Recipe(
             name="reconciler",
             title="Tidegate reconciler",
-            packages=(*_EVERYWHERE, "ca-certificates"),
+            # gpgv and ssh-keygen verify the signatures of commits.
+            packages=(*_EVERYWHERE, "ca-certificates", "gpgv", "openssh-client"),
             command="tidegate",
             module="reconciler.cli",
             user="65532:65532",

@@ -58,12 +58,28 @@ class NotificationSpec(msgspec.Struct, frozen=True):
     context: str = ""
 
 
+class PathSignersSpec(msgspec.Struct, frozen=True):
+    """Who may change what is below a path, as the object says."""
+
+    path: str
+    signers: list[str]
+
+
+class VerificationSpec(msgspec.Struct, frozen=True):
+    """Whose signatures are demanded, as the object says."""
+
+    secretRef: _SecretRef
+    covers: str = "range"
+    paths: list[PathSignersSpec] = msgspec.field(default_factory=list)
+
+
 class _RepositorySpec(msgspec.Struct):
     url: str
     ref: _Ref = msgspec.field(default_factory=_Ref)
     path: str = ""
     interval: str = "1m"
     secretRef: _SecretRef = msgspec.field(default_factory=_SecretRef)
+    verification: VerificationSpec | None = None
     suspend: bool = False
     syncToCluster: bool = False
     ownership: dict[str, list[str]] = msgspec.field(default_factory=dict)
@@ -104,6 +120,7 @@ class RepositoryObject:
     path: str
     interval: str
     secret: str
+    verification: VerificationSpec | None
     is_suspended: bool
     is_mirrored: bool
     ownership: Mapping[str, list[str]]
@@ -142,6 +159,7 @@ def repository_view(one: RepositoryJson) -> RepositoryObject:
         path=spec.path,
         interval=spec.interval,
         secret=spec.secretRef.name,
+        verification=spec.verification,
         is_suspended=spec.suspend,
         is_mirrored=spec.syncToCluster,
         ownership=spec.ownership,

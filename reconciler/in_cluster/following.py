@@ -1,6 +1,6 @@
 """What a PolicyRepository asks to be followed.
 
-In:   RepositoryObject, the content of its secret
+In:   RepositoryObject, the content of its secrets
 Out:  Following; credentials in files
 Shell over a folder of its own, which holds the secret's content for Git and nothing else.
 
@@ -20,16 +20,19 @@ from pathlib import Path
 from typing import Final
 
 from netpolicy.errors import StalledError, TransientError, has_errors, render
-from reconciler.cluster.kinds import NotificationSpec, RepositoryObject
+from reconciler.cluster.kinds import NotificationSpec, RepositoryObject, VerificationSpec
 from reconciler.files import SourceFile
 from reconciler.notify.target import DEFAULT_CONTEXT, DEFAULT_URLS, Kind, Target
 from reconciler.settings import SETTINGS_PATH, Settings, read_settings
+from reconciler.signatures.rules import Covers, PathSigners, Verification
 from reconciler.source import SourceConfig
 from reconciler.surroundings import Following
 
 MAX_SECRET_BYTES: Final = 256 * 1024
 KEYS: Final = ("username", "password", "identity", "known_hosts", "ca.crt")
 TARGET_KEYS: Final = ("secret", "ca.crt")
+SSH_KEY: Final = "allowed_signers"
+GPG_KEY: Final = "keyring.gpg"
 UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 INVALID: Final = "InvalidSpec"
 
@@ -39,6 +42,7 @@ def following_of(
     secret: Mapping[str, bytes],
     *,
     folder: Path,
+    verification: Verification | None = None,
     notifications: tuple[Target, ...] = (),
 ) -> Following:
     """What is to be followed. Raises StalledError if the object cannot be meant so."""
@@ -58,7 +62,28 @@ def following_of(
         interval_seconds=float(int(found.interval[:-1]) * UNIT_SECONDS[found.interval[-1]]),
         is_suspended=found.is_suspended,
         site=_site(found),
+        verification=verification,
         notifications=notifications,
+    )
+
+
+def verification_of(
+    asked: VerificationSpec, secret: Mapping[str, bytes], *, folder: Path
+) -> Verification:
+    """Whose signatures are demanded. Raises StalledError if nobody's could be told."""
+    files = _lay_down(secret, folder, (SSH_KEY, GPG_KEY))
+    if not files or asked.covers not in set(Covers):
+        raise StalledError(
+            f"the secret {asked.secretRef.name} has neither {SSH_KEY} nor {GPG_KEY}", reason=INVALID
+        )
+    return Verification(
+        covers=Covers(asked.covers),
+        ssh_signers=files.get(SSH_KEY),
+        gpg_keyring=files.get(GPG_KEY),
+        paths=tuple(
+            PathSigners(path=one.path.strip("/"), signers=frozenset(one.signers))
+            for one in asked.paths
+        ),
     )
 
 

@@ -60,6 +60,7 @@ from reconciler.notify import Target
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.server_certificate import ends_at
 from reconciler.sign.certificates import certify_node
+from reconciler.signatures.rules import Verification
 from reconciler.surroundings import Following, Remembered
 
 log = structlog.get_logger()
@@ -223,7 +224,10 @@ class Replica:
             log.info("term_ends", token=term.token)
 
     async def _follow(self, reconciler: Reconciler) -> None:
-        """Keep the reconciler on what the repository in force asks for."""
+        """Keep the reconciler on what the repository in force asks for.
+
+        What cannot be meant so is not fetched any more: it may ask for a check that was not asked for before.
+        """
         followed: Following | None = None
         while True:
             self._changed.clear()
@@ -237,6 +241,9 @@ class Replica:
             except StalledError as error:
                 log.error(NOT_FOLLOWED, error=str(error))
                 self._reporter.fault = error
+                if followed is not None and not followed.is_suspended:
+                    followed = replace(followed, is_suspended=True)
+                    reconciler.follow(followed)
             except TransientError as error:
                 log.warning(NOT_FOLLOWED, error=str(error))
                 pause = RETRY_SECONDS
@@ -255,7 +262,16 @@ class Replica:
             found,
             secret,
             folder=self._config.state_dir / "credentials",
+            verification=await self._verification(found),
             notifications=await self._targets(found),
+        )
+
+    async def _verification(self, found: RepositoryObject) -> Verification | None:
+        if found.verification is None:
+            return None
+        secret = await self._secret(found.verification.secretRef.name)
+        return verification_of(
+            found.verification, secret, folder=self._config.state_dir / "signers"
         )
 
     async def _targets(self, found: RepositoryObject) -> tuple[Target, ...]:

@@ -57,6 +57,15 @@ def test_the_schemas_are_structural_and_what_is_left_out_has_its_default(
         ({"interval": "0s"}, "spec.interval"),
         ({"ref": {"branch": "a b"}}, "spec.ref.branch"),
         ({"secretRef": {"name": ""}}, "spec.secretRef.name"),
+        ({"verification": {}}, "spec.verification.secretRef"),
+        (
+            {"verification": {"secretRef": {"name": "s"}, "covers": "none"}},
+            "spec.verification.covers",
+        ),
+        (
+            {"verification": {"secretRef": {"name": "s"}, "paths": [{"path": "p", "signers": []}]}},
+            "spec.verification.paths[0].signers",
+        ),
         ({"ownership": {"policies": [""]}}, "spec.ownership.policies"),
         ({"rollout": {"promotion": "later"}}, "spec.rollout.promotion"),
         ({"rollout": {"shadow": {"soak": "soon"}}}, "spec.rollout.shadow.soak"),

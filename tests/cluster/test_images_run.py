@@ -142,6 +142,15 @@ def test_the_agents_image_brings_an_envoy_that_judges_requests(installed: Instal
     )
 
 
+@pytest.mark.parametrize("command", [["ssh-keygen", "-?"], ["gpgv", "--version"]])
+def test_what_the_reconciler_calls_is_in_its_image(
+    images: dict[str, Image], command: list[str]
+) -> None:
+    asked = images["reconciler"].started(*command, user=NOBODY)
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert "usage: ssh-keygen" in done.stderr or "gpgv (GnuPG)" in done.stdout, done.stderr
+
+
 @pytest.mark.parametrize(
     "command", [["nft", "--version"], ["wg", "--version"], ["wireguard-go", "--version"]]
 )

@@ -17,6 +17,7 @@ from tests.support.kube_replicas import Cluster
 from tests.support.kube_server import KubeServer
 from tests.support.push_fleet import until as until_true
 from tests.support.reconciler_scene import a_free_port, deny, names_of
+from tests.support.signed_commits import Signers
 
 pytestmark = pytest.mark.cluster
 
@@ -175,6 +176,38 @@ def test_a_repository_that_cannot_be_meant_so_says_why_and_a_second_one_is_not_f
             await until(lambda: "percent" in cluster.status()["conditions"][0]["message"])
             cluster.follow(rollout=None)
             await until(lambda: cluster.reason() in ("Succeeded", "Progressing"))
+
+    asyncio.run(script())
+
+
+def test_where_commits_must_be_signed_another_one_changes_nothing(
+    server: KubeServer, tmp_path: Path
+) -> None:
+    async def script() -> None:
+        cluster = Cluster.make(server, "signed", tmp_path)
+        signers, policies = Signers(tmp_path / "signers"), cluster.scene.repository
+        signers.join("ann")
+        policies.commit({A: deny("a")})
+        signers.sign_tip("ann", policies)
+        cluster.follow()
+        async with cluster.replica(port=cluster.scene.port), cluster.scene.agent() as node:
+            await until_true(lambda: names_of(node) == ["a"])
+            await until(lambda: cluster.reason() == "Succeeded")
+            cluster.follow(verification={"secretRef": {"name": "signers"}})
+            await until(lambda: "no secret signers" in cluster.message())
+            unsigned = policies.commit({B: deny("b")})
+            data = {"allowed_signers": signers.allowed.read_text()}
+            secret = {"metadata": {"name": "signers"}, "stringData": data}
+            cluster.core.create_namespaced_secret("signed", secret)
+            cluster.follow(verification={"secretRef": {"name": "signers"}, "covers": "head"})
+            await until(lambda: cluster.reason() == "VerificationFailed")
+            assert f"{unsigned[:12]} is not signed by a known signer" in cluster.message()
+            assert names_of(node) == ["a"]
+            assert unsigned not in cluster.rollouts()
+            policies.commit({"policies/shop/c.yaml": deny("c")})
+            signers.sign_tip("ann", policies)
+            await until_true(lambda: names_of(node) == ["a", "b", "c"])
+            await until(lambda: cluster.reason() == "Succeeded")
 
     asyncio.run(script())
 

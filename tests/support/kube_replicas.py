@@ -79,6 +79,11 @@ class Cluster:
         conditions = {one["type"]: one for one in self.status(name).get("conditions", [])}
         return str(conditions.get("Ready", {}).get("reason", ""))
 
+    def message(self, name: str = "policies") -> str:
+        """What it says of that, in words."""
+        conditions = {one["type"]: one for one in self.status(name).get("conditions", [])}
+        return str(conditions.get("Ready", {}).get("message", ""))
+
     def rollouts(self) -> dict[str, dict[str, Any]]:
         """Revision → PolicyRollout."""
         found = self.objects.list_namespaced_custom_object(
