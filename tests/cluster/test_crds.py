@@ -64,7 +64,7 @@ def test_the_schemas_are_structural_and_what_is_left_out_has_its_default(
         ),
         (
             {"verification": {"secretRef": {"name": "s"}, "paths": [{"path": "p", "signers": []}]}},
-            "spec.verification.paths[0].signers",
+            "spec.verification.paths",
         ),
         ({"ownership": {"policies": [""]}}, "spec.ownership.policies"),
         ({"rollout": {"promotion": "later"}}, "spec.rollout.promotion"),
