@@ -50,7 +50,7 @@ from reconciler.cluster.kinds import (
 from reconciler.cluster.lease import Term
 from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
-from reconciler.in_cluster.following import following_of, target_of, verification_of
+from reconciler.in_cluster.following import INVALID, following_of, target_of, verification_of
 from reconciler.in_cluster.metrics import replica_metrics
 from reconciler.in_cluster.mirror import Mirror
 from reconciler.in_cluster.reporter import Reporter
