@@ -16,7 +16,10 @@ import pytest
 from demo.outcome import Outcome
 from demo.workload_commands import serve_command
 from netpolicy.encryption import Encryption
+from netpolicy.errors import StalledError
 from netpolicy.rules import Direction
+from nodeagent.wireguard.devices import TunnelLinks
+from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import Datagrams, steady_datagrams
 from tests.support.tap import tap
 from tests.support.tunnel_probes import (
@@ -141,6 +144,20 @@ def test_without_a_tun_device_what_was_encrypted_still_is_and_a_clear_error_says
         nodes.start("node-a")
         nodes.wait("node-a", "it says so no more", lambda report: report["error"] == "")
     assert seen.in_the_clear == []
+
+
+def test_without_leave_to_fall_back_only_the_kernel_makes_a_tunnel(nodes: TunnelNodes) -> None:
+    links = TunnelLinks()
+
+    def make() -> str:
+        try:
+            return links.ensure("tidegate_wg3", userspace_fallback=False)[1]
+        except StalledError as error:
+            return str(error)
+
+    made = within(nodes.world.namespace(SERVER.name), make)
+    within(nodes.world.namespace(SERVER.name), lambda: links.remove("tidegate_wg3"))
+    assert made in ("kernel", "this kernel has no WireGuard, and userspaceFallback is off")
 
 
 def test_a_strict_node_whose_machine_starts_anew_refuses_until_its_tunnels_are_back(
