@@ -16,6 +16,10 @@ MAX_DIGESTS: Final = 512
 MAX_FEEDS_PER_NODE: Final = 16
 """More than an agent's broken connections leave behind until they are noticed."""
 
+BEGINNINGS_AT_ONCE: Final = 32
+BEGINNING_SECONDS: Final = 10.0
+"""How many streams are sent the whole inventory at once, and how long one may keep others from it."""
+
 ANSWER_PAUSE_SECONDS: Final = 0.05
 """Between two answers of one stream: each is logged and saved, and none may crowd out the others."""
 

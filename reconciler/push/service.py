@@ -25,6 +25,8 @@ from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from reconciler.push.caller import Caller, caller_of
 from reconciler.push.config import (
     ANSWER_PAUSE_SECONDS,
+    BEGINNING_SECONDS,
+    BEGINNINGS_AT_ONCE,
     HELLO_SECONDS,
     MAX_DIGESTS,
     MAX_FEEDS_PER_NODE,
@@ -36,6 +38,7 @@ from reconciler.push.feed import Feed, FeedStream
 from reconciler.push.observer import Ack, Hello, PushObserver
 from reconciler.push.sessions import NameTakenError, Session, Sessions
 from reconciler.push.shelf import Shelf
+from reconciler.push.turns import Turns
 
 MAX_TEXT: Final = 1000
 MAX_CAPABILITIES: Final = 32
@@ -58,6 +61,7 @@ class PushService(push_pb2_grpc.PushServicer):
         self._feed = feed
         self._sessions = sessions
         self._feed_readers: dict[asyncio.Event, str] = {}
+        self._beginnings = Turns(places=BEGINNINGS_AT_ONCE, seconds=BEGINNING_SECONDS)
         self._is_stopping = False
 
     def wake_feeds(self) -> None:
@@ -144,10 +148,11 @@ class PushService(push_pb2_grpc.PushServicer):
         try:
             while not self._is_stopping and loop.time() < ends:
                 changed.clear()
-                sent = 0
-                for message in stream.messages():
-                    await context.write(message)
-                    sent = message.version
+                if stream.sent is None:
+                    async with self._beginnings.turn():
+                        sent = await _send(stream, context)
+                else:
+                    sent = await _send(stream, context)
                 if sent == 0:
                     await changed.wait()
                 elif not await _is_answered(request_iterator, sent):
@@ -217,6 +222,15 @@ async def _first_hello(messages: AgentMessages, context: Context) -> Hello:
     if first.WhichOneof("kind") != "hello" or not first.hello.instance:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a stream begins with hello")
     return _hello(first.hello)
+
+
+async def _send(stream: FeedStream, context: Context) -> int:
+    """Bring a stream to the latest version; returns it, or 0 if it was there."""
+    sent = 0
+    for message in stream.messages():
+        await context.write(message)
+        sent = message.version
+    return sent
 
 
 async def _is_answered(answers: AsyncIterator[push_pb2.InventoryAck], version: int) -> bool:
