@@ -272,6 +272,11 @@ CODES: Final[dict[str, Code]] = {
         "one proxy would have to read requests of two protocols on the same port of the same pods",
         "give the protocols different ports",
     ),
+    "TG221": Code(
+        "two ways to treat the same connections",
+        "the proxy passes TLS on or ends it, in one way, and begins TLS towards a server or does not",
+        "give the rules different ports, or (where TLS is ended) different serverNames",
+    ),
     "TG300": Code(
         "empty list read as deny-all",
         "Tidegate refuses everything in that direction, as the text suggests;"

@@ -21,6 +21,7 @@ from reconciler.validate.blocks import check_blocks
 from reconciler.validate.context import ValidationContext
 from reconciler.validate.duplicates import check_duplicates
 from reconciler.validate.mixed_requests import check_mixed_requests
+from reconciler.validate.mixed_tls import check_mixed_tls
 from reconciler.validate.namespaces import check_namespace
 from reconciler.validate.peers import check_peers
 from reconciler.validate.ports import check_ports
@@ -62,7 +63,11 @@ def validate(
     def check_in_context(policy: PolicyObject) -> tuple[Diagnostic, ...]:
         return tuple(_check_in_context(policy, context, matches_a_pod, cluster))
 
-    found = [*check_duplicates(policies), *check_mixed_requests(policies)]
+    found = [
+        *check_duplicates(policies),
+        *check_mixed_requests(policies),
+        *check_mixed_tls(policies),
+    ]
     for diagnostics in memo.by_itself.of_each(policies, _check_by_itself):
         found += diagnostics
     for diagnostics in memo.in_context.of_each(policies, check_in_context, context=context):
