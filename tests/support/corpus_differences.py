@@ -105,6 +105,14 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         applies=shapes.has_grpc_rules,
     ),
     Difference(
+        name="limits on requests",
+        judge=Judge.CILIUM_REFUSES,
+        theirs="the schema does not know `rateLimit`",
+        ours="what goes beyond the limit is answered 429",
+        reason="how often somebody may ask belongs beside what they may ask",
+        applies=shapes.has_rate_limits,
+    ),
+    Difference(
         name="peer nodes",
         judge=Judge.CILIUM_REFUSES,
         theirs="fromNodes and toNodes need a setting that is off by default",
@@ -182,6 +190,15 @@ DIFFERENCES: Final[tuple[Difference, ...]] = (
         reason="one proxy cannot read two protocols on one port, and the pods would keep older rules",
         codes=("TG220",),
         applies=shapes.has_two_kinds_of_requests,
+    ),
+    Difference(
+        name="two treatments of one connection",
+        judge=Judge.CILIUM_ACCEPTS,
+        theirs="rules for one port may pass TLS on and end it, or end it with two secrets; one counts",
+        ours="refused, unless the server names tell the connections apart",
+        reason="which certificate a client sees must not depend on the order of rules",
+        codes=("TG221",),
+        applies=shapes.has_two_treatments_of_tls,
     ),
     Difference(
         name="range from a named port",

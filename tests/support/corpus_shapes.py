@@ -7,6 +7,7 @@ Pure. A shape is a form of policy, never a case by name.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -202,6 +203,11 @@ def has_grpc_rules(situation: Situation) -> bool:
     return any("grpc" in (group.get("rules") or {}) for group in situation.port_rules())
 
 
+def has_rate_limits(situation: Situation) -> bool:
+    """`rateLimit` in a rule of HTTP."""
+    return any("rateLimit" in rule for rule in situation.request_rules("http"))
+
+
 def selects_peer_nodes(situation: Situation) -> bool:
     """fromNodes or toNodes."""
     return any("fromNodes" in rule or "toNodes" in rule for rule in situation.rules())
@@ -237,6 +243,17 @@ def has_two_kinds_of_requests(situation: Situation) -> bool:
         for port in group.get("ports") or ():
             kinds.setdefault(str(port.get("port")), set()).update(group.get("rules") or ())
     return any(len(asked) > 1 for asked in kinds.values())
+
+
+def has_two_treatments_of_tls(situation: Situation) -> bool:
+    """Two sets of TLS settings on one port."""
+    settings = ("serverNames", "terminatingTLS", "originatingTLS")
+    found: dict[str, set[str]] = {}
+    for group in situation.port_rules():
+        asked = json.dumps([group.get(name) for name in settings], sort_keys=True)
+        for port in group.get("ports") or ():
+            found.setdefault(str(port.get("port")), set()).add(asked)
+    return any(len(asked) > 1 for asked in found.values())
 
 
 def names_a_family_of_the_world(situation: Situation) -> bool:
