@@ -4,28 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from reconciler.cluster.kinds import RepositoryObject
+import msgspec
+
+from reconciler.cluster.kinds import RepositoryJson, repository_view
 from reconciler.in_cluster.silence import Silent, silence_event
 
-OWNER = RepositoryObject(
-    namespace="tidegate",
-    name="policies",
-    uid="u",
-    generation=1,
-    created="",
-    url="",
-    branch="",
-    path="",
-    interval="",
-    secret="",
-    is_suspended=False,
-    is_mirrored=False,
-    ownership={},
-    notifications=(),
-    rollout={},
-    requested_at="",
-    allowed_deletions="",
-    status={},
+OWNER = repository_view(
+    msgspec.convert(
+        {
+            "metadata": {"namespace": "tidegate", "name": "policies", "uid": "u"},
+            "spec": {"url": "https://git.example/policies"},
+        },
+        RepositoryJson,
+    )
 )
 
 
