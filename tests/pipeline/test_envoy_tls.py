@@ -253,7 +253,7 @@ def ask(
     context = ssl.create_default_context(cafile=str(authority.certificate))
     context.check_hostname = checked
     with scene.connect(PORT) as client, suppress(OSError):
-        client.settimeout(5)
+        client.settimeout(20)
         with context.wrap_socket(client, server_hostname=name or None) as wrapped:
             return status_on(wrapped, sent)
     return 0

@@ -33,6 +33,7 @@ from nodeagent.l7.listeners import Listener, Listeners
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
 
 PORT = 20_000
+PATIENCE_SECONDS = 20.0
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 T = TypeVar("T")
 
@@ -127,7 +128,7 @@ class EnvoyScene:
 
     def status(self, data: bytes, *, port: int = PORT) -> int:
         """The status that comes back; 0 for none."""
-        return status_of(self.exchange(data, port=port))
+        return status_of(self.exchange(data, port=port, seconds=PATIENCE_SECONDS))
 
 
 def request(method: str = "GET", path: str = "/", *headers: str, host: str = "api") -> bytes:
