@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,9 @@ pytestmark = pytest.mark.cluster
 CHART = Path("charts/tidegate")
 NAMESPACE = RECONCILER.namespace
 IN_NAMESPACE = ("--namespace", NAMESPACE)
+PERMISSIONS = Path("docs/operating/permissions.md")
+Grant = tuple[str, str, str, str, str]
+"""Whose, where, what, of which name (empty: any), which verb."""
 EVERYTHING = (
     "serviceMonitor.enabled=true",
     "prometheusRule.enabled=true",
@@ -141,7 +146,7 @@ def test_the_reconcilers_pods_are_those_that_diagnostics_watch_over(server: Kube
 def test_nothing_is_privileged_as_it_comes_and_every_capability_is_in_the_table(
     server: KubeServer,
 ) -> None:
-    table = Path("docs/operating/permissions.md").read_text()
+    table = PERMISSIONS.read_text()
     for key, workload in rendered(server, "agent.trace.enabled=true").items():
         if key[0] not in ("DaemonSet", "Deployment"):
             continue
@@ -153,6 +158,52 @@ def test_nothing_is_privileged_as_it_comes_and_every_capability_is_in_the_table(
             assert granted["allowPrivilegeEscalation"] is False
             for name in granted["capabilities"].get("add", ()):
                 assert f"`{name}`" in table
+
+
+def granted(server: KubeServer) -> set[Grant]:
+    """What the chart's roles allow."""
+    return {
+        (each["metadata"]["name"].removeprefix("tidegate-"), where, resource, name, verb)
+        for (kind, _), each in rendered(server).items()
+        if (where := {"ClusterRole": "cluster", "Role": NAMESPACE}.get(kind, ""))
+        for rule in each["rules"]
+        for resource, name, verb in product(
+            rule["resources"], rule.get("resourceNames", [""]), rule["verbs"]
+        )
+    }
+
+
+def documented() -> set[Grant]:
+    """What the page of permissions says that they allow."""
+    found: set[Grant] = set()
+    for line in PERMISSIONS.read_text().split("## The API server")[1].splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0] in ("reconciler", "agent"):
+            subject, _, verbs = cells[2].partition(": ")
+            resources, _, name = subject.partition(" of the name ")
+            found |= {
+                (cells[0].replace("agent", "nodeagent"), cells[1].strip("`"), *what)
+                for what in product(
+                    re.findall("`(.+?)`", resources), [name.strip("`")], verbs.split(", ")
+                )
+            }
+    return found
+
+
+def test_the_page_of_permissions_says_what_the_roles_allow(server: KubeServer) -> None:
+    assert documented() == granted(server)
+
+
+@pytest.mark.parametrize("values", [(), EVERYTHING], ids=["as it comes", "everything"])
+def test_the_page_of_permissions_names_every_place_of_the_host(
+    server: KubeServer, values: tuple[str, ...]
+) -> None:
+    page = PERMISSIONS.read_text()
+    workload = rendered(server, *values)["DaemonSet", "tidegate-nodeagent"]
+    volumes = workload["spec"]["template"]["spec"]["volumes"]
+    paths = {each["hostPath"]["path"] for each in volumes if "hostPath" in each}
+    of_the_runtime = "/run/containerd"  # the page calls it the container runtime's socket's folder
+    assert [path for path in paths - {of_the_runtime} if f"`{path}`" not in page] == []
 
 
 def test_a_changed_configuration_changes_the_pods(server: KubeServer) -> None:
