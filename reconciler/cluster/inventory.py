@@ -12,7 +12,8 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any, Final
 
 from netpolicy.inventory import Inventory
@@ -48,7 +49,6 @@ class ClusterInventory:
 
     def __init__(self, api: KubeApi, *, cluster: str) -> None:
         self._cluster = cluster
-        self._book = InventoryBook()
         self._woken = asyncio.Event()
         woken = self._woken.set
         self._pods = KubeWatch(api, PODS, PodObject, pod_view, changed=woken)
@@ -81,8 +81,11 @@ class ClusterInventory:
     async def inventories(self) -> AsyncIterator[Inventory]:
         """The inventory now, if there is one, and whenever it is another than the last."""
         last: Inventory | None = None
+        book = InventoryBook()  # one's own: a thread of the term before may still be at its last
         while True:
-            inventory = self._inventory()
+            make = self._inventory(book)
+            # Of all pods at once it takes a second, in which the Lease must go on being renewed.
+            inventory = await asyncio.to_thread(make) if make is not None else None
             if inventory is not None and inventory != last:
                 last = inventory
                 yield inventory
@@ -90,16 +93,18 @@ class ClusterInventory:
             await asyncio.sleep(DEBOUNCE_SECONDS)
             self._woken.clear()
 
-    def _inventory(self) -> Inventory | None:
+    def _inventory(self, book: InventoryBook) -> Callable[[], Inventory] | None:
+        """What makes the inventory of this moment, beside the event loop; None while a kind is not known."""
         if not all(watch.cache.is_synced for watch in self.watches):
             return None
-        return self._book.inventory(
+        return partial(
+            book.inventory,
             cluster=self._cluster,
-            pods=self._pods.cache.items,
-            nodes=self._nodes.cache.items.values(),
+            pods=dict(self._pods.cache.items),
+            nodes=tuple(self._nodes.cache.items.values()),
             namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
-            api_server=self._api_server(),
-            services=self._services.cache.items.values(),
+            api_server=tuple(self._api_server()),
+            services=tuple(self._services.cache.items.values()),
         )
 
     def _api_server(self) -> Iterator[str]:
