@@ -31,6 +31,7 @@ EVERYTHING = (
     "reconciler.webhook.enabled=true",
     "agent.trace.enabled=true",
     "agent.mountBpffs=true",
+    "agent.envoy.enabled=true",
     "agent.envoy.secrets[0].namespace=shop",
     "agent.envoy.secrets[0].name=gateway.tls",
     "agent.envoy.secrets[0].secretName=shop-tls",
@@ -43,7 +44,6 @@ NOTHING = (
     "priorityClasses.create=false",
     "agent.cni.enabled=false",
     "agent.criSocket=",
-    "agent.envoy.enabled=false",
     "reconciler.replicas=1",
 )
 DIGEST = "sha256:" + "0" * 64
@@ -221,7 +221,7 @@ def test_the_agent_takes_its_configuration(server: KubeServer, values: tuple[str
     assert config is not None
     assert config.kubernetes is not None
     assert config.reconciler.bootstrap == "tidegate-reconciler.tidegate-system.svc:7444"
-    assert (config.envoy is None) == ("agent.envoy.enabled=false" in values)
+    assert (config.envoy is not None) == ("agent.envoy.enabled=true" in values)
 
 
 def test_secrets_are_where_the_agent_looks_for_those_that_policies_name(server: KubeServer) -> None:
