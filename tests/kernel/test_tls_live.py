@@ -86,7 +86,7 @@ def scene(
         ports = [f"443={own}", "8443", f"8080={own}", f"8081={strange}"]
         program = [sys.executable, "-m", "tests.support.tls_web", str(_kept(made)), *ports]
         made.world.start("serve", API.name, program)
-        made.world.wait_for("the server listens", lambda: _listens(made, 8081))
+        made.world.wait_for("the server listens", lambda: _listens(made, 8081), timeout=30)
         made.enforce(POLICIES)
         yield made
 
@@ -146,7 +146,7 @@ def test_tls_is_begun_towards_a_server_that_the_secret_vouches_for_and_no_other(
 def _ask(scene: HttpScene, url: str, trusted: Authority | None, *, family: int = 4) -> int:
     """The status of one request of the client, which trusts all if not told whom; 0: it was closed."""
     address = API.v4 if family == 4 else f"[{API.v6}]"
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "5"]
+    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "20"]
     trust = ["--cacert", str(trusted.certificate)] if trusted else ["--insecure"]
     words = [*command, *trust, "--connect-to", f"::{address}:", url]
     return int(scene.world.run(CLIENT.name, words, check=False).stdout)

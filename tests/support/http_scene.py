@@ -30,7 +30,7 @@ import http.client, json, sys
 found = []
 for address, method, path in json.loads(sys.argv[1]):
     try:
-        connection = http.client.HTTPConnection(address, 80, timeout=2)
+        connection = http.client.HTTPConnection(address, 80, timeout=5)
         connection.request(method, path)
         found.append(connection.getresponse().status)
     except OSError as error:
