@@ -9,9 +9,8 @@ BIN := $(VENV)/bin
 BPF_OBJECT := build/bpf/tidegate.bpf.o
 DEBIAN_STAMP := build/stamps/debian
 VENV_STAMP := $(VENV)/.installed
-DEBIAN_PACKAGES := $(shell cat requirements/debian.txt)
 CLUSTER_STAMP := build/stamps/cluster
-CLUSTER_PACKAGES := $(shell cat requirements/debian-cluster.txt)
+BENCH_STAMP := build/stamps/bench
 
 # Debian's BCC binding is for its own python3: the virtual environment sees the system's packages.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -25,18 +24,8 @@ help: ## List the targets
 setup: $(VENV_STAMP) bpf cni ## Install what is missing (apt, pip into .venv); compile the eBPF object and the CNI plugin
 
 $(DEBIAN_STAMP): requirements/debian.txt
-	@mkdir -p $(@D)
-	@if ! dpkg-query -W -f='$${Status}\n' $(DEBIAN_PACKAGES) 2>/dev/null | grep -qv 'ok installed' \
-	    && dpkg-query -W $(DEBIAN_PACKAGES) >/dev/null 2>&1; then \
-	  touch $@; \
-	elif [ "$$(id -u)" = 0 ]; then \
-	  echo "installing Debian packages: $(DEBIAN_PACKAGES)"; \
-	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(DEBIAN_PACKAGES) >build/stamps/apt.log \
-	    || { tail -n 20 build/stamps/apt.log; exit 1; }; \
-	  touch $@; \
-	else \
-	  echo "Debian packages are missing; as root: apt-get install $(DEBIAN_PACKAGES)" >&2; exit 1; \
-	fi
+	@requirements/install_debian.sh $<
+	@mkdir -p $(@D) && touch $@
 
 $(VENV_STAMP): requirements/dev.lock pyproject.toml $(DEBIAN_STAMP)
 	@echo "installing Python packages into $(VENV)"
@@ -82,10 +71,7 @@ test-images: setup $(CLUSTER_STAMP) ## Build both images and run both programs f
 	@$(BIN)/python -m pytest -q -m images tests/cluster
 
 $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
-	@dpkg-query -W -f='$${Status}\n' $(CLUSTER_PACKAGES) 2>/dev/null | grep -cq 'ok installed' \
-	  && dpkg-query -W $(CLUSTER_PACKAGES) >/dev/null 2>&1 \
-	  || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(CLUSTER_PACKAGES) >build/stamps/apt-cluster.log; } \
-	  || { tail -n 20 build/stamps/apt-cluster.log; exit 1; }
+	@requirements/install_debian.sh $<
 	@$(BIN)/python -m tests.support.kube_tools
 	@touch $@
 
@@ -103,7 +89,11 @@ corpus: setup ## Judge the policy language by a folder of cases: make corpus COR
 	@test -n "$(CORPUS)" || { echo "say which folder: make corpus CORPUS=DIR" >&2; exit 2; }
 	@$(BIN)/python -m tests.support.corpus $(CORPUS)
 
-bench-%: setup ## Run one benchmark: prints a table, writes build/bench/NAME.json
+$(BENCH_STAMP): requirements/debian-bench.txt
+	@requirements/install_debian.sh $<
+	@mkdir -p $(@D) && touch $@
+
+bench-%: setup $(BENCH_STAMP) ## Run one benchmark: prints a table, writes build/bench/NAME.json
 	@$(BIN)/python -m benchmarks $*
 
 clean: ## Remove what was built (not .venv)
