@@ -94,7 +94,7 @@ def _set_up(world: World, screen: Screen) -> Stage:
     with screen.step("Git server, keys, certificates, configuration"):
         remote = services.start_git_server()
         services.make_keys()
-        services.write_configuration(remote)
+        services.write_configuration(remote, proxied=True)
         author = Author(world, remote, world.directory / "author")
         # Without intents: nothing is held yet to what is not there yet. Stages come in scene i.
         author.take_from_template(leave_out=("policies/e-commerce", "tests"))

@@ -272,4 +272,5 @@ SCENES: Final[tuple[Scene, ...]] = (
     promoted,
     undone,
     encrypted,
+    requests,
 )

@@ -48,6 +48,7 @@ ATTACKER: Final = "attacker"
 GIT_USER: Final = "tidegate"
 GIT_PORT: Final = 8443
 ASKED_FLOWS: Final = 2000
+ENVOY: Final = {"workers": 1}
 
 
 class Services:
@@ -95,15 +96,19 @@ class Services:
         nodes = [word for node in self.nodes for word in ("--node", node)]
         self._tidegate("keys", "init", str(self.layout.keys), *nodes, "--server-name", SERVER_NAME)
 
-    def write_configuration(self, remote: Remote) -> None:
-        """One file for the reconciler, one an agent; and one for a reconciler that nobody reaches."""
+    def write_configuration(self, remote: Remote, *, proxied: bool = False) -> None:
+        """One file for the reconciler, one an agent; and one for a reconciler that nobody reaches.
+
+        `proxied`: each agent runs an Envoy.
+        """
         layout = self.layout
         state = layout.state(RECONCILER)
         for name, listen in ((RECONCILER, LISTEN), (UNREACHABLE, LISTEN_UNREACHABLE)):
             document = layout.reconciler_document(remote, state=state, listen=listen)
             _write_yaml(layout.config_file(name), document)
         for node in self.nodes:
-            _write_yaml(layout.config_file(node), layout.agent_document(node))
+            document = layout.agent_document(node) | ({"envoy": ENVOY} if proxied else {})
+            _write_yaml(layout.config_file(node), document)
 
     # Running -------------------------------------------------------------------------------
 
