@@ -1,4 +1,4 @@
-"""Scene l: policy that looks into requests, by method, path, header and gRPC method.
+"""Scene m: policy that looks into requests, by method, path, header and gRPC method.
 
 The nodes' Envoys judge; no pod knows of them, and no connection is cut when rules change.
 """
@@ -101,9 +101,9 @@ def judge_requests() -> dict[str, str | None]:
 
 
 def requests(stage: Stage) -> None:
-    """l. Requests are judged one by one; rules change under an open connection."""
+    """m. Requests are judged one by one; rules change under an open connection."""
     screen = stage.screen
-    screen.scene("l", "HTTP and gRPC: requests are judged one by one")
+    screen.scene("m", "HTTP and gRPC: requests are judged one by one")
     called = _start_grpc_server(stage)
     stage.publish("List the requests that the gateway answers", judge_requests())
     screen.quote(GATEWAY, _HTTP_RULES + _GRPC_RULES)

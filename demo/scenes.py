@@ -16,6 +16,7 @@ from demo.layout import POLL_SECONDS
 from demo.outcome import Outcome, Record, StreamResult
 from demo.scene_attack import attacks
 from demo.scene_encryption import encrypted
+from demo.scene_http import requests
 from demo.scene_rollout import caught, promoted, undone
 from demo.services import RECONCILER
 from demo.stage import Enforced, Stage
