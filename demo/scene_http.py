@@ -89,10 +89,9 @@ def gateway_policy(*, health: bool = False) -> str:
 
 
 def judge_requests() -> dict[str, str | None]:
-    """The first commit: requests are listed, and what earlier scenes opened is closed."""
+    """The commit that lists requests, and closes what earlier scenes opened."""
     grpc = '            - port: "50051"\n              protocol: TCP\n'
     return {
-        SETTINGS: AT_ONCE,
         GATEWAY: gateway_policy(),
         FRONTEND: template_file(FRONTEND).replace(_PLAIN_PORTS, _PLAIN_PORTS + grpc),
         DASHBOARD: None,
@@ -105,6 +104,7 @@ def requests(stage: Stage) -> None:
     screen = stage.screen
     screen.scene("m", "HTTP and gRPC: requests are judged one by one")
     called = _start_grpc_server(stage)
+    stage.publish("Roll out at once again", {SETTINGS: AT_ONCE})
     stage.publish("List the requests that the gateway answers", judge_requests())
     screen.quote(GATEWAY, _HTTP_RULES + _GRPC_RULES)
     _check(stage, REQUESTS)
