@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import statistics
 import tempfile
@@ -62,6 +63,8 @@ class FaultyTurn(Exception):
 
 def run(*, quick: bool = False) -> list[Result]:
     """Measure."""
+    if missing := [program for program in ("wrk", "nginx") if shutil.which(program) is None]:
+        raise SystemExit(f"{' and '.join(missing)} missing: apt-get install wrk nginx-light")
     rounds, seconds = (QUICK_ROUNDS, QUICK_SECONDS) if quick else (ROUNDS, SECONDS)
     with World(NODE) as world, tempfile.TemporaryDirectory() as folder:
         script = Path(folder) / "done.lua"

@@ -157,7 +157,9 @@ class Ways:
     def is_answered(self, way: Way, status: int = 200, path: str = PATH) -> bool:
         """True if a request is answered so."""
         url = way.url.removesuffix(PATH) + path
-        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-m", "1", url]
+        # A lost SYN is sent again after a second only: try anew instead.
+        limits = ["--connect-timeout", "0.1", "-m", "1"]
+        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", *limits, url]
         return self.world.run(way.client.name, command, check=False).stdout == str(status)
 
     def _nginx(self, name: str, place: str, template: str) -> None:
