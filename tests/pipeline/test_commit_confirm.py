@@ -1,4 +1,4 @@
-"""A publication that cuts an agent off is taken back: real gRPC through a wire that can be cut."""
+"""A publication that cuts an agent off is taken back: real gRPC through a line that can be cut."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from netpolicy.evidence import NodeEvidence, Role
 from nodeagent.receive.trial_file import TrialFile
 from nodeagent.rollout.confirm import Stage, Trial
+from tests.support.cut_line import CutLine, cut_line
 from tests.support.push_fleet import (
     NO_BUNDLE,
     Node,
@@ -22,7 +23,6 @@ from tests.support.push_fleet import (
     unit_of,
     until,
 )
-from tests.support.wire import Wire, wired
 
 pytestmark = pytest.mark.slow
 
@@ -38,12 +38,12 @@ def sequences(node: Node) -> list[int]:
     return [bundle.sequence for bundle in node.bundles]
 
 
-def cut_at(node: Node, wire: Wire, sequence: int) -> None:
-    """Let the policy of this publication cut the wire, and any other one mend it."""
+def cut_at(node: Node, line: CutLine, sequence: int) -> None:
+    """Let the policy of this publication cut the line, and any other one mend it."""
 
     async def before() -> None:
         held = node.receiver.status().sequence
-        wire.is_cut = held == sequence - 1 and not wire.is_cut
+        line.is_silent = held == sequence - 1 and not line.is_silent
 
     node.before_apply = before
 
@@ -78,14 +78,14 @@ def test_a_policy_that_cuts_the_agent_off_is_taken_back_reported_and_not_taken_a
             confirm_seconds=CONFIRM,
             candidate=candidate_of(unit_of("shop", "next")),
         )
-        async with serving(keys) as (server, heard, port), wired(port) as wire:
+        async with serving(keys) as (server, heard, port), cut_line(port) as line:
             server.publish(first)
-            async with running(config_of(keys, tmp_path / "a", wire.port)) as node:
+            async with running(config_of(keys, tmp_path / "a", line.port)) as node:
                 await until(node.store.load_last_good)
-                cut_at(node, wire, 2)
+                cut_at(node, line, 2)
                 server.publish(lethal)
                 await until(lambda: sequences(node) == [1, 2, 1])
-                assert not wire.is_cut
+                assert not line.is_silent
                 await until(lambda: heard.last and heard.last.role is Role.REVERTED, seconds=60)
                 assert heard.last is not None
                 assert (heard.last.reason, heard.last.sequence) == ("Reverted", 1)
@@ -120,10 +120,10 @@ def test_the_first_publication_of_all_is_taken_back_to_the_bootstrap_policy(
     async def scenario() -> None:
         async with (
             serving(keys) as (server, _, port),
-            wired(port) as wire,
-            running(config_of(keys, tmp_path / "a", wire.port)) as node,
+            cut_line(port) as line,
+            running(config_of(keys, tmp_path / "a", line.port)) as node,
         ):
-            cut_at(node, wire, 1)
+            cut_at(node, line, 1)
             server.publish(publish(keys, 1, unit_of("shop", "one"), confirm_seconds=CONFIRM))
             await until(lambda: len(node.bundles) == 2)
             assert node.bundles[-1] == NO_BUNDLE
@@ -139,11 +139,11 @@ def test_a_restart_during_the_trial_goes_on_with_it(keys: Path, tmp_path: Path, 
     async def scenario() -> None:
         first = publish(keys, 1, unit_of("shop", "one"), confirm_seconds=30)
         second = publish(keys, 2, unit_of("shop", "two"), previous=first, confirm_seconds=30)
-        async with serving(keys) as (server, _, port), wired(port) as wire:
+        async with serving(keys) as (server, _, port), cut_line(port) as line:
             server.publish(first)
-            async with running(config_of(keys, state, wire.port)) as node:
+            async with running(config_of(keys, state, line.port)) as node:
                 await until(node.store.load_last_good)
-                cut_at(node, wire, 2)
+                cut_at(node, line, 2)
                 server.publish(second)
                 await until(lambda: node.receiver.status().trial.stage is Stage.AWAITING)
                 await until(lambda: sequences(node) == [1, 2])
@@ -153,8 +153,8 @@ def test_a_restart_during_the_trial_goes_on_with_it(keys: Path, tmp_path: Path, 
                 TrialFile(state).save(
                     Trial(stage=Stage.AWAITING, sequence=2, deadline=0.0, confirm_seconds=30)
                 )
-            wire.is_cut = late
-            async with running(config_of(keys, state, wire.port)) as again:
+            line.is_silent = late
+            async with running(config_of(keys, state, line.port)) as again:
                 wanted = Stage.REVERTED if late else Stage.SETTLED
                 await until(lambda: again.receiver.status().trial.stage is wanted)
                 await until(lambda: not late or sequences(again) == [1])
@@ -167,11 +167,11 @@ def test_a_flip_that_changes_nothing_needs_no_confirmation(keys: Path, tmp_path:
     async def scenario() -> None:
         first = publish(keys, 1, unit_of("shop", "one"), confirm_seconds=CONFIRM)
         same = publish(keys, 2, unit_of("shop", "one"), previous=first, confirm_seconds=CONFIRM)
-        async with serving(keys) as (server, _, port), wired(port) as wire:
+        async with serving(keys) as (server, _, port), cut_line(port) as line:
             server.publish(first)
-            async with running(config_of(keys, tmp_path / "a", wire.port)) as node:
+            async with running(config_of(keys, tmp_path / "a", line.port)) as node:
                 await until(node.store.load_last_good)
-                cut_at(node, wire, 2)
+                cut_at(node, line, 2)
                 server.publish(same)
                 await until(lambda: sequences(node) == [1, 2])
                 kept = node.store.load_last_good
@@ -211,12 +211,12 @@ def test_a_report_of_a_candidate_that_was_taken_back_says_so(keys: Path, tmp_pat
             role=Role.SHADOW,
             flows=9,
         )
-        async with serving(keys) as (server, heard, port), wired(port) as wire:
+        async with serving(keys) as (server, heard, port), cut_line(port) as line:
             server.publish(first)
-            async with running(config_of(keys, tmp_path / "a", wire.port)) as node:
+            async with running(config_of(keys, tmp_path / "a", line.port)) as node:
                 await until(node.store.load_last_good)
                 node.seen = seen
-                cut_at(node, wire, 2)
+                cut_at(node, line, 2)
                 server.publish(lethal)
                 await until(
                     lambda: heard.reports and heard.reports[-1][1].role is Role.REVERTED, seconds=60

@@ -11,11 +11,11 @@ import pytest
 
 from netpolicy.evidence import Role
 from reconciler.rollout.machine import Phase
+from tests.support.cut_line import cut_line
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, names_of
 from tests.support.rollout_scene import INVENTORY
 from tests.support.rollout_stage import CANARY, QUICK, Stage, nodes_of, play
-from tests.support.wire import wired
 
 pytestmark = pytest.mark.slow
 
@@ -76,14 +76,14 @@ def test_a_node_that_goes_back_after_the_promotion_takes_the_revision_back(tmp_p
     async def run() -> None:
         scene = Scene(tmp_path, nodes=("node-a", "node-b"))
         scene.inventory.write_text(INVENTORY)
-        async with wired(scene.port) as wire, nodes_of(scene, first_port=wire.port) as nodes:
+        async with cut_line(scene.port) as line, nodes_of(scene, first_port=line.port) as nodes:
             stage = Stage(scene, tmp_path, nodes)
             node = nodes[0].node
 
             async def cut_answers() -> None:
                 """The flip to what was the candidate cuts them, after which the node can still speak."""
                 held_a_candidate = node.channels[-1].candidate is not None
-                wire.answers_are_cut = held_a_candidate and not wire.answers_are_cut
+                line.answers_are_lost = held_a_candidate and not line.answers_are_lost
 
             stage.commit("a", rollout=QUICK | {"confirm": "2s"})
             async with scene.reconciling():

@@ -1,9 +1,9 @@
-"""A TCP line that a test can cut or slow down: the server behind it is away, or far, for who uses it."""
+"""A TCP line that a test can cut, silence or slow down: who uses it loses the server, or finds it far."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 
 
@@ -16,6 +16,10 @@ class CutLine:
         self.connections = 0
         self.delay_seconds = 0.0
         """How long each piece is held up, in either direction."""
+        self.is_silent = False
+        """What either side says is taken and lost, as by a policy that drops their packets."""
+        self.answers_are_lost = False
+        """Only what the server says is."""
         self._is_cut = False
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -35,25 +39,37 @@ class CutLine:
         with suppress(OSError, asyncio.CancelledError):
             if not self._is_cut:
                 there, back = await asyncio.open_connection("127.0.0.1", self.target)
-                await self._join((reader, back), (there, writer))
-        writer.transport.abort()
+                await self._join(
+                    self._copy(reader, back, is_answer=False),
+                    self._copy(there, writer, is_answer=True),
+                )
+                self._end(back)
+        self._end(writer)
 
-    async def _join(self, *ways: tuple[asyncio.StreamReader, asyncio.StreamWriter]) -> None:
-        tasks = {asyncio.create_task(self._copy(*way)) for way in ways}
+    async def _join(self, *ways: Coroutine[None, None, None]) -> None:
+        """Until one side ends the connection, or the line is cut."""
+        tasks = {asyncio.create_task(way) for way in ways}
         self._tasks |= tasks
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in tasks:
             task.cancel()
         self._tasks -= tasks
-        for _, writer in ways:
-            writer.transport.abort()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(65536):
                 await asyncio.sleep(self.delay_seconds)
-                writer.write(data)
-                await writer.drain()
+                if not (self.is_silent or (is_answer and self.answers_are_lost)):
+                    writer.write(data)
+                    await writer.drain()
+
+    def _end(self, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+        else:
+            writer.close()
 
 
 @asynccontextmanager
