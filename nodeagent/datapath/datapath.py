@@ -12,13 +12,11 @@ Holds always:
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 from netpolicy.evidence import ASKED, Shadow
 from netpolicy.rules import Direction
@@ -48,37 +46,21 @@ from nodeagent.datapath.fingerprints import FingerprintReader
 from nodeagent.datapath.flow_table import ConntrackEntry, Counters
 from nodeagent.datapath.generations import GenerationLabel, GenerationMaps, KernelGeneration
 from nodeagent.datapath.holdings import HeldMaps, Holdings
-from nodeagent.datapath.libbpf import Map
+from nodeagent.datapath.opened import OpenedPins
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
 from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.places import Place
 
-PROGRAM_OF = {Direction.EGRESS: pins.FROM_POD, Direction.INGRESS: pins.TO_POD}
 _NO_PACKET = bytes(14)
 """The least that the kernel takes for one: a bare Ethernet header."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Opened:
-    """Descriptors of one version's pins."""
-
-    maps: dict[str, Map]
-    programs: dict[Direction, int]
-    others: dict[str, int]
-
-    def close(self) -> None:
-        for opened in self.maps.values():
-            opened.close()
-        for fd in (*self.programs.values(), *self.others.values()):
-            os.close(fd)
 
 
 class Datapath:
     """Works on pins only; `ensure_loaded` makes them."""
 
-    def __init__(self, config: DatapathConfig, version: Version, opened: _Opened) -> None:
+    def __init__(self, config: DatapathConfig, version: Version, opened: OpenedPins) -> None:
         self._config = config
         self._version = version
         self._opened = opened
@@ -107,7 +89,7 @@ class Datapath:
         version = pins.current_version(config.bpffs)
         if version is None:
             raise DatapathError(f"no datapath is loaded under {config.bpffs}")
-        opened = _open_pins(config, version)
+        opened = OpenedPins.open(config.bpffs, version)
         try:
             return cls(config, version, opened)
         except DatapathError:
@@ -234,7 +216,7 @@ class Datapath:
         bpffs = self._config.bpffs
         return {
             **{str(path.relative_to(bpffs)): str(libbpf.object_id(fd))
-               for path, fd in self._pinned_objects().items()},
+               for path, fd in self._opened.by_path().items()},
             pins.CURRENT: self._version.name,
         }  # fmt: skip
 
@@ -269,18 +251,7 @@ class Datapath:
 
     def restore_pins(self) -> None:
         """Pin what is open where it belongs, in place of what stands there."""
-        holdings.restore_pins(self._config.bpffs, self._version, self._pinned_objects())
-
-    def _pinned_objects(self) -> dict[Path, int]:
-        bpffs = self._config.bpffs
-        return {
-            **{pins.map_path(bpffs, self._version, name): opened.fd
-               for name, opened in self._maps.items()},
-            **{pins.program_path(bpffs, self._version, PROGRAM_OF[way]): fd
-               for way, fd in self._opened.programs.items()},
-            **{pins.program_path(bpffs, self._version, name): fd
-               for name, fd in self._opened.others.items()},
-        }  # fmt: skip
+        holdings.restore_pins(self._config.bpffs, self._version, self._opened.by_path())
 
     # Interfaces -----------------------------------------------------------------------------
 
@@ -447,20 +418,3 @@ class Datapath:
         self._word.close()
         self._endpoints.close()
         self._opened.close()
-
-
-def _open_pins(config: DatapathConfig, version: Version) -> _Opened:
-    opened = _Opened(maps={}, programs={}, others={})
-    try:
-        for name in pins.MAPS:
-            opened.maps[name] = libbpf.open_map(pins.map_path(config.bpffs, version, name))
-        for direction, name in PROGRAM_OF.items():
-            path = pins.program_path(config.bpffs, version, name)
-            opened.programs[direction] = libbpf.get_pinned(path)
-        for name in pins.OTHER_PROGRAMS:
-            path = pins.program_path(config.bpffs, version, name)
-            opened.others[name] = libbpf.get_pinned(path)
-    except DatapathError:
-        opened.close()
-        raise
-    return opened
