@@ -52,6 +52,8 @@ _RULES: Final = (PROXY_RULE, TRANSLATED_RULE, MARKED_RULE, BYPASS_RULE, NODES_RU
 _MAIN: Final = 254
 _METRIC: Final = 100
 _LAST_METRIC: Final = 4_000_000
+_ANY_TYPE: Final = 0
+_ANY_SCOPE: Final = 255
 _UNREACHABLE: Final = 7
 _UNICAST: Final = 1
 _THROW: Final = 9
@@ -86,6 +88,8 @@ class _Route:
     """Zero: unreachable; `ELSEWHERE`: as if the table had ended."""
     source: str = ""
     """What the node's own packets bear; empty: the kernel's choice."""
+    foreign_metric: int | None = None
+    """Of a route that stands beside ours; None: ours, or in its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +103,18 @@ class _Rule:
     """Of TCP; zero: any."""
 
 
-def set_ways(ways: Ways) -> None:
-    """Have exactly these routes, and the rules that lead to them."""
+def set_ways(ways: Ways) -> int:
+    """Have exactly these routes, and the rules that lead to them; return how many were otherwise."""
 
-    def work(netlink: IPRoute) -> None:
-        for family in _FAMILIES:
+    def work(netlink: IPRoute) -> int:
+        return sum(
             _set_table(netlink, family, MARKED_TABLE, _marked(ways.marked, family))
-            _set_table(netlink, family, NODES_TABLE, _explicit(ways.all, family, ways.sources))
-            _set_rules(netlink, family, _rules_of(ways))
+            + _set_table(netlink, family, NODES_TABLE, _explicit(ways.all, family, ways.sources))
+            + _set_rules(netlink, family, _rules_of(ways))
+            for family in _FAMILIES
+        )
 
-    with_netlink("routing into the tunnels", work)
+    return with_netlink("routing into the tunnels", work)
 
 
 def remove_ways() -> None:
@@ -161,15 +167,16 @@ def _rules_of(ways: Ways) -> tuple[_Rule, ...]:
     return tuple(rules)
 
 
-def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[_Route]) -> None:
+def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[_Route]) -> int:
     held = _held(netlink, family, table)
     for route in sorted(wanted - held, key=lambda route: (route.device == 0, route.cidr)):
         netlink.route("replace", **_fields(route, family, table))
     # A route that was replaced is gone already: only what no wanted one stands in for is deleted.
     kept = {(route.cidr, route.device == 0) for route in wanted}
     for route in held - wanted:
-        if (route.cidr, route.device == 0) not in kept:
+        if route.foreign_metric is not None or (route.cidr, route.device == 0) not in kept:
             _delete_route(netlink, _fields(route, family, table))
+    return len(held ^ wanted)
 
 
 def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
@@ -179,13 +186,18 @@ def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
         length = message["dst_len"]
         cidr = f"{told['RTA_DST']}/{length}" if told.get("RTA_DST") and length else ""
         device = _DEVICES.get(message["type"], told.get("RTA_OIF", 0))
-        found.add(_Route(cidr, device, told.get("RTA_PREFSRC", "")))
+        metric = told.get("RTA_PRIORITY", 0)
+        foreign = None if metric == (_METRIC if device else _LAST_METRIC) else metric
+        found.add(_Route(cidr, device, told.get("RTA_PREFSRC", ""), foreign))
     return found
 
 
 def _fields(route: _Route, family: int, table: int) -> dict[str, Any]:
     everything = "::/0" if family == socket.AF_INET6 else "0.0.0.0/0"
     fields = {"family": family, "table": table, "dst": route.cidr or everything}
+    if route.foreign_metric is not None:
+        fields |= {"type": _ANY_TYPE, "scope": _ANY_SCOPE, "priority": route.foreign_metric}
+        return fields | ({"oif": route.device} if route.device > 0 else {})
     if route.device == ELSEWHERE:
         return fields | {"type": _THROW, "priority": _METRIC}
     if route.device:
@@ -202,7 +214,7 @@ def _delete_route(netlink: IPRoute, fields: dict[str, Any]) -> None:
             raise
 
 
-def _set_rules(netlink: IPRoute, family: int, wanted: tuple[_Rule, ...]) -> None:
+def _set_rules(netlink: IPRoute, family: int, wanted: tuple[_Rule, ...]) -> int:
     held = _held_rules(netlink, family)
     for rule in wanted:
         if rule not in held:
@@ -210,6 +222,7 @@ def _set_rules(netlink: IPRoute, family: int, wanted: tuple[_Rule, ...]) -> None
     # Last first: what bypasses another rule outlives it.
     for rule in sorted(held - set(wanted), key=lambda rule: -rule.priority):
         _change(netlink, "del", family, rule, unless=ENOENT)
+    return len(held ^ set(wanted))
 
 
 def _change(netlink: IPRoute, verb: str, family: int, rule: _Rule, *, unless: int) -> None:

@@ -65,10 +65,13 @@ PEERS_HEARD: Final = "peers_heard_again"
 MAX_LOGGED: Final = 10
 KEY_ROTATES: Final = "key_rotates"
 KEY_RETIRED: Final = "key_retired"
+WAYS_MENDED: Final = "tunnel_routes_mended"
 STRICT_RESTORED: Final = "strict_restored"
 FOLDER: Final = "wireguard"
 WATCH_SECONDS: Final = 0.5
 CHECK_SECONDS: Final = 10.0
+WAYS_SECONDS: Final = 3.0
+"""How often routes and rules are compared with what they should be."""
 FORGOTTEN: Final = "StrictPlacesUnreadable"
 ROTATING: Final = "RotationUnderWay"
 NOT_ENCRYPTING: Final = "NotEncrypting"
@@ -104,6 +107,7 @@ class Tunnels:
         self._implementation = Implementation.NONE
         self._handshakes = Handshakes()
         self._interfaces: dict[str, int] = {}
+        self._ways: routes.Ways | None = None
         self._rotation: Rotation | None = None
         self._error = ""
 
@@ -149,7 +153,7 @@ class Tunnels:
 
     async def run(self) -> None:
         """Keep it so: tunnels that died, new interfaces, peers that shook hands, keys that grew old."""
-        checked = 0.0
+        checked = compared = 0.0
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             if self._inputs is None or self._mode is EncryptionMode.OFF:
@@ -158,12 +162,16 @@ class Tunnels:
                 now = time.monotonic()
                 is_due = now - checked >= self._check_seconds or self._overlaps
                 if is_due or await asyncio.to_thread(self._interfaces_changed):
-                    checked = now
+                    checked = compared = now
                     with suppress(StalledError):  # it is logged, and tried again
                         await self._converge()
                 elif self._handshakes.awaits(self._agreed, self._own, now=time.time()):
                     with suppress(StalledError):  # the next convergence says what is wrong
                         await asyncio.to_thread(self._see_devices)
+                if now - compared >= WAYS_SECONDS:
+                    compared = now
+                    with suppress(DatapathError):  # a device that goes is noticed by the next look
+                        await asyncio.to_thread(self._mend_ways)
 
     def report(self) -> NodeEncryption:
         """How it stands."""
@@ -242,6 +250,7 @@ class Tunnels:
         self._saved.keep(None)
         self._datapath.set_encryption(WireMode())
         self._datapath.set_places({})
+        self._ways = None
         routes.remove_ways()
         for name in tunnel_names():
             self._links.remove(name)
@@ -360,16 +369,21 @@ class Tunnels:
             if node_traffic:
                 nodes |= dict.fromkeys(map(host_cidr, peer.addresses), device)
         led = by_destination(marked, places)
-        routes.set_ways(
-            routes.Ways(
-                marked=marked,
-                all={c: routes.ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
-                node_traffic=node_traffic,
-                has_proxy=PROXY_DEVICE in host.interfaces,
-                sources=host.node_addresses,
-                outside=self._outside_ports,
-            )
+        self._ways = routes.Ways(
+            marked=marked,
+            all={c: routes.ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
+            node_traffic=node_traffic,
+            has_proxy=PROXY_DEVICE in host.interfaces,
+            sources=host.node_addresses,
+            outside=self._outside_ports,
         )
+        routes.set_ways(self._ways)
+
+    def _mend_ways(self) -> None:
+        """Somebody may have changed routes or rules since they were set."""
+        changed = routes.set_ways(self._ways) if self._ways else 0
+        if changed:
+            log.warning(WAYS_MENDED, changed=changed)
 
     def _guard_uplinks(self, host: HostSide) -> None:
         """Not on pods' interfaces: what is sent to a pod here is `to_pod`'s."""
