@@ -33,6 +33,8 @@ _SAMPLES: Final = 400
 """Batches: fewer than come while flows are sent steadily, so that none from before counts."""
 _FIRST: Final = 1_000
 """Flows before these wait for the subscriber to begin, not for the agent."""
+PROBE_PORT: Final = 1_000
+"""Source port of flows that only tell when the subscriber hears any; they may arrive at any time."""
 Sender = Callable[[Datapath], int]
 
 
@@ -43,11 +45,14 @@ class Seen:
     delivered: Synchronized[int]
     lost: Synchronized[int]
     latency_ms: Synchronized[float]
+    probes: Synchronized[int]
 
     @classmethod
     def shared(cls, spawn: SpawnContext) -> Seen:
         """Counters that two processes see."""
-        return cls(spawn.Value("q", 0), spawn.Value("q", 0), spawn.Value("d", 0.0))
+        return cls(
+            spawn.Value("q", 0), spawn.Value("q", 0), spawn.Value("d", 0.0), spawn.Value("q", 0)
+        )
 
     @property
     def total(self) -> int:
@@ -82,7 +87,11 @@ def subscribe(socket: Path, seen: Seen) -> None:
                 if seen.delivered.value > _FIRST:
                     latencies.append((time.time_ns() - item.rows.time_ns[0]) / 1e6)
                     seen.latency_ms.value = percentile(latencies, 99)
-                seen.delivered.value += len(item)
+                # All were sent before any other flow, and nothing overtakes.
+                is_early = not seen.delivered.value
+                probes = list(item.rows.source_port).count(PROBE_PORT) if is_early else 0
+                seen.probes.value += probes
+                seen.delivered.value += len(item) - probes
         except AgentUnreachable:
             return
 

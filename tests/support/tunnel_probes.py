@@ -94,7 +94,15 @@ def wireguard_go(nodes: TunnelNodes, node: str) -> list[int]:
         text=True,
     )
     pids = map(int, shown.stdout.split())
-    return [pid for pid in pids if Path(f"/proc/{pid}/comm").read_text().startswith("wireguard-go")]
+    return [pid for pid in pids if _name_of(pid).startswith("wireguard-go")]
+
+
+def _name_of(pid: int) -> str:
+    """Empty if the process has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def connects(nodes: TunnelNodes, node: str, address: str, port: int) -> bool:
