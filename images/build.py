@@ -87,6 +87,7 @@ def build(recipe: Recipe, output: Path, *, epoch: int, parts: Parts | None = Non
     with TemporaryDirectory(dir=work) as name:
         stage = Path(name) / "root"
         _stage(recipe, stage, epoch=epoch)
+        _name_user(recipe, parts, stage)
         _write(stage / SBOM_IN_IMAGE, bill)
         layer.from_folder(stage, layers[-1], epoch=epoch)
     listed = work / "sbom.cdx.json"
@@ -145,6 +146,20 @@ def _stage(recipe: Recipe, stage: Path, *, epoch: int) -> None:
     for place, leads_to in recipe.links:
         (stage / place).parent.mkdir(parents=True, exist_ok=True)
         (stage / place).symlink_to(leads_to)
+
+
+def _name_user(recipe: Recipe, parts: Parts, stage: Path) -> None:
+    """Give the image's user a name: ssh-keygen does not run as somebody who has none."""
+    user, _, group = recipe.user.partition(":")
+    if user == "0":
+        return
+    lines = {
+        "etc/passwd": f"tidegate:x:{user}:{group}::/tmp:/usr/sbin/nologin\n",
+        "etc/group": f"tidegate:x:{group}:\n",
+    }
+    for path, line in lines.items():
+        (text,) = _texts(parts.debian, f"./{path}")
+        _write(stage / path, (text + line).encode())
 
 
 def _install(stage: Path, what: Sequence[str], *, epoch: int, left_out: Sequence[str] = ()) -> None:
