@@ -19,6 +19,9 @@ from nodeagent.envoy.settings import EnvoySettings
 
 ORIGINAL_CLUSTER: Final = "original"
 CONNECT_SECONDS: Final = 10
+IDLE_SECONDS: Final = 5
+"""How long an upstream connection waits for a next request. Envoy keeps it even when its client is gone, and
+each holds a port of the client's address towards that server: they run out where connections come and go."""
 NO_LIMIT: Final = (1 << 32) - 1
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -53,6 +56,8 @@ def original_cluster(settings: EnvoySettings) -> Json:
 
 def http_options(**options: Json) -> Json:
     """How a cluster speaks HTTP."""
+    idle: Json = {"idle_timeout": f"{IDLE_SECONDS}s"}
+    options = {"common_http_protocol_options": idle, **options}
     return {_HTTP_OPTIONS: typed(_HTTP_OPTIONS.removeprefix("envoy."), **options)}
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from netpolicy.errors import StalledError
 from netpolicy.rules import HttpRule
+from nodeagent.envoy.admin import Admin
 from nodeagent.envoy.errors import ProxyError
 from nodeagent.envoy.process import find_binary
 from nodeagent.envoy.settings import EnvoySettings
@@ -56,6 +57,20 @@ def test_rules_change_on_a_connection_that_stays_open(scene: EnvoyScene) -> None
         scene.serve(rules(HttpRule(path="/other")))
         assert status_on(client, request("GET", "/products")) == 403
         assert status_on(client, request("GET", "/other")) == 200
+
+
+def test_a_client_that_is_gone_leaves_no_connection_to_its_server(scene: EnvoyScene) -> None:
+    scene.serve(PRODUCTS)
+    assert scene.status(request("GET", "/products")) == 200
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _upstream_connections(scene):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _upstream_connections(scene: EnvoyScene) -> int:
+    told = Admin(scene.settings.admin).statistics("^cluster[.]original[.]upstream_cx_active$")
+    return int(told["cluster.original.upstream_cx_active"])
 
 
 def test_a_set_without_rules_refuses_everything(scene: EnvoyScene) -> None:
