@@ -25,7 +25,7 @@ from benchmarks.http_ways import DIRECT, L4, L7, NGINX, NODE, PLAIN_ENVOY, Way, 
 from benchmarks.report import Result
 from tests.support.world import World
 
-ROUNDS, QUICK_ROUNDS = 5, 1
+ROUNDS, QUICK_ROUNDS = 3, 1
 SECONDS, QUICK_SECONDS = 2, 1
 CONNECTIONS: Final = 32
 KILLS, QUICK_KILLS = 5, 1
