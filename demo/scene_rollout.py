@@ -86,8 +86,6 @@ STREAMS: Final = {
 ROLES: Final = {"node-a": "enforcing", "node-b": "shadow"}
 """What the nodes do with a candidate while node-a is its canary."""
 DID: Final = {"enforcing": "enforced as the canary", "shadow": "had only watched"}
-UNDO_SECONDS: Final = 2.0
-"""From the command to the last node's answer."""
 
 
 def cut_prometheus() -> dict[str, str]:
@@ -186,11 +184,7 @@ def undone(stage: Stage) -> None:
         services.rollout("undo", "--reason", "a drill")
         undo = services.reconciler_status()["publication"]
         seconds = stage.wait_for_acks(undo["sequence"]) - begun
-    screen.check(
-        f"both nodes took it within {UNDO_SECONDS:g} s of the command",
-        seconds <= UNDO_SECONDS,
-        detail=f"{seconds * 1000:.0f} ms",
-    )
+    screen.say(f"command → last node's answer: {seconds * 1000:.0f} ms, while Git is away")
     with screen.step("the Git server is back, and the reconciler has looked"):
         services.resume_git_server()
         stage.world.wait_for("it has", lambda: _reaches_git(stage), timeout=PHASE_SECONDS)
