@@ -202,7 +202,25 @@ static __always_inline bool hand_over(struct __sk_buff *skb, struct bpf_sock *so
 	return !failed;
 }
 
-/* The socket of this very connection. An opening is not for one that is over. */
+/* Let an opening look like a segment of the connection that was before it. */
+static __always_inline bool as_former(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 offset = packet->l4_offset + offsetof(struct tcphdr, ack_seq) + sizeof(__be32);
+	__be16 opening, former;
+
+	if (bpf_skb_load_bytes(skb, offset, &opening, sizeof(opening)))
+		return false;
+	former = (opening & ~bpf_htons(TCP_FLAG_SYN)) | bpf_htons(TCP_FLAG_ACK);
+	return !bpf_l4_csum_replace(skb, packet->l4_offset + offsetof(struct tcphdr, check),
+				    opening, former, sizeof(former)) &&
+	       !bpf_skb_store_bytes(skb, offset, &former, sizeof(former), 0);
+}
+
+/* The socket of this very connection. Between two ends of which one still waits after their last connection
+ * (TIME-WAIT) the kernel makes no new one for a listener that does not bear their address: it drops the
+ * opening without a word, for a minute. So the waiting socket is asked first. It answers what it awaits, the
+ * client knows of no such connection and resets it (RFC 9293, 3.10.7.3), that ends the waiting, and the
+ * client's next opening, some milliseconds later, finds the way free. */
 static __noinline int give_to_connection(struct __sk_buff *skb, const struct packet *packet)
 {
 	struct bpf_sock *socket = find_socket(skb, &packet->source, packet->source_port,
@@ -211,7 +229,7 @@ static __noinline int give_to_connection(struct __sk_buff *skb, const struct pac
 	if (!socket)
 		return false;
 	if (socket->state == BPF_TCP_LISTEN ||
-	    (packet->opens && socket->state == BPF_TCP_TIME_WAIT)) {
+	    (packet->opens && socket->state == BPF_TCP_TIME_WAIT && !as_former(skb, packet))) {
 		bpf_sk_release(socket);
 		return false;
 	}

@@ -45,6 +45,7 @@ LISTENERS = (
     (EGRESS_PORT, Direction.EGRESS),
 )
 CLIENT_ADDRESSES = dict(zip(ADDRESSES, ("10.0.0.1", "fd00::1"), strict=True))
+AGAIN_PORTS = {Direction.INGRESS: 45_001, Direction.EGRESS: 45_002}
 HOST_ADDRESSES = dict(zip(ADDRESSES, ("169.254.1.1", NODE_ADDRESS), strict=True))
 
 
@@ -182,6 +183,30 @@ def test_a_revoked_connection_is_cut_on_both_sides_of_the_proxy(
         status(connection, "/revoked")
     abort(connection)
     assert [path for _, path in web.web.asked] == ["/"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize(("direction", "client_port"), AGAIN_PORTS.items())
+def test_a_clients_port_serves_again_at_once_where_the_proxy_ended_its_connection(
+    web: Scene, address: str, direction: Direction, client_port: int
+) -> None:
+    """The proxy's end waits a minute after it (TIME-WAIT), and must not keep the next one out so long."""
+    port = PROXY_PORT if direction is Direction.INGRESS else EGRESS_PORT
+    web.pods.enforce(judged(Verdict.REDIRECT, port=port, direction=direction))
+    for _ in range(3):
+        connection = web.pods.within("client", lambda: _connect_from(address, client_port))
+        with connection, connection.makefile("rb") as answer:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+            assert answer.read().startswith(b"HTTP/1.1 200 ")  # to the end: the proxy's
+
+
+def _connect_from(address: str, port: int) -> socket.socket:
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.settimeout(10)
+    made.bind(("", port))
+    made.connect((address, HTTP_PORT))
+    return made
 
 
 def test_flows_that_were_forgotten_go_on_by_the_proxys_sockets(web: Scene) -> None:
