@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
@@ -85,19 +85,6 @@ class ProxyStatus:
     listeners: tuple[str, ...]
     connections: int
     lacking: tuple[str, ...] = ()
-
-
-class L7Proxy(Protocol):
-    """What serves listeners."""
-
-    async def prepare(self, wanted: Listeners) -> None:
-        """Return once all of them are served. Raises ProxyError."""
-
-    async def retire(self, kept: Listeners) -> None:
-        """Serve no others any more. Raises ProxyError."""
-
-    def status(self) -> ProxyStatus:
-        """How it is."""
 
 
 class EnvoyProxy:
