@@ -26,7 +26,7 @@ from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
 from nodeagent.plan.regroup import regroup
 from tests.support.plan_strategies import NODE_ADDRESS, policies, policy
 
-WALKS, STEPS = 100, 30
+WALKS, STEPS = 50, 30
 CROWD = 3
 SEED = int(os.environ.get("TIDEGATE_SEED", "0")) or secrets.randbits(32)
 PORTS = (
