@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
 from netpolicy.labels import Selector
-from netpolicy.rules import LAST_PORT, Action, Direction, TlsContext
+from netpolicy.rules import Action, Direction, TlsContext
 from reconciler.codes import fault
 from reconciler.objects.defaults import subject_selector
 from reconciler.objects.policy import PolicyObject, PortField, PortGroup
+from reconciler.validate.port_claims import PortClaim, claim_of, conflicts
 
 _CLEAR: Final = "connections in clear"
 _TLS: Final = "TLS"
@@ -28,28 +28,24 @@ Treatment = tuple[bool, TlsContext | None, TlsContext | None]
 """Is TLS passed on as it is; where it is ended; where it is begun."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A range of ports, and what a rule wants done with connections there."""
-
-    first: int
-    last: int
-    treatment: Treatment
-    policy: PolicyObject
-    at: NodePath
-
-
 def check_mixed_tls(policies: Iterable[PolicyObject]) -> Iterator[Diagnostic]:
     """Find connections that two rules want treated in two ways."""
-    asked: defaultdict[Place, list[_Asked]] = defaultdict(list)
+    claims: defaultdict[Place, list[PortClaim[Treatment]]] = defaultdict(list)
     for policy in policies:
         for direction, group in _reading_groups(policy):
             for field in group:
                 for kind in _kinds(group):
                     place = (subject_selector(policy), direction, field.name, kind)
-                    asked[place].append(_asked(policy, group, field))
-    for place, found in asked.items():
-        yield from _conflicts(found, place[-1])
+                    claims[place].append(_claim(policy, group, field))
+    for place, made in claims.items():
+        for one, other in conflicts(made):
+            yield fault(
+                one.policy.document,
+                one.at,
+                "TG221",
+                f"{place[-1]} to a port where {other.policy.id} wants another treatment",
+                on_key=True,
+            )
 
 
 def _reading_groups(policy: PolicyObject) -> Iterator[tuple[Direction, PortGroup]]:
@@ -71,16 +67,10 @@ def _kinds(group: PortGroup) -> Iterator[str]:
         yield from (f"{_TLS} for {one.name or one.pattern}" for one in group.server_names)
 
 
-def _asked(policy: PolicyObject, group: PortGroup, field: PortField) -> _Asked:
+def _claim(policy: PolicyObject, group: PortGroup, field: PortField) -> PortClaim[Treatment]:
     passed_on = group.terminating_tls is None and group.server_names is not None
-    first = field.port or 0
-    return _Asked(
-        first=first,
-        last=field.end_port or (first or LAST_PORT),
-        treatment=(passed_on, group.terminating_tls, group.originating_tls),
-        policy=policy,
-        at=_written_at(group),
-    )
+    treatment = (passed_on, group.terminating_tls, group.originating_tls)
+    return claim_of(field, wish=treatment, policy=policy, at=_written_at(group))
 
 
 def _written_at(group: PortGroup) -> NodePath:
@@ -90,21 +80,3 @@ def _written_at(group: PortGroup) -> NodePath:
     if group.terminating_tls is not None:
         return (*group.at, "terminatingTLS")
     return (*group.at, "rules" if group.server_names is None else "serverNames")
-
-
-def _conflicts(asked: list[_Asked], kind: str) -> Iterator[Diagnostic]:
-    """Sweep over the ranges by their first port: another treatment still open there is a conflict."""
-    open_until: dict[Treatment, _Asked] = {}
-    for one in sorted(asked, key=lambda a: (a.first, a.policy.document.path, a.at)):
-        for treatment, other in open_until.items():
-            if treatment != one.treatment and other.last >= one.first:
-                yield fault(
-                    one.policy.document,
-                    one.at,
-                    "TG221",
-                    f"{kind} to a port where {other.policy.id} wants another treatment",
-                    on_key=True,
-                )
-        widest = open_until.get(one.treatment)
-        if widest is None or widest.last < one.last:
-            open_until[one.treatment] = one
