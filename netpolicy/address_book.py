@@ -22,6 +22,7 @@ from netpolicy.inventory import (
     Pod,
     address_entries,
     labels_of,
+    pod_entries,
     service_entries,
 )
 from netpolicy.labels import Labels
@@ -86,7 +87,7 @@ class AddressBook:
         found: list[tuple[Pod | ClusterService, _Entries]] = []
         for one in new:
             entries = (
-                _pod_entries(inventory, one, alike)
+                _entries_of_pod(inventory, one, alike)
                 if isinstance(one, Pod)
                 else service_entries(one)
             )
@@ -130,23 +131,14 @@ class AddressBook:
         return place
 
 
-def _pod_entries(
+def _entries_of_pod(
     inventory: Inventory, pod: Pod, alike: dict[_LabelKey, Labels]
 ) -> tuple[AddressEntry, ...]:
     key = (pod.namespace, pod.service_account, pod.ports, *sorted(pod.labels.items()))
     labels = alike.get(key)
     if labels is None:
         labels = alike[key] = labels_of(inventory, pod)
-    return tuple(
-        AddressEntry(
-            address=address,
-            labels=labels,
-            namespace=pod.namespace,
-            name=pod.name,
-            node=pod.node,
-        )
-        for address in pod.addresses
-    )
+    return pod_entries(pod, labels)
 
 
 def _sort_key(entry: AddressEntry) -> _SortKey:

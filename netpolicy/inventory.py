@@ -85,18 +85,22 @@ def address_entries(inventory: Inventory) -> tuple[AddressEntry, ...]:
     entries = [*_node_entries(inventory), *_api_server_entries(inventory)]
     entries += [entry for service in inventory.services for entry in service_entries(service)]
     for pod in inventory.pods:
-        labels = labels_of(inventory, pod)
-        entries += [
-            AddressEntry(
-                address=address,
-                labels=labels,
-                namespace=pod.namespace,
-                name=pod.name,
-                node=pod.node,
-            )
-            for address in pod.addresses
-        ]
+        entries += pod_entries(pod, labels_of(inventory, pod))
     return tuple(sorted(entries, key=lambda entry: (entry.address, entry.namespace, entry.name)))
+
+
+def pod_entries(pod: Pod, labels: Labels) -> tuple[AddressEntry, ...]:
+    """The addresses of a pod of this identity."""
+    return tuple(
+        AddressEntry(
+            address=address,
+            labels=labels,
+            namespace=pod.namespace,
+            name=pod.name,
+            node=pod.node,
+        )
+        for address in pod.addresses
+    )
 
 
 def service_entries(service: ClusterService) -> tuple[AddressEntry, ...]:
