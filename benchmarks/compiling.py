@@ -7,11 +7,11 @@ Shell over the clock; what it measures is pure.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
+from benchmarks.policy_files import policy_file
 from benchmarks.report import Result
 from netpolicy.bundle import pack_unit
 from reconciler.compile import compile_policies
@@ -86,15 +86,7 @@ def _measure(size: int) -> dict[str, float]:
 
 
 def _file(number: int, *, port: int = 8080) -> SourceFile:
-    namespace = number % NAMESPACES
-    text = _POLICY.format(
-        number=number, namespace=namespace, port=port, block=number % 200
-    ).encode()
-    return SourceFile(
-        path=f"policies/team-{namespace}/app-{number}.yaml",
-        blob_id=hashlib.sha1(text, usedforsecurity=False).hexdigest(),
-        data=text,
-    )
+    return policy_file(_POLICY, number, namespaces=NAMESPACES, port=port)
 
 
 def _check(reading: PolicyReading, size: int) -> None:

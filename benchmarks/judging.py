@@ -10,7 +10,6 @@ whatever else the machine does. Each size runs in a process of its own, so that 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import resource
 import subprocess
@@ -18,6 +17,7 @@ import sys
 import time
 from typing import Final
 
+from benchmarks.policy_files import policy_file
 from benchmarks.report import Result
 from netpolicy.inventory import Inventory, Node, Pod
 from reconciler.files import SourceFile
@@ -115,19 +115,8 @@ def _check(verdict: Verdict, size: int) -> None:
 
 
 def _file(number: int, size: int, *, port: int = 8080) -> SourceFile:
-    namespace = number % NAMESPACES
-    text = _POLICY.format(
-        number=number,
-        namespace=namespace,
-        peer=(number + NAMESPACES) % size,
-        port=port,
-        block=number % 200,
-    ).encode()
-    return SourceFile(
-        path=f"policies/team-{namespace}/app-{number}.yaml",
-        blob_id=hashlib.sha1(text, usedforsecurity=False).hexdigest(),
-        data=text,
-    )
+    peer = (number + NAMESPACES) % size
+    return policy_file(_POLICY, number, namespaces=NAMESPACES, peer=peer, port=port)
 
 
 def _inventory(size: int, *, shift: int = 0) -> Inventory:

@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from benchmarks.policy_files import policy_file
 from benchmarks.report import DIRECTORY, Result
 from netpolicy.rules import Policy
-from reconciler.files import SourceFile
 from reconciler.judge import judge
 from reconciler.preview.export import ExportReader
 from reconciler.preview.replay import replay_file
@@ -107,19 +107,15 @@ def _reading(path: Path) -> float:
 
 def _policies(*, changed: int = 0) -> list[Policy]:
     """`changed` of them open another port than flows go to."""
-    texts = [
-        _POLICY.format(
-            number=number,
-            namespace=number % NAMESPACES,
+    files = [
+        policy_file(
+            _POLICY,
+            number,
+            namespaces=NAMESPACES,
             peer=(number + NAMESPACES) % POLICIES,
             port=8081 if number < changed else 8080,
-            block=number % 200,
         )
         for number in range(POLICIES)
-    ]
-    files = [
-        SourceFile(path=f"policies/{number}.yaml", blob_id=str(number), data=text.encode())
-        for number, text in enumerate(texts)
     ]
     verdict = judge(files)
     if verdict.policy_count != POLICIES:
