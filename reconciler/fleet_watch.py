@@ -8,7 +8,7 @@ Shell. What it decides by is in memory; `records` is saved beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -127,9 +127,9 @@ class FleetWatch:
         """Node → what keeps it from encrypting as it should."""
         return self._encryption.unwell(self._connected)
 
-    def awaiting(self) -> dict[str, str]:
-        """Node → what its encryption still waits for."""
-        return self._encryption.awaiting(self._connected)
+    def awaiting(self, chosen: Set[str]) -> dict[str, str]:
+        """Node → what its encryption still waits for, when the chosen are to enforce it."""
+        return self._encryption.awaiting(self._connected, chosen)
 
     def enforcing_otherwise(self, evidence: Evidence) -> tuple[str, ...]:
         """Nodes that came to enforce another generation than any that they observed of the candidate."""

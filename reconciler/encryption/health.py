@@ -6,7 +6,8 @@ Pure.
 
 Holds always:
 1. A peer that is gone is no fault of a revision: only silence towards a connected agent counts.
-2. A node that encrypts is not done before it has a session with every connected node that can.
+2. A node is not ready before it said so: of one that has not spoken since it was asked, nothing is known.
+3. A node that is ready has a session with every connected node that can.
 """
 
 from __future__ import annotations
@@ -34,19 +35,33 @@ def unwell(
 
 
 def awaiting(
-    said: Iterable[NodeEncryption], *, keyed: Set[str], connected: Set[str]
+    said: Iterable[NodeEncryption], *, keyed: Set[str], connected: Set[str], chosen: Set[str]
 ) -> dict[str, str]:
-    """Node → whom it has no tunnel or no session to yet. `keyed`: nodes whose public keys were given out."""
-    found = {}
-    for one in said:
-        if one.mode is EncryptionMode.OFF or one.node not in connected:
-            continue
-        unmet = sorted(connected & set(one.unmet_peers))
-        if unmet:
-            found[one.node] = f"no handshake yet with {_named(unmet)}"
-        elif one.peers < len(keyed - {one.node}):
-            found[one.node] = f"tunnels to {one.peers} of {len(keyed - {one.node})} nodes"
-    return found
+    """Connected node → what it lacks to encrypt as a revision asks, which asks it of all that connect.
+
+    `keyed`: nodes whose public keys were given out. `chosen`: nodes that are to enforce the revision.
+    """
+    reports = {one.node: one for one in said}
+    missing = {
+        node: _missing(reports.get(node), others=keyed - {node}, connected=connected, chosen=chosen)
+        for node in connected
+    }
+    return {node: what for node, what in missing.items() if what}
+
+
+def _missing(
+    report: NodeEncryption | None, *, others: Set[str], connected: Set[str], chosen: Set[str]
+) -> str:
+    if report is None or report.mode is EncryptionMode.OFF:
+        return "has no tunnels yet"
+    if report.node in chosen and not report.mode.is_in_force:
+        return "has tunnels and does not send through them yet"
+    unmet = sorted(connected & set(report.unmet_peers))
+    if unmet:
+        return f"no handshake yet with {_named(unmet)}"
+    if report.peers < len(others):
+        return f"tunnels to {report.peers} of {len(others)} nodes"
+    return ""
 
 
 def _named(names: list[str]) -> str:

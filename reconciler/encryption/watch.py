@@ -96,10 +96,11 @@ class EncryptionWatch:
         said = (claim.said for claim in self._claims.values())
         return unwell(said, refused=self._admitted.refused, connected=connected)
 
-    def awaiting(self, connected: Set[str]) -> dict[str, str]:
-        """Nodes that do not have a session with every other yet, and with whom."""
+    def awaiting(self, connected: Set[str], chosen: Set[str]) -> dict[str, str]:
+        """Nodes that do not encrypt yet as a revision asks, which the chosen are to enforce, and why."""
         said = (claim.said for claim in self._claims.values())
-        return awaiting(said, keyed=self._admitted.keys.keys(), connected=connected)
+        keyed = self._admitted.keys.keys()
+        return awaiting(said, keyed=keyed, connected=connected, chosen=chosen)
 
     def silent(self, connected: Set[str]) -> dict[str, tuple[str, ...]]:
         """Connected nodes that have not shaken hands with peers for long, and with whom."""

@@ -25,7 +25,7 @@ from reconciler.fleet_watch import FleetWatch
 from reconciler.rollout.evidence import Evidence
 from reconciler.rollout.lifeline import Lifeline, fetch_is_due, lifeline_of
 from reconciler.rollout.machine import Phase, Rollout
-from reconciler.rollout.verdict import judge_rollout
+from reconciler.rollout.verdict import chosen_nodes, judge_rollout
 from reconciler.staging.driver import Rollouts
 from reconciler.staging.entries import where
 from reconciler.staging.git_contact import GitContact
@@ -133,7 +133,8 @@ class RolloutTask:
         refusing = self._fleet.refusing(rollout.sequence)
         awaiting: dict[str, str] = {}
         if self._rollouts.brings_encryption:
-            refusing, awaiting = self._fleet.unwell() | refusing, self._fleet.awaiting()
+            refusing = self._fleet.unwell() | refusing
+            awaiting = self._fleet.awaiting(chosen_nodes(rollout, nodes))
         reversals = self._fleet.reversals(rollout.sequence) if rollout.sequence else ()
         verdict = judge_rollout(rollout, evidence, nodes, refusing, reversals, awaiting=awaiting)
         names = frozenset(node.name for node in nodes)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from netpolicy.evidence import Cause, Difference, FlowSide, NodeEvidence, Role
 from netpolicy.identity import pod_labels
 from netpolicy.node_choice import is_chosen
+from netpolicy.node_encryption import EncryptionMode
 from netpolicy.rules import Direction, PolicyId, PolicyKind, Protocol, RuleId
+from netpolicy.terms import CandidateTerms
+from nodeagent.rollout.channels import Channels, Standing
+from nodeagent.rollout.encryption import encrypting
 from tests.support.push_fleet import Node
 from tests.support.reconciler_scene import Scene
 
@@ -64,12 +68,14 @@ class Watcher:
     def look(self) -> None:
         """Report on the candidate that was announced last."""
         channels = self.node.channels[-1] if self.node.channels else None
+        asked = self._encrypts(channels)
+        if asked is not EncryptionMode.OFF:  # else what the test says of it stands
+            self.node.encryption = replace(self.node.encryption, mode=asked)
         if channels is None or channels.candidate is None or channels.terms.candidate is None:
             self.node.seen = None
             return
-        candidate, choice = channels.candidate, channels.terms.candidate.nodes
-        chosen = is_chosen(choice, node=self.name, labels=self.labels)
-        role = Role.ENFORCING if chosen else Role.SHADOW
+        candidate = channels.candidate
+        role = Role.ENFORCING if self._is_chosen(channels.terms.candidate) else Role.SHADOW
         if self.roles[-1:] != [role]:
             self.roles.append(role)
         self.node.seen = NodeEvidence(
@@ -82,6 +88,17 @@ class Watcher:
             differences=self.differences,
             error=self.error,
         )
+
+    def _is_chosen(self, candidate: CandidateTerms) -> bool:
+        return is_chosen(candidate.nodes, node=self.name, labels=self.labels)
+
+    def _encrypts(self, channels: Channels | None) -> EncryptionMode:
+        if channels is None:
+            return EncryptionMode.OFF
+        terms = channels.terms.candidate
+        enforced = channels.candidate if terms and self._is_chosen(terms) else channels.stable
+        stand = Standing(role=Role.SHADOW, enforced=enforced or channels.stable, modes=frozenset())
+        return encrypting(channels, stand, (), node=self.name).mode
 
     @property
     def enforced(self) -> str:

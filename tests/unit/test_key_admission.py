@@ -148,9 +148,21 @@ def test_a_node_that_encrypts_awaits_a_session_with_every_connected_node_that_ca
     alone = replace(said("a"), peers=1)
     unmet = replace(said("b"), peers=2, unmet_peers=("a", "gone"))
     done = replace(said("c"), peers=2, unmet_peers=("gone",))
-    off = replace(said("d", mode=EncryptionMode.OFF), unmet_peers=("a",))
-    assert awaiting([alone, unmet, done, off], keyed=nodes, connected=nodes | {"d"}) == {
+    assert awaiting([alone, unmet, done], keyed=nodes, connected=nodes, chosen=nodes) == {
         "a": "tunnels to 1 of 2 nodes",
         "b": "no handshake yet with a",
     }
-    assert awaiting([unmet], keyed=nodes, connected={"a"}) == {}
+    assert awaiting([done, unmet], keyed=nodes, connected={"c"}, chosen=nodes) == {}
+
+
+def test_a_node_is_not_ready_before_it_said_so() -> None:
+    off = said("a", mode=EncryptionMode.OFF)
+    prepared = replace(said("b", mode=EncryptionMode.PREPARED), peers=1)
+    ready = [off, prepared]
+    assert awaiting(ready, keyed={"b"}, connected={"a", "b", "c"}, chosen=set()) == {
+        "a": "has no tunnels yet",
+        "c": "has no tunnels yet",
+    }
+    assert awaiting([prepared], keyed={"b"}, connected={"b"}, chosen={"b"}) == {
+        "b": "has tunnels and does not send through them yet",
+    }
