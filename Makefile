@@ -12,11 +12,13 @@ VENV_STAMP := $(VENV)/.installed
 CLUSTER_STAMP := build/stamps/cluster
 BENCH_STAMP := build/stamps/bench
 
+PYTEST = $(BIN)/python -m pytest -q $(AGAIN)
+
 # Debian's BCC binding is for its own python3: the virtual environment sees the system's packages.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf cni proto lock format check test test-fast test-kernel test-cluster test-images demo corpus fuzz clean
+.PHONY: help setup bpf cni proto lock format check test test-fast test-slow test-kernel test-cluster test-images demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,26 +60,28 @@ check: setup ## Format, lint, types, imports and fast tests; no root, under a mi
 	@$(MAKE) --no-print-directory test-fast
 
 test-fast: setup ## The tests that need no root and no patience
-	@$(BIN)/python -m pytest -q -n 2 -m 'not kernel and not slow and not cluster and not images'
+	@$(PYTEST) -n 2 -m 'not kernel and not slow and not cluster and not images'
+
+test-slow: setup ## The tests that need no root, and patience
+	@$(PYTEST) -n 2 --dist loadgroup -m 'slow and not kernel and not cluster and not images'
 
 test-kernel: setup ## The tests that need root and eBPF
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'kernel and not alone'
-	@$(BIN)/python -m pytest -q -m 'kernel and alone'
+	@$(PYTEST) -n 2 --dist loadfile -m 'kernel and not alone'
+	@$(PYTEST) -m 'kernel and alone'
 
 test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (built once, outside the tree)
-	@$(BIN)/python -m pytest -q -m cluster tests/cluster
+	@$(PYTEST) -m cluster tests/cluster
 
 test-images: setup $(CLUSTER_STAMP) ## Build both images and run both programs from them (not part of test: minutes)
-	@$(BIN)/python -m pytest -q -m images tests/cluster
+	@$(PYTEST) -m images tests/cluster
 
 $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
 	@requirements/install_debian.sh $<
 	@$(BIN)/python -m tests.support.kube_tools
 	@touch $@
 
-test: check $(CLUSTER_STAMP) ## All tests: check, then the slow ones, those on the kernel, and those on an API server
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'slow and not kernel and not cluster and not images'
-	@$(MAKE) --no-print-directory test-kernel test-cluster
+test: setup $(CLUSTER_STAMP) ## All tests: check, then the slow ones, those on the kernel, and those on an API server
+	@$(MAKE) --no-print-directory check test-slow test-kernel test-cluster AGAIN='--reruns 1 -raR'
 
 demo: setup ## The main job, end to end, on this machine (root); KEEP=1 leaves it up
 	@$(BIN)/python -m demo $(if $(KEEP),--keep)
