@@ -256,35 +256,6 @@ def test_prometheus_takes_the_rules_and_they_fire_when_they_should(
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-CRDS = {
-    "customresourcedefinition.apiextensions.k8s.io/mirroredpolicies.tidegate.dev",
-    "customresourcedefinition.apiextensions.k8s.io/policyrepositories.tidegate.dev",
-    "customresourcedefinition.apiextensions.k8s.io/policyrollouts.tidegate.dev",
-}
-
-
-def test_install_upgrade_and_uninstall_leave_nothing_but_crds(cluster: KubeServer) -> None:
-    cluster.kubectl("create", "namespace", NAMESPACE, check=False)
-    before = all_objects(cluster)
-    release = ("tidegate", str(CHART), *IN_NAMESPACE)
-    try:
-        cluster.helm("install", *release)
-        installed = all_objects(cluster) - before
-        assert {
-            "deployment.apps/tidegate-reconciler",
-            "daemonset.apps/tidegate-nodeagent",
-        } <= installed
-        cluster.helm("upgrade", *release, *settings(EVERYTHING))
-        assert "servicemonitor.monitoring.coreos.com/tidegate" in all_objects(cluster)
-        cluster.helm("upgrade", *release, *settings(NOTHING))
-        assert "networkpolicy.networking.k8s.io/tidegate-reconciler" not in all_objects(cluster)
-    finally:
-        cluster.helm("uninstall", "tidegate", *IN_NAMESPACE)
-    left = all_objects(cluster)
-    assert left >= CRDS
-    assert left - before <= CRDS
-
-
 def all_objects(server: KubeServer) -> set[str]:
     """Every object of the server that somebody made, as `kind/name`."""
     own = ("events", "events.events.k8s.io", "apiservices.apiregistration.k8s.io")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,11 @@ def test_both_kinds_know_every_condition() -> None:
         items = schema_of(name)["status"]["properties"]["conditions"]["items"]["properties"]
         assert items["type"]["enum"] == list(ConditionType)
         assert all(reason.isalpha() for reason in Reason)
+
+
+def test_a_kind_says_which_schema_it_has() -> None:
+    """By this the chart finds out that a cluster's kinds are older, or newer, than its own."""
+    for path in CRDS.glob("*.yaml"):
+        crd = yaml.safe_load(path.read_text())
+        digest = sha256(json.dumps(crd["spec"], sort_keys=True).encode()).hexdigest()[:12]
+        assert crd["metadata"]["annotations"]["tidegate.dev/schema"] == digest, path.name
