@@ -104,6 +104,20 @@ class KubeWatch(Generic[O, T]):
         """True if the copy is whole, and the server was there when it was last asked."""
         return self.cache.is_synced and not self.trouble
 
+    async def ask(self) -> tuple[T, ...]:
+        """What the server has now; the copy may be late. Raises TransientError."""
+        found: list[T] = []
+        token = ""
+        while True:
+            try:
+                page = await self._page(token)
+            except msgspec.MsgspecError as error:
+                raise _unreadable(error) from error
+            found += [view for one in page.items or () if (view := self._view(one)) is not None]
+            token = page.metadata.token
+            if not token:
+                return tuple(found)
+
     async def run(self) -> None:
         """Follow until cancelled."""
         failures = 0
@@ -130,13 +144,16 @@ class KubeWatch(Generic[O, T]):
                 raise
             self.cache.broke()
         except msgspec.MsgspecError as error:
-            raise TransientError(f"what the API server sent cannot be read: {error}") from error
+            raise _unreadable(error) from error
+
+    async def _page(self, token: str) -> _List[O]:
+        query: dict[str, str | int] = {**self._selector, "limit": PAGE_ITEMS}
+        if token:
+            query["continue"] = token
+        return self._list.decode(await self._api.read(self._path, query))
 
     async def _read_page(self, command: ListPage) -> None:
-        query: dict[str, str | int] = {**self._selector, "limit": PAGE_ITEMS}
-        if command.token:
-            query["continue"] = command.token
-        found = self._list.decode(await self._api.read(self._path, query))
+        found = await self._page(command.token)
         has_changed = self.cache.page(
             [(_key(one), self._view(one)) for one in found.items or ()],
             version=found.metadata.resourceVersion,
@@ -185,6 +202,10 @@ class KubeWatch(Generic[O, T]):
 
 def _key(one: KubeObject) -> Key:
     return (one.metadata.namespace, one.metadata.name)
+
+
+def _unreadable(error: msgspec.MsgspecError) -> TransientError:
+    return TransientError(f"what the API server sent cannot be read: {error}")
 
 
 def _pause(failures: int) -> float:

@@ -164,7 +164,7 @@ class Reporter:
             await self._make(owner, current)
         for found in ours:
             await self._report_rollout(found, reconciler)
-        needed = {current, account.stable}
+        needed = {current, account.stable, owner.status.get("lastAppliedRevision")}
         for old in [each for each in ours if each.revision not in needed][:-KEPT_ROLLOUTS]:
             await self._remove(old)
 

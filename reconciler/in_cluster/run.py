@@ -65,6 +65,7 @@ from reconciler.surroundings import Following, Remembered
 
 log = structlog.get_logger()
 
+NOT_REMEMBERED: Final = "objects_not_read"
 STATE_PUT_ASIDE: Final = "state_put_aside"
 NOT_FOLLOWED: Final = "repository_not_followed"
 NOT_TOLD: Final = "notification_not_configured"
@@ -201,7 +202,13 @@ class Replica:
         """Reconcile until this replica is deposed."""
         _trust_state(self._config.state_dir, term)
         config = replace(self._config, metrics="")  # the replica has pages of its own
-        reconciler = Reconciler(config, self, remembered=self._remembered())
+        try:
+            remembered = await self._remembered()
+        except TransientError as error:
+            log.warning(NOT_REMEMBERED, error=str(error))
+            await asyncio.sleep(RETRY_SECONDS)
+            return
+        reconciler = Reconciler(config, self, remembered=remembered)
         self._reconciler = reconciler
         mirror = self._mirror = Mirror(
             self._api,
@@ -303,12 +310,15 @@ class Replica:
             raise StalledError(f"there is no secret {name}", reason=INVALID) from refusal
         return {key: base64.b64decode(text) for key, text in data.items()}
 
-    def _remembered(self) -> Remembered:
-        """What the objects know of what was enforced, and of what was taken back."""
-        found = in_force(self._repositories.cache.items.values())
+    async def _remembered(self) -> Remembered:
+        """What the objects know of what was enforced, and of what was taken back; raises TransientError.
+
+        Asked of the server: the copies may be older than the last words of who led before.
+        """
+        found = in_force(await self._repositories.ask())
         if found is None:
             return Remembered()
-        ours = [one for one in self._rollouts.cache.items.values() if one.repository == found.name]
+        ours = [one for one in await self._rollouts.ask() if one.repository == found.name]
         back = [one.revision for one in ours if one.status.get("phase") in TAKEN_BACK]
         stable = str(found.status.get("lastAppliedRevision", ""))
         return Remembered(

@@ -33,6 +33,8 @@ MAX_WORST: Final = 10
 MAX_HISTORY: Final = 20
 ENFORCING: Final = "enforcing"
 
+OF_THE_ENFORCED: Final = ("lastAppliedRevision", "enforced", "sequence", "policies", "nodes")
+
 ALARMING: Final = TAKEN_BACK | {Phase.REJECTED, Phase.INCONCLUSIVE}
 """Phases whose Events are warnings."""
 
@@ -67,7 +69,11 @@ def new_rollout(owner: RepositoryObject, revision: str) -> dict[str, Any]:
 def repository_status(
     found: RepositoryObject, account: Account, *, requested_at: str
 ) -> dict[str, Any]:
-    """What a followed repository says. `requested_at`: the token of the last request that was passed on."""
+    """What a followed repository says. `requested_at`: the token of the last request that was passed on.
+
+    What it says of the enforced revision stays while the account knows of none: a leader without state
+    learns it from there, and so must the next one if this one gets no further.
+    """
     judged, publication = account.judgement, account.publication
     diagnostics = judged.diagnostics if judged else ()
     errors = sum(one.severity is Severity.ERROR for one in diagnostics)
@@ -89,6 +95,8 @@ def repository_status(
     }
     if requested_at:
         status["lastHandledReconcileAt"] = requested_at[:256]
+    if not account.stable:
+        status |= {key: found.status[key] for key in OF_THE_ENFORCED if key in found.status}
     return status
 
 

@@ -257,6 +257,34 @@ def test_a_leader_killed_at_a_step_is_followed_by_one_that_skips_none(
     asyncio.run(script())
 
 
+def test_a_successor_that_never_reached_git_passes_on_what_it_was_told(
+    server: KubeServer, tmp_path: Path
+) -> None:
+    """Had it written that nothing is enforced, the next would take what was only tried for the first ever."""
+
+    async def script() -> None:
+        cluster = Cluster.make(server, "passed-on", tmp_path)
+        first = cluster.scene.repository.commit({A: deny("a")})
+        cluster.follow(rollout=STEPS["Shadow"])
+        async with cluster.scene.agent(capabilities=("l4", "shadow")) as node:
+            async with cluster.replica("replica-a", port=cluster.scene.port):
+                await until(lambda: cluster.status().get("lastAppliedRevision") == first)
+                second = cluster.scene.repository.commit({B: deny("b")})
+                await until(lambda: cluster.phase(second) == "Shadow")
+            cluster.follow(rollout=STEPS["Shadow"], url=f"{cluster.scene.url}-away")
+            async with cluster.replica("replica-b", port=cluster.scene.port):
+                await until(lambda: cluster.reason() == "GitOperationFailed")
+                assert cluster.status()["lastAppliedRevision"] == first
+            before = len(node.bundles)
+            cluster.follow(rollout=STEPS["Shadow"])
+            async with cluster.replica("replica-c", port=cluster.scene.port):
+                await until_true(lambda: len(node.bundles) > before, seconds=AWAY)
+                await until(lambda: cluster.phase(second) == "Shadow")
+                check_enforced(node, first, second, "Shadow")
+
+    asyncio.run(script())
+
+
 def check_enforced(node: Node, first: str, second: str, step: str) -> None:
     """The stable revision is the one that had been promoted, before and after."""
     expected = [first, second] if step == "Promoted" else [first]
