@@ -70,7 +70,7 @@ test-kernel: setup ## The tests that need root and eBPF
 	@$(PYTEST) -m 'kernel and alone'
 
 test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (built once, outside the tree)
-	@$(PYTEST) -m cluster tests/cluster
+	@$(PYTEST) -n 2 --dist loadfile -m cluster tests/cluster
 
 test-images: setup $(CLUSTER_STAMP) ## Build both images and run both programs from them (not part of test: minutes)
 	@$(PYTEST) -m images tests/cluster

@@ -83,6 +83,7 @@ class KernelEngine:
         self._config = config
         self._events = datapath.events()
         self._endpoints: dict[str, LocalEndpoint] = {}
+        self._stands_for: LocalEndpoint | None = None
         self._source_ports = count(_FIRST_PORT)
         self._refusals = libbpf.open_map(map_path(config.bpffs, version_of(config), "refusals"))
 
@@ -103,6 +104,7 @@ class KernelEngine:
         self.datapath.prune_addresses(addresses)
         self.datapath.bump_revision()
         self._endpoints = {address: e for e in endpoints for address in e.addresses}
+        self._stands_for = None
 
     def judge(self, source: str, destination: str, protocol: Protocol, port: int) -> KernelAnswer:
         """Judge a new flow between two addresses. For the ICMPs `port` is the type."""
@@ -121,11 +123,23 @@ class KernelEngine:
         side, _ = self.run_and_listen(endpoint, direction, packet)
         return side
 
+    def allows(self, endpoint: LocalEndpoint, direction: Direction, packet: bytes) -> bool:
+        """True if the program, run as the endpoint's, lets the packet pass. What it tells is left unread."""
+        self._stand_for(endpoint)
+        result, _ = self.datapath.run_program(direction, packet)
+        return result in (_PASS, _REDIRECT)
+
+    def _stand_for(self, endpoint: LocalEndpoint) -> None:
+        if endpoint is not self._stands_for:
+            self.datapath.set_endpoint(endpoint, TEST_INTERFACE)
+            self._stands_for = endpoint
+
     def run_and_listen(
         self, endpoint: LocalEndpoint, direction: Direction, packet: bytes
     ) -> tuple[KernelSide, list[FlowEvent]]:
         """The same, with what the program told of it."""
-        self.datapath.set_endpoint(endpoint, TEST_INTERFACE)
+        self._stands_for = None
+        self._stand_for(endpoint)
         self.forget_events()
         result, _ = self.datapath.run_program(direction, packet)
         told = self._events.read()

@@ -6,7 +6,8 @@ Everything that the programs read can be set; checksums are left out, as nothing
 from __future__ import annotations
 
 import struct
-from ipaddress import IPv4Address, ip_address
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
 from netpolicy.rules import Protocol
@@ -19,6 +20,11 @@ FRAGMENT: Final = 44
 IPV4, IPV6, ARP, VLAN, QINQ = 0x0800, 0x86DD, 0x0806, 0x8100, 0x88A8
 
 
+@lru_cache(maxsize=4096)
+def _address(text: str) -> IPv4Address | IPv6Address:
+    return ip_address(text)
+
+
 def ethernet(payload: bytes, ethertype: int) -> bytes:
     """A frame."""
     return _MACS + struct.pack("!H", ethertype) + payload
@@ -26,7 +32,7 @@ def ethernet(payload: bytes, ethertype: int) -> bytes:
 
 def ip(source: str, destination: str, protocol: int, payload: bytes, **fields: object) -> bytes:
     """A frame with an IPv4 or IPv6 packet, by the source's family."""
-    if isinstance(ip_address(source), IPv4Address):
+    if isinstance(_address(source), IPv4Address):
         return ethernet(ipv4(source, destination, protocol, payload, **fields), IPV4)  # type: ignore[arg-type]
     return ethernet(ipv6(source, destination, protocol, payload, **fields), IPV6)  # type: ignore[arg-type]
 
@@ -57,7 +63,7 @@ def ipv4(
         protocol,
         0,
     )
-    ends = ip_address(source).packed + ip_address(destination).packed
+    ends = _address(source).packed + _address(destination).packed
     return head + ends + options + payload
 
 
@@ -73,7 +79,7 @@ def ipv6(
     """An IPv6 packet; extension headers are part of the payload."""
     length = len(payload) if payload_length is None else payload_length
     head = struct.pack("!IHBB", 6 << 28, length, protocol, hop_limit)
-    return head + ip_address(source).packed + ip_address(destination).packed + payload
+    return head + _address(source).packed + _address(destination).packed + payload
 
 
 def extension(following: int, words: int = 0) -> bytes:
@@ -99,7 +105,7 @@ def fragment(
     identification: int = 1,
 ) -> bytes:
     """A frame with a fragment of either family; `offset` in bytes."""
-    if isinstance(ip_address(source), IPv4Address):
+    if isinstance(_address(source), IPv4Address):
         field = offset // 8 | (MORE_FRAGMENTS if more else 0)
         packet = ipv4(
             source, destination, protocol, payload, fragment=field, identification=identification
@@ -141,7 +147,7 @@ def icmp(kind: int, code: int = 0, *, identifier: int = 0, data: bytes = bytes(2
 def arp(sender: str, target: str, operation: int = 1, *, mac: bytes = OWN_MAC) -> bytes:
     """A frame with an ARP message; `mac` is the one that it names for its sender."""
     head = struct.pack("!HHBBH", 1, IPV4, 6, 4, operation)
-    ends = mac + ip_address(sender).packed + bytes(6) + ip_address(target).packed
+    ends = mac + _address(sender).packed + bytes(6) + _address(target).packed
     return ethernet(head + ends, ARP)
 
 
@@ -152,7 +158,7 @@ def link_option(kind: int, mac: bytes = OWN_MAC) -> bytes:
 
 def source_routed(extension_type: int = 0, *, following: int, left: int) -> bytes:
     """An IPv6 routing header with one address, and that many of its segments left."""
-    return bytes([following, 2, extension_type, left]) + bytes(4) + ip_address("fd00::99").packed
+    return bytes([following, 2, extension_type, left]) + bytes(4) + _address("fd00::99").packed
 
 
 def opening(
