@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 12
+#define TG_ABI_VERSION 13
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -33,6 +33,10 @@
 #define TG_COUNTER_LOST_EVENTS (TG_REASONS * 2)
 #define TG_COUNTER_UNTOLD_REFUSALS (TG_REASONS * 2 + 1)  /* packets that a lost event stood for */
 #define TG_COUNTERS (TG_REASONS * 2 + 2)
+
+/* Of the event ring: a power of two. As many programs as there are spare records may begin one at once. */
+#define TG_EVENT_RECORDS 32768
+#define TG_EVENT_RECORDS_SPARE 2048
 
 /* Of a flow that is refused again and again: how many nanoseconds one event stands for. */
 #define TG_REFUSAL_INTERVAL_NS 1000000000ULL
@@ -430,6 +434,25 @@ struct tg_event {
 	__u8 encrypted;                      /* it goes into a tunnel, or came out of one */
 };
 _Static_assert(sizeof(struct tg_event) == 112, "no hidden padding");
+
+/* `number`: how many events were begun up to this one. It is written last: until then it is an earlier lap's. */
+struct tg_event_record {
+	__u64 number;
+	struct tg_event event;
+};
+_Static_assert(sizeof(struct tg_event_record) == 120, "no hidden padding");
+
+/* Event n is in record (n - 1) % TG_EVENT_RECORDS. What is written by different sides is on lines of its own. */
+struct tg_event_ring {
+	__u64 begun;                         /* by programs, written to the end or not */
+	__u64 padding_begun[7];
+	__u64 taken;                         /* by the agent: their records are free */
+	__u64 padding_taken[7];
+	__u64 is_awaited;                    /* the agent found nothing: the next event rings for it */
+	__u64 padding_awaited[7];
+	struct tg_event_record records[TG_EVENT_RECORDS];
+};
+_Static_assert(sizeof(struct tg_event_ring) == 192 + 120 * TG_EVENT_RECORDS, "no hidden padding");
 
 /* Refused packets that one event tells of. The revision: so that none is told under another policy. */
 struct tg_refusal_key {

@@ -91,19 +91,50 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	event->encrypted = travels_encrypted(passage);
 }
 
-/* NULL: no room. A shadow's opinions leave half of the ring to what is enforced. */
-static __always_inline struct tg_event *reserve_event(__u8 shadow)
+/* An event that is being written. */
+struct telling {
+	struct tg_event_ring *ring;
+	struct tg_event_record *record;
+	__u64 number;
+};
+
+/* Where to write the next event; NULL: no room. A shadow's opinions leave half of the ring to what is
+ * enforced. Several programs may find the same last room: the spare records are for them. */
+static __always_inline struct tg_event *begin_event(struct telling *telling, __u8 shadow)
 {
-	if (shadow != TG_SHADOW_NONE &&
-	    bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >
-		    bpf_ringbuf_query(&events, BPF_RB_RING_SIZE) / 2)
+	__u64 room = shadow != TG_SHADOW_NONE ? TG_EVENT_RECORDS / 2 :
+						TG_EVENT_RECORDS - TG_EVENT_RECORDS_SPARE;
+	__u32 zero = 0;
+	struct tg_event_ring *ring = bpf_map_lookup_elem(&events, &zero);
+	__u64 before;
+
+	if (!ring || *(volatile __u64 *)&ring->begun - *(volatile __u64 *)&ring->taken >= room)
 		return NULL;
-	return bpf_ringbuf_reserve(&events, sizeof(struct tg_event), 0);
+	before = __sync_fetch_and_add(&ring->begun, 1);
+	telling->ring = ring;
+	telling->record = &ring->records[before & (TG_EVENT_RECORDS - 1)];
+	telling->number = before + 1;
+	return &telling->record->event;
+}
+
+/* The event is written: let the agent see it, and wake it if it sleeps. The exchange is a barrier on both
+ * sides: no earlier store is seen later than the number, and `is_awaited` is not read before it is seen. So
+ * either the agent, which looks again after it has set it, sees the event, or this sees that it is to ring.
+ * A bell that is full has been heard. */
+static __always_inline void end_event(const struct telling *telling)
+{
+	struct tg_event_ring *ring = telling->ring;
+
+	__sync_lock_test_and_set(&telling->record->number, telling->number);
+	if (*(volatile __u64 *)&ring->is_awaited && __sync_lock_test_and_set(&ring->is_awaited, 0))
+		bpf_ringbuf_output(&event_bell, &ring->is_awaited, sizeof(ring->is_awaited),
+				   BPF_RB_FORCE_WAKEUP);
 }
 
 static __always_inline void emit(const struct passage *passage)
 {
-	struct tg_event *event = reserve_event(TG_SHADOW_NONE);
+	struct telling telling;
+	struct tg_event *event = begin_event(&telling, TG_SHADOW_NONE);
 
 	if (!event) {
 		count_lost(!passes(passage->ruling.verdict));
@@ -119,7 +150,7 @@ static __always_inline void emit(const struct passage *passage)
 		event->reply_packets = passage->closed->reply_packets;
 		event->reply_bytes = passage->closed->reply_bytes;
 	}
-	bpf_ringbuf_submit(event, 0);
+	end_event(&telling);
 }
 
 #endif

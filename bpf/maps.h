@@ -224,10 +224,20 @@ struct {
 	__type(value, __u64);
 } lost_differences SEC(".maps");
 
+/* Events, in the order that they were begun in. The agent maps it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct tg_event_ring);
+} events SEC(".maps");
+
+/* What the agent sleeps on while `events` is empty. Its size has to be whole pages, however large they are. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1 << 22);
-} events SEC(".maps");
+	__uint(max_entries, 1 << 16);
+} event_bell SEC(".maps");
 
 /* Flows that were refused of late. What is evicted untold is in `counters` still. */
 struct {

@@ -40,6 +40,7 @@ static __always_inline void refusal_key(struct tg_refusal_key *key, const struct
 static __always_inline void tell_sum_if_due(struct tg_refusal *refusal, __u64 now)
 {
 	__u64 told = *(volatile __u64 *)&refusal->told_ns;
+	struct telling telling;
 	struct tg_event *event;
 	__u64 packets, bytes;
 
@@ -49,7 +50,7 @@ static __always_inline void tell_sum_if_due(struct tg_refusal *refusal, __u64 no
 		return;
 	packets = __sync_lock_test_and_set(&refusal->untold_packets, 0);
 	bytes = __sync_lock_test_and_set(&refusal->untold_bytes, 0);
-	event = reserve_event(refusal->event.shadow);
+	event = begin_event(&telling, refusal->event.shadow);
 	if (!event) {
 		count_lost(refusal->event.shadow == TG_SHADOW_NONE ? packets : 0);
 		return;
@@ -58,7 +59,7 @@ static __always_inline void tell_sum_if_due(struct tg_refusal *refusal, __u64 no
 	event->time_ns = now;
 	event->packets = packets;
 	event->bytes = bytes;
-	bpf_ringbuf_submit(event, 0);
+	end_event(&telling);
 }
 
 /* Remember a flow, and what its next packets are told by; false if it was known already. */

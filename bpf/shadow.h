@@ -79,11 +79,12 @@ static __always_inline void count_difference(const struct tg_difference_key *key
 static __noinline int tell_difference(const struct passage *passage, const struct ruling *ruling,
 				      __u8 shadow, __u8 cause)
 {
+	struct telling telling;
 	struct tg_event *event;
 
 	if (!passes(passage->ruling.verdict) && is_told(passage, ruling, shadow, cause))
 		return 0;
-	event = reserve_event(shadow);
+	event = begin_event(&telling, shadow);
 	if (!event) {
 		count_lost(0);
 		return 0;
@@ -92,7 +93,7 @@ static __noinline int tell_difference(const struct passage *passage, const struc
 	event->occasion = TG_OCCASION_AUDIT;
 	event->shadow = shadow;
 	event->cause = cause;
-	bpf_ringbuf_submit(event, 0);
+	end_event(&telling);
 	return 0;
 }
 

@@ -17,7 +17,8 @@ import time
 from typing import Final
 
 from nodeagent.datapath import Datapath
-from nodeagent.datapath.events import READ_LIMIT, RECORD_BYTES
+from nodeagent.datapath.event_ring import RECORD_BYTES
+from nodeagent.datapath.events import READ_LIMIT
 from nodeagent.enforcer import Enforcer
 from nodeagent.flows.batch import Arrival, FlowBatch
 from nodeagent.flows.naming import Names

@@ -20,7 +20,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
-from benchmarks.datapath.flows_object_by_object import ObjectReader
+from benchmarks.datapath.flows_object_by_object import flow_records
 from benchmarks.datapath.flows_processes import (
     PROBE_PORT,
     Seen,
@@ -44,7 +44,8 @@ from benchmarks.datapath.world import (
 from benchmarks.report import Result
 from netpolicy.rules import Direction
 from nodeagent.datapath import Datapath
-from nodeagent.datapath.events import READ_LIMIT, RECORD_BYTES
+from nodeagent.datapath.event_ring import RECORD_BYTES
+from nodeagent.datapath.events import READ_LIMIT
 from nodeagent.flows.naming import Names, name_flows
 
 RATE: Final = 100_000
@@ -207,7 +208,7 @@ def _decoding(datapath: Datapath) -> list[Result]:
     """Processor time an event, least disturbed of several rounds."""
     names = Names(node="bench")
     steps: dict[str, list[float]] = {"copied": [], "as columns": [], "named": [], "objects": []}
-    with closing(datapath.events()) as reader, closing(ObjectReader(datapath)) as objects:
+    with closing(datapath.events()) as reader:
         for _ in range(ROUNDS):
             _send(datapath, READ_LIMIT)
             started = time.process_time()
@@ -220,7 +221,7 @@ def _decoding(datapath: Datapath) -> list[Result]:
             assert len(records) == READ_LIMIT * RECORD_BYTES
             _send(datapath, READ_LIMIT)
             again = time.process_time()
-            assert len(objects.read()) == READ_LIMIT
+            assert len(flow_records(reader.read_records())) == READ_LIMIT
             steps["objects"].append(time.process_time() - again)
             steps["copied"].append(copied - started)
             steps["as columns"].append(decoded - started)

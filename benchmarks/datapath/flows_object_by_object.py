@@ -1,55 +1,25 @@
-"""The baseline of the flows benchmark: libbpf calls back for each event, and each becomes objects.
+"""The baseline of the flows benchmark: each event by itself becomes objects.
 
-In:   the event ring
+In:   the records of a reading
 Out:  a FlowRecord an event
-Shell over libbpf's consumer.
+Pure.
 """
 
 from __future__ import annotations
 
-import ctypes
-from ctypes import CFUNCTYPE, c_int, c_size_t, c_void_p
-from typing import Final
-
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, TcpFlag
 from netpolicy.rules import Direction
-from nodeagent.datapath import Datapath, abi, libbpf, packing
-
-_CALLBACK: Final = CFUNCTYPE(c_int, c_void_p, c_void_p, c_size_t)
-
-
-class ObjectReader:
-    """Reads the ring as libbpf means it to be read."""
-
-    def __init__(self, datapath: Datapath) -> None:
-        self._library = libbpf.library()
-        self._library.ring_buffer__new.restype = c_void_p
-        self._library.ring_buffer__new.argtypes = (c_int, _CALLBACK, c_void_p, c_void_p)
-        self._library.ring_buffer__consume.argtypes = (c_void_p,)
-        self._library.ring_buffer__free.argtypes = (c_void_p,)
-        self._taken: list[bytes] = []
-        self._callback = _CALLBACK(self._take)  # kept for as long as the ring: libbpf calls it
-        events = datapath.events()
-        self._ring = self._library.ring_buffer__new(events.fileno(), self._callback, None, None)
-        events.close()
-
-    def read(self) -> list[FlowRecord]:
-        """All that is there."""
-        self._taken.clear()
-        self._library.ring_buffer__consume(self._ring)
-        return [_record(data) for data in self._taken]
-
-    def close(self) -> None:
-        """Unmap the ring."""
-        self._library.ring_buffer__free(self._ring)
-
-    def _take(self, _context: int | None, data: int | None, size: int) -> int:
-        self._taken.append(ctypes.string_at(data or 0, size))
-        return 0
+from nodeagent.datapath import abi, packing
+from nodeagent.datapath.event_ring import RECORD_BYTES
 
 
-def _record(data: bytes) -> FlowRecord:
-    event = abi.Event.from_buffer_copy(data)
+def flow_records(records: bytes) -> list[FlowRecord]:
+    """Every record, one after another."""
+    return [_record(records, at) for at in range(0, len(records), RECORD_BYTES)]
+
+
+def _record(records: bytes, at: int) -> FlowRecord:
+    event = abi.EventRecord.from_buffer_copy(records, at).event
     egress = event.direction == Direction.EGRESS
     return FlowRecord(
         time_ns=event.time_ns,

@@ -12,6 +12,7 @@ from typing import Final
 
 from nodeagent.datapath.abi_numbers import (
     ENDPOINT_ADDRESSES,
+    EVENT_RECORDS,
     INTERFACES_PER_GROUP,
     PORTS_PER_ELEMENT,
 )
@@ -303,6 +304,26 @@ class Event(Structure):
         ("shadow", c_uint8),
         ("cause", c_uint8),
         ("encrypted", c_uint8),
+    )
+
+
+class EventRecord(Structure):
+    """`struct tg_event_record`."""
+
+    _fields_ = (("number", c_uint64), ("event", Event))
+
+
+class EventRing(Structure):
+    """`struct tg_event_ring`."""
+
+    _fields_ = (
+        ("begun", c_uint64),
+        ("padding_begun", c_uint64 * 7),
+        ("taken", c_uint64),
+        ("padding_taken", c_uint64 * 7),
+        ("is_awaited", c_uint64),
+        ("padding_awaited", c_uint64 * 7),
+        ("records", EventRecord * EVENT_RECORDS),
     )
 
 

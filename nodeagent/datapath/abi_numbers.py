@@ -12,7 +12,7 @@ from typing import Final
 
 from netpolicy.evidence import Cause
 
-ABI_VERSION: Final = 12
+ABI_VERSION: Final = 13
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
 MARK_FROM_POD: Final = 0x0800
@@ -40,6 +40,8 @@ REASONS: Final = 256
 COUNTER_LOST_EVENTS: Final = REASONS * 2
 COUNTER_UNTOLD_REFUSALS: Final = REASONS * 2 + 1
 COUNTERS: Final = REASONS * 2 + 2
+EVENT_RECORDS: Final = 32_768
+EVENT_RECORDS_SPARE: Final = 2_048
 REFUSAL_INTERVAL_NS: Final = 1_000_000_000
 
 

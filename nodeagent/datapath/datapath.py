@@ -391,7 +391,7 @@ class Datapath:
 
     def events(self) -> EventReader:
         """A reader of the event ring; the caller closes it."""
-        return EventReader(self._maps["events"])
+        return EventReader(self._maps["events"], self._maps["event_bell"])
 
     def tell_refusals(self) -> None:
         """Have the kernel tell of refused packets that it has added up for a second or longer."""

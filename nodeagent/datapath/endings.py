@@ -11,22 +11,18 @@ Holds always:
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Final
 
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction, Protocol
 from nodeagent.datapath import abi, abi_numbers, packing
-from nodeagent.datapath.event_ring import HEADER_BYTES
-from nodeagent.datapath.events import EVENT_BYTES, RECORD_BYTES
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.plan.generation import Verdict
 
 _FIN, _RST = 0x01, 0x04
 _PASSES: Final = (Verdict.ALLOW, Verdict.REDIRECT)
 _ECHO_REQUEST: Final = {Protocol.ICMP: 8, Protocol.ICMPV6: 128}
-_HEADER: Final = struct.Struct(f"=I{HEADER_BYTES - 4}x")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +84,7 @@ def ending(
         occasion=Occasion.IDLE,
         reply=abi_numbers.Reply.NO,
     )
-    return (_HEADER.pack(EVENT_BYTES) + bytes(event)).ljust(RECORD_BYTES, b"\0")
+    return bytes(abi.EventRecord(event=event))
 
 
 def _local_address(endpoint: KernelEndpoint, remote: bytes) -> abi.Address:

@@ -1,91 +1,105 @@
-"""The kernel's ring buffer, mapped: records are copied out in runs, not called back one by one.
+"""The ring of events, mapped: records are copied out in runs, not called back one by one.
 
-In:   the pinned ring buffer, whose records are all of one size
-Out:  bytes: whole records, each with its eight-byte header, oldest first
+In:   the pinned ring, and its bell
+Out:  bytes: whole records, each with its number before it, oldest first
 Shell over the mapped pages. One reader a ring: what is taken is gone.
 
-    consumer page (ours to write) │ producer page │ data │ the same data again
+    programs: begun + 1 ──▶ record written ──▶ its number ──▶ awaited? ring the bell
+    agent:    numbers in turn? ──▶ copied ──▶ taken      nothing there ──▶ awaited, looked again ──▶ sleep
 
 Holds always:
-1. A record is copied only after the kernel has committed it, and given back only after it is copied.
-2. A record of another size ends the reading with an error: what follows could not be trusted.
+1. A record is copied only after it bears its number, and given back only after it is copied.
+2. Who took nothing is woken by the next event.
 """
 
 from __future__ import annotations
 
 import mmap
-import struct
 import threading
-from collections.abc import Sequence
+from ctypes import sizeof
 from typing import Final
 
+from nodeagent.datapath.abi import EventRecord, EventRing
+from nodeagent.datapath.abi_numbers import EVENT_RECORDS, EVENT_RECORDS_SPARE
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.libbpf import Map
 
-HEADER_BYTES: Final = 8
-BUSY: Final = 1 << 31
-"""The program has not committed the record yet (BPF_RINGBUF_BUSY_BIT)."""
-DISCARDED: Final = 1 << 30
-"""The program thought better of it (BPF_RINGBUF_DISCARD_BIT)."""
+RECORD_BYTES: Final = sizeof(EventRecord)
+HEADER_BYTES: Final = EventRecord.event.offset
+"""The record's number."""
 
-_WORD: Final = struct.Struct("=Q")
-_LENGTH_BYTES: Final = 4
+_WORD_BYTES: Final = 8
+_BEGUN: Final = EventRing.begun.offset // _WORD_BYTES
+_TAKEN: Final = EventRing.taken.offset // _WORD_BYTES
+_AWAITED: Final = EventRing.is_awaited.offset // _WORD_BYTES
+_RECORD_WORDS: Final = RECORD_BYTES // _WORD_BYTES
+_FIRST_RECORD: Final = EventRing.records.offset // _WORD_BYTES
 
 
-class EventRing:
-    """Takes committed records. `fd` is readable while there are any."""
+class MappedRing:
+    """Takes whole records. `fd` is readable once something came after nothing was there to take."""
 
-    def __init__(self, events: Map, record_bytes: int) -> None:
-        self.fd: Final = events.fd
-        self.ring_bytes: Final = events.max_entries
-        self._payload_bytes = record_bytes
-        self._stride = stride_of(record_bytes)
+    room: Final = EVENT_RECORDS - EVENT_RECORDS_SPARE
+
+    def __init__(self, events: Map, bell: Map) -> None:
+        self.fd: Final = bell.fd
         self._fence = threading.Lock()
         try:
-            self._consumer = mmap.mmap(events.fd, mmap.PAGESIZE)
-            self._pages = mmap.mmap(
-                events.fd,
-                mmap.PAGESIZE + 2 * self.ring_bytes,
-                prot=mmap.PROT_READ,
-                offset=mmap.PAGESIZE,
+            self._pages = mmap.mmap(events.fd, _whole_pages(sizeof(EventRing)))
+            self._heard = mmap.mmap(bell.fd, mmap.PAGESIZE)
+            self._rung = mmap.mmap(
+                bell.fd, mmap.PAGESIZE, prot=mmap.PROT_READ, offset=mmap.PAGESIZE
             )
         except OSError as error:
             raise DatapathError("mapping the event ring", errno=error.errno or 0) from error
+        # Words are read and written whole: the programs do so at the same time.
+        self._words = memoryview(self._pages).cast("Q")
 
     def take(self, limit: int) -> bytes:
-        """Copy at most so many committed records out, and give their room back."""
-        (start,) = _WORD.unpack_from(self._consumer)
-        (end,) = _WORD.unpack_from(self._pages)
-        count = min((end - start) // self._stride, limit)
-        if not count:
-            return b""
-        at = mmap.PAGESIZE + start % self.ring_bytes
-        self._in_order()
-        lengths = self._lengths(at, count)
-        whole = committed(lengths, self._payload_bytes)
-        self._in_order()
-        records = self._pages[at : at + whole * self._stride]
-        self._in_order()
-        _WORD.pack_into(self._consumer, 0, start + whole * self._stride)
-        return without_discarded(records, lengths[:whole], self._stride)
+        """Copy at most so many records out, and give their room back."""
+        return self._take(limit) or self._look_again(limit)
 
     def close(self) -> None:
         """Unmap the ring."""
-        self._consumer.close()
-        self._pages.close()
+        self._words.release()
+        for pages in (self._pages, self._heard, self._rung):
+            pages.close()
 
-    def _lengths(self, at: int, count: int) -> list[int]:
-        """The length words of records that follow each other."""
-        with (
-            memoryview(self._pages) as pages,
-            pages[at : at + count * self._stride].cast("I") as words,
-        ):
-            return words[:: self._stride // _LENGTH_BYTES].tolist()
+    def _look_again(self, limit: int) -> bytes:
+        """Ask to be woken. What came before the programs could know of that is taken now."""
+        with memoryview(self._heard).cast("Q") as heard, memoryview(self._rung).cast("Q") as rung:
+            heard[0] = rung[0]
+        self._words[_AWAITED] = 1
+        self._in_order()
+        return self._take(limit)
+
+    def _take(self, limit: int) -> bytes:
+        taken = self._words[_TAKEN]
+        count = min(self._words[_BEGUN] - taken, limit)
+        if count <= 0:
+            return b""
+        self._in_order()
+        runs = runs_of(taken, count)
+        numbers = [number for run in runs for number in self._numbers(run)]
+        whole = whole_records(numbers, after=taken)
+        self._in_order()
+        records = b"".join(self._records(run) for run in runs_of(taken, whole))
+        self._in_order()
+        self._words[_TAKEN] = taken + whole
+        return records
+
+    def _numbers(self, run: range) -> list[int]:
+        start, end = (_FIRST_RECORD + at * _RECORD_WORDS for at in (run.start, run.stop))
+        return self._words[start:end:_RECORD_WORDS].tolist()
+
+    def _records(self, run: range) -> bytes:
+        start, end = (_FIRST_RECORD + at * _RECORD_WORDS for at in (run.start, run.stop))
+        return self._pages[start * _WORD_BYTES : end * _WORD_BYTES]
 
     def _in_order(self) -> None:
-        """Let no load pass the ones before it, nor the store that gives room back.
+        """Let no load or store pass those before it.
 
-        x86 keeps that order by itself. Elsewhere a lock given back and taken again keeps it.
+        A lock given back and taken again keeps that order.
         """
         with self._fence:
             pass
@@ -93,29 +107,23 @@ class EventRing:
             pass
 
 
-def stride_of(record_bytes: int) -> int:
-    """From the start of a record to that of the next."""
-    return HEADER_BYTES + -(-record_bytes // 8) * 8
+def runs_of(taken: int, count: int) -> tuple[range, ...]:
+    """Where the next records lie: one run, or two if the ring ends between them."""
+    start = taken % EVENT_RECORDS
+    end = start + count
+    if end <= EVENT_RECORDS:
+        return (range(start, end),)
+    return range(start, EVENT_RECORDS), range(end - EVENT_RECORDS)
 
 
-def committed(lengths: Sequence[int], record_bytes: int) -> int:
-    """How many records from the first on are committed. DatapathError for one of another size."""
-    if lengths.count(record_bytes) == len(lengths):
-        return len(lengths)
-    for index, length in enumerate(lengths):
-        if length & BUSY:
-            return index
-        if length & ~DISCARDED != record_bytes:
-            raise DatapathError(f"the event ring holds a record of {length & ~DISCARDED} bytes")
-    return len(lengths)
+def whole_records(numbers: list[int], *, after: int) -> int:
+    """How many records from the first on bear the numbers that follow `after`."""
+    wanted = list(range(after + 1, after + 1 + len(numbers)))
+    if numbers == wanted:
+        return len(numbers)
+    pairs = zip(numbers, wanted, strict=True)
+    return next(index for index, (number, due) in enumerate(pairs) if number != due)
 
 
-def without_discarded(records: bytes, lengths: Sequence[int], stride: int) -> bytes:
-    """The records that a program did not discard."""
-    if not any(length & DISCARDED for length in lengths):
-        return records
-    return b"".join(
-        records[index * stride : (index + 1) * stride]
-        for index, length in enumerate(lengths)
-        if not length & DISCARDED
-    )
+def _whole_pages(size: int) -> int:
+    return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

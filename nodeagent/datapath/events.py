@@ -1,6 +1,6 @@
 """What the programs tell of verdicts and drops.
 
-In:   the pinned ring buffer
+In:   the pinned ring
 Out:  packed records, their columns, or FlowEvent values
 Shell over the mapped ring; decoding is pure.
 
@@ -18,7 +18,7 @@ from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from nodeagent.datapath import abi, abi_numbers, packing
-from nodeagent.datapath.event_ring import HEADER_BYTES, EventRing, stride_of
+from nodeagent.datapath.event_ring import HEADER_BYTES, RECORD_BYTES, MappedRing
 from nodeagent.datapath.libbpf import Map
 from nodeagent.plan.generation import Verdict
 
@@ -26,7 +26,6 @@ READ_LIMIT: Final = 4096
 """Events a read: a flood of them must not hold up the agent's loop."""
 
 EVENT_BYTES: Final = ctypes.sizeof(abi.Event)
-RECORD_BYTES: Final = stride_of(EVENT_BYTES)
 _NUMBERS: Final[dict[int, Literal["H", "I", "Q"]]] = {2: "H", 4: "I", 8: "Q"}
 _KEPT_TEXTS: Final = 1 << 16
 
@@ -129,16 +128,16 @@ class EventDecoder:
 
 
 class EventReader:
-    """Reads the ring. `fileno()` becomes readable when there is something."""
+    """Reads the ring. `fileno()` becomes readable once something comes after a reading that found nothing."""
 
-    def __init__(self, events: Map) -> None:
-        self._ring = EventRing(events, EVENT_BYTES)
+    def __init__(self, events: Map, bell: Map) -> None:
+        self._ring = MappedRing(events, bell)
         self._decoder = EventDecoder()
 
     @property
     def room(self) -> int:
         """How many events the ring holds."""
-        return self._ring.ring_bytes // RECORD_BYTES
+        return self._ring.room
 
     def fileno(self) -> int:
         """A descriptor for poll or an event loop."""

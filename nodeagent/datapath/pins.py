@@ -43,8 +43,8 @@ _KERNEL_PREFIX: Final = "tg_"
 MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
-    "coverage", "lost_differences", "events", "refusals", "counters", "encryption", "pod_places",
-    "proxy",
+    "coverage", "lost_differences", "events", "event_bell", "refusals", "counters", "encryption",
+    "pod_places", "proxy",
 )  # fmt: skip
 FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
 """What packets write; everything else is filled from the plan."""

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import select
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath.events import READ_LIMIT, RECORD_BYTES, EventReader
+from nodeagent.datapath.event_ring import RECORD_BYTES
+from nodeagent.datapath.events import READ_LIMIT, EventReader
 from tests.support import kernel_packets as packets
 from tests.support.kernel_engine import KernelEngine, kernel_engine
 from tests.support.kernel_fixtures import ADDRESSES, WEB_ENDPOINT, small_generation
@@ -86,15 +88,57 @@ def test_a_full_ring_keeps_the_oldest_and_counts_the_rest_exactly(
     assert ports[0] == 2000
 
 
-def test_the_ring_is_readable_while_anything_is_in_it(
+def test_who_took_nothing_is_woken_by_the_next_event(
     engine: KernelEngine, reader: EventReader
 ) -> None:
+    assert reader.read() == []
     assert not is_readable(reader)
     open_flow(engine, 3000, repeat=READ_LIMIT + 1)
     assert is_readable(reader)
-    reader.read_records()
+    assert len(reader.read()) == READ_LIMIT
     assert is_readable(reader)
     assert len(reader.read()) == 1
+    assert reader.read() == []
     assert not is_readable(reader)
     open_flow(engine, 3001)
     assert is_readable(reader)
+
+
+def test_a_new_reader_is_woken_though_the_one_before_it_was_killed(
+    engine: KernelEngine, reader: EventReader
+) -> None:
+    """The killed one had just been woken: the bell was rung, and nobody is awaited."""
+    assert reader.read() == []
+    open_flow(engine, 3002)
+    following = engine.datapath.events()
+    try:
+        assert [event.source_port for event in following.read()] == [3002]
+        assert following.read() == []
+        assert not is_readable(following)
+        open_flow(engine, 3003)
+        assert is_readable(following)
+    finally:
+        following.close()
+
+
+def test_events_of_two_processors_are_each_told_once_and_in_order(
+    engine: KernelEngine, reader: EventReader
+) -> None:
+    """Each thread opens flows by its own ports, in rising order, while the reader reads."""
+    lost = engine.datapath.lost_events()
+    runs, each = 40, 200
+    threads = [
+        Thread(target=lambda first=first: [open_flow(engine, first + i, each) for i in range(runs)])
+        for first in (4000, 5000)
+    ]
+    ports: list[int] = []
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        ports += reader.columns(reader.read_records()).source_port
+    while records := reader.read_records():
+        ports += reader.columns(records).source_port
+    assert len(ports) == 2 * runs * each - (engine.datapath.lost_events() - lost)
+    for first in (4000, 5000):
+        own = [port for port in ports if first <= port < first + 1000]
+        assert own == sorted(own)

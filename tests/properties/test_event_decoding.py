@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import struct
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nodeagent.datapath import DatapathError, abi, packing
-from nodeagent.datapath.event_ring import (
-    BUSY,
-    DISCARDED,
-    HEADER_BYTES,
-    committed,
-    stride_of,
-    without_discarded,
-)
-from nodeagent.datapath.events import EVENT_BYTES, RECORD_BYTES, EventColumns, EventDecoder
+from nodeagent.datapath import abi, packing
+from nodeagent.datapath.abi_numbers import EVENT_RECORDS
+from nodeagent.datapath.event_ring import runs_of, whole_records
+from nodeagent.datapath.events import EVENT_BYTES, EventColumns, EventDecoder
 
-PADDING = RECORD_BYTES - HEADER_BYTES - EVENT_BYTES
 EVENTS = st.lists(st.binary(min_size=EVENT_BYTES, max_size=EVENT_BYTES), max_size=20)
 
 
 def records_of(events: list[bytes]) -> bytes:
-    header = struct.pack("=II", EVENT_BYTES, 0)
-    return b"".join(header + event + bytes(PADDING) for event in events)
+    return b"".join(
+        struct.pack("=Q", number) + event for number, event in enumerate(events, start=1)
+    )
 
 
 def field_of(event: bytes, name: str) -> object:
@@ -46,24 +39,19 @@ def test_every_field_of_an_event_has_its_column() -> None:
     assert list(EventColumns._fields) == fields
 
 
-STATES = st.sampled_from([0, 0, 0, BUSY, DISCARDED, BUSY | DISCARDED])
-
-
-@given(st.lists(STATES, max_size=12), st.integers(1, 40))
-def test_records_are_taken_up_to_the_first_that_is_not_committed(
-    states: list[int], size: int
+@given(st.integers(0, 3 * EVENT_RECORDS), st.lists(st.booleans(), max_size=12))
+def test_records_are_whole_up_to_the_first_of_an_earlier_lap(
+    taken: int, written: list[bool]
 ) -> None:
-    lengths = [size | state for state in states]
-    stride = stride_of(size)
-    records = b"".join(bytes([index]) * stride for index in range(len(states)))
-    whole = committed(lengths, size)
-    assert whole == next((i for i, s in enumerate(states) if s & BUSY), len(states))
-    taken = without_discarded(records[: whole * stride], lengths[:whole], stride)
-    wanted = [i for i, s in enumerate(states[:whole]) if not s & DISCARDED]
-    assert [taken[i] for i in range(0, len(taken), stride)] == wanted
+    numbers = [
+        taken + 1 + index - (0 if is_written else EVENT_RECORDS)
+        for index, is_written in enumerate(written)
+    ]
+    first = written.index(False) if False in written else len(written)
+    assert whole_records(numbers, after=taken) == first
 
 
-@pytest.mark.parametrize("state", [0, DISCARDED])
-def test_a_record_of_another_size_is_an_error(state: int) -> None:
-    with pytest.raises(DatapathError, match="a record of 24 bytes"):
-        committed([88, 24 | state], 88)
+@given(st.integers(0, 3 * EVENT_RECORDS), st.integers(0, EVENT_RECORDS))
+def test_runs_go_on_at_the_ring_s_begin(taken: int, count: int) -> None:
+    places = [at for run in runs_of(taken, count) for at in run]
+    assert places == [(taken + index) % EVENT_RECORDS for index in range(count)]

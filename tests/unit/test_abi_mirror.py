@@ -47,6 +47,8 @@ STRUCTURES = {
     "tg_coverage_key": abi.CoverageKey,
     "tg_counter": abi.Counter,
     "tg_event": abi.Event,
+    "tg_event_record": abi.EventRecord,
+    "tg_event_ring": abi.EventRing,
     "tg_refusal_key": abi.RefusalKey,
     "tg_refusal": abi.Refusal,
 }
@@ -69,6 +71,8 @@ CONSTANTS = {
     "TG_COUNTER_LOST_EVENTS": abi_numbers.COUNTER_LOST_EVENTS,
     "TG_COUNTER_UNTOLD_REFUSALS": abi_numbers.COUNTER_UNTOLD_REFUSALS,
     "TG_COUNTERS": abi_numbers.COUNTERS,
+    "TG_EVENT_RECORDS": abi_numbers.EVENT_RECORDS,
+    "TG_EVENT_RECORDS_SPARE": abi_numbers.EVENT_RECORDS_SPARE,
     "TG_REFUSAL_INTERVAL_NS": abi_numbers.REFUSAL_INTERVAL_NS,
     "TG_ANY": generation.ANY_CLASS,
     "TG_MARK_MASK": abi_numbers.MARK_MASK,
