@@ -1,4 +1,4 @@
-"""Carry events from the kernel's ring buffer to the flow ring.
+"""Carry events from the kernel's ring to the flow ring.
 
 In:   the datapath's event reader, its count of lost events
 Out:  batches in a FlowRing, by the names of the moment
