@@ -24,7 +24,6 @@ REGEX_PROGRAM_SIZE: Final = 1_000_000
 
 READINGS: Final = {
     # Several headers of one name are one value: else "no" and "yes" would pass for "yes".
-    "envoy.reloadable_features.rbac_match_headers_individually": False,
     "envoy.reloadable_features.match_headers_individually": False,
     # A dot segment with parameters is a dot segment.
     "envoy.reloadable_features.strip_path_parameters_per_segment": True,

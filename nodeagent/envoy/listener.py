@@ -15,19 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from netpolicy.http_path import DOTS_BEFORE_SEMICOLON
 from netpolicy.rules import Direction, NamePattern
 from nodeagent.envoy.chains import Chain, ChainKind
 from nodeagent.envoy.document import Json, extension, typed, watched
-from nodeagent.envoy.matchers import PATH, header_expression
 from nodeagent.envoy.rate_limits import limits_filter
 from nodeagent.envoy.request_rules import server_name_permission
-from nodeagent.envoy.routes import FORWARDED_PROTO, KEPT_PROTO, SERVER_NAME_STATE
+from nodeagent.envoy.routes import FORWARDED_PROTO, NO_PROTO, SERVER_NAME_STATE
 from nodeagent.envoy.settings import LISTENER_MARKS, UPSTREAM_MARKS, EnvoySettings
 from nodeagent.envoy.tls import ending_socket
 from nodeagent.envoy.upstream import HTTP1_OPTIONS, ORIGINAL_CLUSTER
 from nodeagent.l7.access_log import (
-    RBAC_FILTER,
     closed_access_log,
     headers_filter,
     http_access_log,
@@ -38,8 +35,6 @@ from nodeagent.l7.listeners import Listener
 MAX_HEADERS_KIB: Final = 60
 MAX_HEADERS: Final = 200
 HEADERS_SECONDS: Final = 60
-UNREADABLE: Final = "unreadable"
-"""In the access log, what refused a path that servers read in different ways."""
 
 _SOL_SOCKET: Final = 1
 _SO_MARK: Final = 36
@@ -228,16 +223,20 @@ def _limits() -> Json:
 
 def _nothing_of_its_own() -> Json:
     """What keeps the proxy out of the requests and responses that pass."""
-    keep_proto = extension(
+    mark_no_proto = extension(
         "envoy.http.early_header_mutation.header_mutation",
         "extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
         mutations=[
-            {"remove": KEPT_PROTO},
-            {"append": {"header": {"key": KEPT_PROTO, "value": f"%REQ({FORWARDED_PROTO})%"}}},
+            {
+                "append": {
+                    "header": {"key": FORWARDED_PROTO, "value": NO_PROTO},
+                    "append_action": "ADD_IF_ABSENT",
+                }
+            }
         ],
     )
     return {
-        "early_header_mutation_extensions": [keep_proto],
+        "early_header_mutation_extensions": [mark_no_proto],
         "generate_request_id": False,
         "preserve_external_request_id": True,
         "server_header_transformation": "PASS_THROUGH",
@@ -256,21 +255,9 @@ def _one_reading() -> Json:
 
 
 def _http_filters() -> list[Json]:
-    """The route configuration tells the RBAC filter what passes; by itself it lets nothing."""
-    refusals = {
-        UNREADABLE: {
-            "permissions": [{"header": header_expression(PATH, DOTS_BEFORE_SEMICOLON)}],
-            "principals": [{"any": True}],
-        }
-    }
+    """All but the last are passed by until a route configuration asks for them; its routes judge."""
     return [
         headers_filter(),
-        extension(
-            "tidegate.unreadable",
-            "extensions.filters.http.rbac.v3.RBAC",
-            rules={"action": "DENY", "policies": refusals},
-        ),
-        extension(RBAC_FILTER, "extensions.filters.http.rbac.v3.RBAC", rules={"action": "ALLOW"}),
         limits_filter(),
         extension(_ROUTER, "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
     ]

@@ -9,9 +9,8 @@ Holds always:
 2. The log's part of a listener depends on nothing but its direction and port: a change of rules, or of a
    candidate, changes no listener.
 
-An entry says which direction judged it by the log's name, which listener by a tag, which rule set by the
-route's name, and which rule by the name of the RBAC policy. Envoy writes the latter, and whether it refused,
-into the request's metadata of its own accord.
+An entry says which direction judged it by the log's name, which listener by a tag, and by the route's name
+which rule set, and which rule of it or that none let it pass.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from typing import Any, Final
 from netpolicy.rules import Direction
 
 CLUSTER: Final = "tidegate_access_log"
-RBAC_FILTER: Final = "envoy.filters.http.rbac"
 HEADERS_FILTER: Final = "envoy.filters.http.header_to_metadata"
 HEADERS_NAMESPACE: Final = "tidegate.headers"
 GRPC_STATUS: Final = "grpc-status"
@@ -38,7 +36,10 @@ _NO_CHAIN: Final = "NR"
 """Envoy's word for: nothing is configured for it."""
 _REFUSED: Final = "connection.termination_details.startsWith('rbac_access_denied')"
 _TYPE: Final = "type.googleapis.com/"
+REFUSED: Final = "refused"
+"""In a route's name, in place of a rule's: none let the request pass."""
 _RULE_PREFIX: Final = "rule-"
+_IN_SET: Final = "/"
 _MISSING_PREFIX: Final = "!"
 """No header's name begins so."""
 
@@ -104,8 +105,8 @@ def closed_access_log(direction: Direction, port: int) -> dict[str, Any]:
 
 
 def headers_filter() -> dict[str, Any]:
-    """An HTTP filter that keeps nothing until a route asks for headers; before the RBAC filter."""
-    return {"name": HEADERS_FILTER, "typed_config": _headers_config(())}
+    """An HTTP filter that is passed by until a route configuration asks for headers."""
+    return {"name": HEADERS_FILTER, "typed_config": _headers_config(()), "disabled": True}
 
 
 def headers_of_route(names: Iterable[str]) -> dict[str, Any]:
@@ -121,13 +122,19 @@ def told_header(key: str) -> tuple[str, bool]:
     return key.removeprefix(_MISSING_PREFIX), not key.startswith(_MISSING_PREFIX)
 
 
-def rule_set_name(digest: str) -> str:
-    """The `name` of every route of a rule set."""
-    return digest
+def route_name(digest: str, judgement: str) -> str:
+    """The `name` of a route of a rule set. `judgement`: a form that passes, or REFUSED."""
+    return f"{digest}{_IN_SET}{judgement}"
+
+
+def read_route_name(name: str) -> tuple[str, str]:
+    """A rule set's digest and the judgement; both empty where no route was found."""
+    digest, _, judgement = name.partition(_IN_SET)
+    return digest, judgement
 
 
 def rule_name(place: int) -> str:
-    """The name of the RBAC policy (or the first part of it, before a dot) for the rule at this place."""
+    """The name (or the first part of it, before a dot) of each form of the rule at this place."""
     return f"{_RULE_PREFIX}{place}"
 
 

@@ -5,8 +5,8 @@ Out:  JudgedRequest
 Pure.
 
 Holds always:
-1. A request that no rule was asked about counts as refused, unless its rule set was found: what the
-   proxy turned away by itself (no HTTP, a malformed request) never reached the server.
+1. A request that no rule let pass counts as refused: what the proxy turned away by itself (no HTTP, a
+   malformed request) never reached the server.
 2. What a client wrote is bounded and printable where people see it, and whole where rules are asked.
 """
 
@@ -26,15 +26,15 @@ from nodeagent.l7.access_log import (
     HEADERS_NAMESPACE,
     METHOD,
     PORT_TAG,
-    RBAC_FILTER,
+    REFUSED,
+    read_route_name,
     rule_place,
     told_header,
 )
 
 NANOSECONDS: Final = 1_000_000_000
-_ENGINE_RESULT: Final = "enforced_engine_result"
-_EFFECTIVE_POLICY: Final = "enforced_effective_policy_id"
-_DENIED: Final = b"denied"
+_UPGRADE_REFUSED: Final = b"upgrade_failed"
+"""CONNECT, and upgrades that are not let pass: whatever the route says."""
 _RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
 _PROTOCOLS: Final = {
     pb.HTTP10: "HTTP/1.0",
@@ -74,18 +74,19 @@ class JudgedRequest:
 
 def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
     """Read one entry of the log of that direction's listeners."""
-    common, request, response = entry.common_properties, entry.request, entry.response
+    common, request = entry.common_properties, entry.request
     metadata = common.metadata.filter_metadata
+    rule_set, judgement = read_route_name(_text(common.route_name))
+    reason = _drop_reason(judgement, entry.response)
     # Asking a protobuf map for a key that it has not would add it.
-    judged = metadata[RBAC_FILTER].fields if RBAC_FILTER in metadata else {}
     told = metadata[HEADERS_NAMESPACE].fields if HEADERS_NAMESPACE in metadata else {}
     method = request.request_headers.get(METHOD, b"")
     return JudgedRequest(
         **_where(common, direction),
-        drop_reason=_drop_reason(common, response, judged),
+        drop_reason=reason,
         exchange=_exchange(entry, method),
-        rule_set=_text(common.route_name),
-        rule=rule_place(_value(judged, _EFFECTIVE_POLICY).decode("ascii", "replace")),
+        rule_set=rule_set,
+        rule=None if reason == POLICY_DENIED else rule_place(judgement),
         method=_text(method),
         path=_text(request.path),
         host=_text(request.authority),
@@ -137,14 +138,11 @@ def _exchange(entry: pb.HttpEntry, method: bytes) -> HttpExchange:
     )
 
 
-def _drop_reason(
-    common: pb.CommonProperties, response: pb.ResponseProperties, judged: Mapping[str, Any]
-) -> int:
+def _drop_reason(judgement: str, response: pb.ResponseProperties) -> int:
     if response.response_code_details in _RATE_LIMITED_DETAILS:
         return RATE_LIMITED
-    result = _value(judged, _ENGINE_RESULT)
-    passes = result != _DENIED if result else bool(common.route_name)
-    return 0 if passes else POLICY_DENIED
+    is_refused = judgement in ("", REFUSED) or response.response_code_details == _UPGRADE_REFUSED
+    return POLICY_DENIED if is_refused else 0
 
 
 def _grpc_status(response: pb.ResponseProperties) -> int | None:
@@ -156,10 +154,6 @@ def _grpc_status(response: pb.ResponseProperties) -> int | None:
 def _told(key: str, value: pb.Value) -> tuple[str, str | None]:
     name, is_there = told_header(key)
     return name, _text(value.string_value) if is_there else None
-
-
-def _value(fields: Mapping[str, Any], name: str) -> bytes:
-    return fields[name].string_value if name in fields else b""
 
 
 def _text(data: bytes) -> str:

@@ -17,7 +17,8 @@ from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb_agent
 from nodeagent.cli_render import print_status
 from nodeagent.flows.naming_requests import Judged, Places, ShadowRuling, name_requests
-from nodeagent.l7.access_log import rule_name
+from nodeagent.l7.access_log import REFUSED as REFUSED_BY_RULES
+from nodeagent.l7.access_log import route_name, rule_name
 from nodeagent.l7.log_losses import beginning, looked
 from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts, answers_of
 from nodeagent.l7.requests import JudgedRequest, judged_request, refused_connection
@@ -65,34 +66,36 @@ PASSED = replace(
 )
 
 
-def entry(details: str = "", result: str = "", route: str = SET, **request: bytes) -> pb.HttpEntry:
+BY_RULE = route_name(SET, f"{rule_name(1)}.0")
+
+
+def entry(details: str = "", route: str = BY_RULE, **request: bytes) -> pb.HttpEntry:
     """An entry of the log, as Envoy sends it."""
     made = pb.HttpEntry(protocol_version=pb.HTTP2, request=pb.RequestProperties(**request))
     made.response.response_code_details = details.encode()
     made.common_properties.route_name = route.encode()
-    if result:
-        fields = made.common_properties.metadata.filter_metadata["envoy.filters.http.rbac"].fields
-        fields["enforced_engine_result"].string_value = result.encode()
-        fields["enforced_effective_policy_id"].string_value = f"{rule_name(1)}.0".encode()
     return made
 
 
 @pytest.mark.parametrize(
-    ("told", "reason"),
+    ("told", "reason", "rule"),
     [
-        (entry(result="allowed", details="via_upstream"), 0),
-        (entry(result="denied"), POLICY_DENIED),
-        (entry(result="allowed", details="local_rate_limited"), RATE_LIMITED),
-        (entry(route="", details="http1.codec_error"), POLICY_DENIED),
-        (entry(details="via_upstream"), 0),
+        (entry(details="via_upstream"), 0, 1),
+        (entry(route=route_name(SET, REFUSED_BY_RULES)), POLICY_DENIED, None),
+        (entry(details="local_rate_limited"), RATE_LIMITED, 1),
+        (entry(details="upgrade_failed"), POLICY_DENIED, None),
+        (entry(route="", details="http1.codec_error"), POLICY_DENIED, None),
     ],
 )
-def test_what_no_rule_set_let_through_counts_as_refused(told: pb.HttpEntry, reason: int) -> None:
-    assert judged_request(told, Direction.EGRESS).drop_reason == reason
+def test_what_no_rule_let_through_counts_as_refused(
+    told: pb.HttpEntry, reason: int, rule: int | None
+) -> None:
+    found = judged_request(told, Direction.EGRESS)
+    assert (found.drop_reason, found.rule) == (reason, rule)
 
 
 def test_an_entry_that_says_nothing_of_rules_is_left_as_it_was() -> None:
-    told = entry(result="denied")
+    told = entry(route="")
     before = told.SerializeToString(deterministic=True)
     judged_request(told, Direction.INGRESS)
     assert told.SerializeToString(deterministic=True) == before
