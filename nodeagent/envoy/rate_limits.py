@@ -32,7 +32,8 @@ _NEVER_EMPTY: Final[Json] = {
 
 
 def limits_filter() -> Json:
-    """An HTTP filter that is passed by until a route configuration sets limits; behind the RBAC filter."""
+    """An HTTP filter that is passed by until a route configuration sets limits: for forms, so none that is
+    refused is counted."""
     return {**extension(FILTER, _MESSAGE, stat_prefix=STATISTICS), "disabled": True}
 
 

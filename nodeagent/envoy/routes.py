@@ -69,7 +69,10 @@ class _Way:
 def routes_of(
     forms: Iterable[RequestForm], *, digest: str, cluster: str, secrets: Secrets
 ) -> list[Json]:
-    """The routes of a filter chain whose rules are of the rule set with this digest."""
+    """The routes of a filter chain whose rules are of the rule set with this digest.
+
+    CONNECT, which may have no path, is asked for by the last only.
+    """
     by_rank = sorted(forms, key=lambda form: (_is_limited(form), _mends(form)))
     ways = [way for form in by_rank for way in _ways_of(form, secrets)]
     marked = [way for way in ways if not _asks_for_proto(way)]
@@ -79,6 +82,7 @@ def routes_of(
         _refusing(digest, _MARKED),
         *(_passing(way, digest, cluster, is_marked=False) for way in ways),
         _refusing(digest),
+        {**_refusing(digest), "match": {"connect_matcher": {}}},
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sys
@@ -86,6 +87,34 @@ def test_a_plain_allow_beside_the_rules_lets_any_bytes_pass(scene: EnvoyScene) -
     assert scene.backend.received[before:] == b"\x00\x01 no HTTP at all"
 
 
+FORWARDED = "X-Forwarded-Proto"
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status"),
+    [
+        ("/any", (), 200),
+        ("/any", (f"{FORWARDED}: gopher",), 200),
+        ("/secure", (), 403),
+        ("/secure", (f"{FORWARDED}: https",), 200),
+        ("/secure", (f"{FORWARDED}: http",), 403),
+        ("/named", (), 403),
+        ("/named", (f"{FORWARDED}: http",), 200),
+    ],
+)
+def test_what_forwarded_a_request_is_judged_and_told_as_the_client_says(
+    scene: EnvoyScene, path: str, sent: tuple[str, ...], status: int
+) -> None:
+    """Envoy would say it for a client that does not."""
+    secure = HttpRule(path="/secure", headers=((FORWARDED, "https"),))
+    named = HttpRule(path="/named", headers=((FORWARDED.lower(), ""),))
+    scene.serve(rules(HttpRule(path="/any"), secure, named))
+    before = len(scene.backend.received)
+    assert scene.status(request("GET", path, *sent)) == status
+    reached = scene.backend.received[before:].decode()
+    assert re.findall(rf"(?im)^{FORWARDED}.*?(?=\r)", reached) == [*sent] * (status == 200)
+
+
 def test_a_listener_that_comes_or_goes_disturbs_no_other(scene: EnvoyScene) -> None:
     scene.serve(PRODUCTS)
     with scene.connect() as client:
@@ -163,6 +192,7 @@ def test_an_envoy_with_another_bootstrap_is_replaced(tmp_path: Path) -> None:
     with envoy_scene(tmp_path) as scene:
         scene.serve(PRODUCTS)
         before = scene.proxy.status().pid
+        assert before is not None
         scene.settings = replace(scene.settings, access_log=tmp_path / "elsewhere.sock")
         scene.restart_agent()
         assert scene.proxy.status().pid not in (None, before)

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from netpolicy.rules import Direction, HttpRule, L7Rules, PolicyId, PolicyKind, RuleId
-from nodeagent.envoy.admin import Admin
 from nodeagent.envoy.proxy import EnvoyProxy
 from nodeagent.envoy.settings import EnvoySettings
 from nodeagent.l7.listeners import Listener, Listeners
@@ -201,15 +200,18 @@ def envoy_scene(
             yield scene
         finally:
             scene.end_agent()
+            # A start that is under way in a thread ends first.
+            scene.call(loop.shutdown_default_executor())
             end_envoy(scene.settings)
 
 
 def end_envoy(settings: EnvoySettings) -> None:
-    """End the Envoy that has a folder, by its process."""
-    pid = Admin(settings.admin).process()
-    if pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """End every Envoy that was started from a folder, whether it answers yet or not."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if os.fsencode(settings.bootstrap) in (entry / "cmdline").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 async def _settled() -> None:
