@@ -48,6 +48,9 @@ CLUSTER_UNIT: Final = "_cluster"
 
 NODE_URI_PREFIX: Final = "spiffe://tidegate/node/"
 
+BACKDATED_SECONDS: Final = 300
+"""Certificates begin this long before the reconciler's time of day: clocks may differ so much unnoticed."""
+
 _AS_STABLE: Final = "="
 """Before a unit's name in the candidate's index: its unit is the stable channel's."""
 

@@ -144,7 +144,7 @@ class ReconcilerChannel:
         self._receiver: Receiver | None = None
         self._keeper: CertificateKeeper | None = None
         if config.reconciler.bootstrap:
-            self._keeper = CertificateKeeper(bootstrap_config(config))
+            self._keeper = CertificateKeeper(bootstrap_config(config), is_let_in=self._is_let_in)
         if config.reconciler.address:
             self._receiver = Receiver(
                 receive_config(config),
@@ -167,6 +167,9 @@ class ReconcilerChannel:
                 tasks.create_task(self._keeper.run())
                 await self._keeper.usable.wait()
                 await self._receiver.run()
+
+    def _is_let_in(self) -> bool:
+        return self._receiver is not None and self._receiver.status().connected
 
     def describe(self, status: pb.StatusResponse) -> None:
         """Fill in the fields about the channel."""

@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from netpolicy.errors import TransientError
-from netpolicy.trust import node_of, node_uri
+from netpolicy.trust import BACKDATED_SECONDS, node_of, node_uri
 
 RENEW_AFTER: Final = 2 / 3
 """Of a certificate's life. The last third is for a reconciler or an API server that is away."""
@@ -60,6 +60,12 @@ class Credential:
         """How long until the next one is due; negative if it is."""
         begins, ends = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
         return begins + (ends - begins) * RENEW_AFTER - now
+
+
+def clock_ahead(credential: Credential, now: datetime) -> timedelta:
+    """How far this node's clock was before the reconciler's, at the moment that one certified."""
+    begins = credential.certificate.not_valid_before_utc
+    return now - (begins + timedelta(seconds=BACKDATED_SECONDS))
 
 
 def new_key() -> EllipticCurvePrivateKey:

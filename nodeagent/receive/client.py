@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -42,7 +42,6 @@ async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
     if config.server_name:
         options.append(("grpc.ssl_target_name_override", config.server_name))
     certificate = config.certificate.read_bytes()
-    _check_still_valid(config, certificate)
     credentials = grpc.ssl_channel_credentials(
         root_certificates=config.ca.read_bytes(),
         private_key=config.key.read_bytes(),
@@ -52,17 +51,22 @@ async def connect(config: ReceiveConfig) -> AsyncIterator[Any]:
         yield push_pb2_grpc.PushStub(channel)  # type: ignore[no-untyped-call]
 
 
-def _check_still_valid(config: ReceiveConfig, pem: bytes) -> None:
-    """Say what is wrong with our own certificate: the reconciler would only close the socket."""
+def certificate_fault(config: ReceiveConfig, *, now: datetime) -> str:
+    """Why the reconciler may have closed the socket without a word; empty if by our clock it had no reason.
+
+    Asked after it did: by its clock the certificate may be good.
+    """
     path = config.certificate
     try:
-        expires = x509.load_pem_x509_certificate(pem).not_valid_after_utc
-    except ValueError as error:
-        raise TransientError(f"{path}: not a certificate: {error}") from error
-    if expires <= datetime.now(UTC):
-        raise TransientError(
-            f"{path}: our certificate expired at {expires:%Y-%m-%d %H:%M} UTC; {_remedy(config)}"
-        )
+        found = x509.load_pem_x509_certificate(path.read_bytes())
+    except (OSError, ValueError) as error:
+        return f"{path}: not a certificate: {error}"
+    begins, expires = found.not_valid_before_utc, found.not_valid_after_utc
+    if expires <= now:
+        return f"{path}: our certificate expired at {expires:%Y-%m-%d %H:%M} UTC; {_remedy(config)}"
+    if now < begins:
+        return f"{path}: by our clock our certificate is good from {begins:%Y-%m-%d %H:%M} UTC only"
+    return ""
 
 
 def _remedy(config: ReceiveConfig) -> str:

@@ -31,7 +31,7 @@ from netpolicy.inventory import AddressEntry
 from netpolicy.node_encryption import NodeEncryption
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.backoff import Backoff
-from nodeagent.receive.client import connect, fetch_through
+from nodeagent.receive.client import certificate_fault, connect, fetch_through
 from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
 from nodeagent.receive.encryption_reports import AskEncryption, EncryptionReports
 from nodeagent.receive.entries import Entries, StreamFault
@@ -143,17 +143,21 @@ class Receiver:
         )
 
     async def _one_conversation(self) -> None:
+        why = ""
         try:
             async with connect(self._config) as stub:
                 await self._converse(stub)
         except grpc.aio.AioRpcError as error:
-            self._note(
-                _Failure(f"{error.code().name}: {error.details()}", reason=DISCONNECTED_REASON)
-            )
+            why = f"{error.code().name}: {error.details()}"
         except asyncio.InvalidStateError:
-            self._note(_Failure("the stream ended while we answered", reason=DISCONNECTED_REASON))
+            why = "the stream ended while we answered"
         except (OSError, StreamFault, TransientError) as error:
-            self._note(_Failure(str(error), reason=DISCONNECTED_REASON))
+            why = str(error)
+        if why and not self._connected:
+            now = datetime.fromtimestamp(self._clock(), UTC)
+            why = certificate_fault(self._config, now=now) or why
+        if why:
+            self._note(_Failure(why, reason=DISCONNECTED_REASON))
         self._connected = False
 
     async def _converse(self, stub: Any) -> None:

@@ -6,18 +6,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import click
 from tuf.api.metadata import Root
 
 from netpolicy.errors import StalledError
 from netpolicy.trust import ONLINE_ROLES, ROOT_ROLE
-from reconciler.sign import certificates
+from reconciler.sign import authority, certificates
 from reconciler.sign import keys as key_store
 
 DIRECTORY = click.argument(
     "directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR"
 )
+LAID_OUT: Final = {
+    "add": "Give tls/ca.pem to the reconciler and to every agent. Ten minutes after the last has it: use",
+    "use": "Give tls to the reconciler, nodes/NAME to each node. A day after the last has it: drop",
+    "drop": "Give tls/ca.pem to the reconciler and to every agent.",
+}
 NODES = click.option(
     "--node", "nodes", multiple=True, metavar="NAME", help="Make a certificate for this node."
 )
@@ -95,7 +101,7 @@ def add_node(directory: Path, nodes: tuple[str, ...]) -> None:
 def renew(directory: Path, nodes: tuple[str, ...], server: bool) -> None:
     """Make new certificates and keys in place of those that expire.
 
-    Copy a node's to it afterwards; restart the reconciler for its own.
+    Copy a node's to it afterwards; a running reconciler takes its own by itself.
 
     \b
     Example:
@@ -128,6 +134,31 @@ def rotate(role: str, directory: Path) -> None:
     click.echo(f"{role}: new keys; root metadata is version {version}")
 
 
+@keys.command("renew-authority")
+@click.argument("step", type=click.Choice(("add", "use", "drop")))
+@DIRECTORY
+@click.option("--now", "at_once", is_flag=True, help="For a stolen key: wait for nobody.")
+def renew_authority(step: str, directory: Path, at_once: bool) -> None:
+    """Replace the authority that signs certificates, in three steps.
+
+    `add` has its successor trusted beside it, `use` has the successor sign, `drop` ends the trust in the
+    former. After each, lay out what it says; a step that comes too early is refused.
+
+    \b
+    Example:
+      tidegate keys renew-authority add keys
+    """
+    now = datetime.now(UTC)
+    with _faults():
+        if step == "add":
+            authority.add_authority(directory, now=now)
+        elif step == "use":
+            authority.use_authority(directory, now=now, at_once=at_once)
+        else:
+            authority.drop_authority(directory, now=now, at_once=at_once)
+    click.echo(LAID_OUT[step])
+
+
 @keys.command()
 @DIRECTORY
 def show(directory: Path) -> None:
@@ -142,6 +173,7 @@ def show(directory: Path) -> None:
         if not root:
             raise StalledError(f"{directory} holds no root metadata", reason="SigningFailed")
         _show_root(root[-1])
+        _show_authorities(directory)
     for node in sorted((directory / "nodes").glob("*/node.pem")):
         click.echo(f"node {node.parent.name}")
 
@@ -151,6 +183,14 @@ def _show_root(root: Root) -> None:
     for name, role in sorted(root.roles.items()):
         ids = ", ".join(key_id[:16] for key_id in role.keyids)
         click.echo(f"{name}: {role.threshold} of {len(role.keyids)}: {ids}")
+
+
+def _show_authorities(directory: Path) -> None:
+    signs = certificates.load_authority(directory).certificate
+    for found in certificates.trusted_authorities(directory / "tls" / "ca.pem"):
+        does = "signs" if found == signs else "is trusted"
+        name = found.subject.rfc4514_string().removeprefix("CN=")
+        click.echo(f"authority {name}: {does}, until {found.not_valid_after_utc:%Y-%m-%d}")
 
 
 def _add_nodes(directory: Path, nodes: tuple[str, ...], now: datetime) -> None:
