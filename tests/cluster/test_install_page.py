@@ -30,6 +30,7 @@ pytestmark = pytest.mark.cluster
 
 PROJECT = Path(__file__).parents[2]
 PAGE = PROJECT / "docs" / "operating" / "install.md"
+CERTIFICATES = PAGE.with_name("certificates.md")
 TEXTS = (PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md")))
 VALUES = yaml.safe_load((PROJECT / CHART / "values.yaml").read_text())
 SET = re.compile(rf"`((?:{'|'.join(VALUES)})\.[\w.\[\]]+)(?:=|: )([^`]+)`")
@@ -42,9 +43,9 @@ LEFT_OUT = ("rollout status", "create namespace", "delete namespace")
 __all__ = ["cluster"]  # a fixture
 
 
-def commands(section: str) -> list[str]:
+def commands(section: str, page: Path = PAGE) -> list[str]:
     """What a section of the page has people run, lines that go on joined."""
-    text = PAGE.read_text().partition(f"\n{section}")[2]
+    text = page.read_text().partition(f"\n{section}")[2]
     blocks = re.findall(
         r"^```\n(.+?)^```", re.split(r"^(?:## |\*\*\d)", text, flags=re.M)[0], re.M | re.S
     )
@@ -81,9 +82,9 @@ class Desk:
             check=False,
         )
 
-    def follow(self, section: str) -> None:
+    def follow(self, section: str, page: Path = PAGE) -> None:
         """Every command of a section that can end here; each must succeed."""
-        for command in commands(section):
+        for command in commands(section, page):
             if not any(words in command for words in LEFT_OUT):
                 done = self.run(command)
                 assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
@@ -133,6 +134,9 @@ def test_the_page_installs_upgrades_renews_and_uninstalls_and_leaves_nothing(
     assert "syncToCluster" in kind
     assert cluster.helm("get", "values", "tidegate", *IN_NAMESPACE).count("registry.example") == 2
     desk.follow("## Renew")
+    desk.follow("**1.", CERTIFICATES)
+    trusted = cluster.kubectl("get", "configmap", "tidegate-trust", "-o", "yaml", *IN_NAMESPACE)
+    assert trusted.count("BEGIN CERTIFICATE") == 2
     cluster.helm(*release, *settings(EVERYTHING))
     assert "/tidegate\n" in cluster.kubectl("get", "servicemonitors", "-o", "name", *IN_NAMESPACE)
     cluster.helm(*release, *settings(NOTHING))

@@ -1,4 +1,4 @@
-"""A bootstrap server that knows tokens by heart, and agents that come to it: what the API server says is given."""
+"""A bootstrap server that knows tokens by heart, as an API server would, and agents that come to it."""
 
 from __future__ import annotations
 
