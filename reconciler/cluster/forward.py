@@ -6,13 +6,16 @@ Shell over one listening socket. Nothing is read or decrypted: agents and the le
 other, through here.
 
 Holds always:
-1. Without a leader, or when its connection ends, the agent's connection ends: it dials again.
-2. A replica never passes on to itself.
+1. While no leader answers, a connection waits for one, for a bounded time: who dialled in the seconds
+   between two leaders is served by the next one without another dial.
+2. When either side's connection ends, so does the other's: the agent dials again.
+3. A replica never passes on to itself.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -25,6 +28,12 @@ from netpolicy.one_answer_server import parse_listen
 log = structlog.get_logger()
 
 CONNECT_SECONDS: Final = 5.0
+WAIT_SECONDS: Final = 18.0
+"""For a leader that answers. An agent gives up on a connection that says nothing after 20."""
+
+LOOK_SECONDS: Final = 0.5
+"""About so often is looked for one; never all at the same moment."""
+
 PIECE_BYTES: Final = 64 * 1024
 MAX_CONNECTIONS: Final = 10_000
 
@@ -69,11 +78,10 @@ class Forwarder:
             writer.transport.abort()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, _, port = self._leader().rpartition(":")
-        if not host or len(self._open) > MAX_CONNECTIONS:
+        if len(self._open) > MAX_CONNECTIONS:
             return
-        async with asyncio.timeout(CONNECT_SECONDS):
-            there, back = await asyncio.open_connection(host.strip("[]"), int(port))
+        async with asyncio.timeout(WAIT_SECONDS):
+            there, back = await self._reach()
         ways = [asyncio.create_task(_copy(reader, back)), asyncio.create_task(_copy(there, writer))]
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -82,6 +90,16 @@ class Forwarder:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             back.transport.abort()
+
+    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the leader, as soon as there is one that answers."""
+        while True:
+            host, _, port = self._leader().rpartition(":")
+            if host:
+                with suppress(OSError, TimeoutError):
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        return await asyncio.open_connection(host.strip("[]"), int(port))
+            await asyncio.sleep(random.uniform(0.5, 1.5) * LOOK_SECONDS)  # noqa: S311  spreads load
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

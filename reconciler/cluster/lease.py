@@ -7,7 +7,8 @@ Pure.
 Holds always:
 1. A replica leads only while it renewed the Lease less than RENEW_SECONDS ago by its own clock; nobody takes
    it from a holder before it stood unrenewed for DURATION_SECONDS, which is longer. No two lead at once,
-   however wrong the clocks' time of day is.
+   however wrong the clocks' time of day is. Who starts and finds its own name there need not wait: the
+   process that wrote it has ended, as a pod's containers follow each other.
 2. A term's publications have numbers from a range of its own, above all ranges before it: what a
    deposed leader still announces is older than what its successor does, and agents refuse what is older.
 """
@@ -50,7 +51,7 @@ class Term:
 class Election:
     """One replica's part in it."""
 
-    __slots__ = ("_address", "_identity", "_renewed", "_seen", "_seen_at", "_term")
+    __slots__ = ("_address", "_identity", "_is_heir", "_renewed", "_seen", "_seen_at", "_term")
 
     def __init__(self, identity: str, *, address: str = "") -> None:
         self._identity = identity
@@ -59,6 +60,7 @@ class Election:
         self._seen_at = 0.0
         self._term: Term | None = None
         self._renewed = 0.0
+        self._is_heir = True  # of a process before this one, until something else is seen
 
     def term(self, *, now: float) -> Term | None:
         """The term that this replica leads in now; None if it does not lead."""
@@ -77,6 +79,8 @@ class Election:
         if record != self._seen:
             self._seen, self._seen_at = record, now
         if record.holder != self._identity:
+            self._is_heir = False
+        if record.holder != self._identity or not self._is_of_our_term(record):
             self._term = None
 
     def claim(self, *, used: int, renewed_at: str, now: float) -> LeaseRecord | None:
@@ -86,7 +90,8 @@ class Election:
         """
         seen = self._seen
         is_ours = seen.holder == self._identity and self._term is not None
-        if not is_ours and seen.holder and now - self._seen_at < DURATION_SECONDS:
+        is_free = not seen.holder or self._is_heir or now - self._seen_at >= DURATION_SECONDS
+        if not is_ours and not is_free:
             return None
         reserved = seen.reserved
         if not is_ours or used + TERM_SEQUENCES // 2 > reserved:
@@ -108,6 +113,11 @@ class Election:
         else:
             self._term = replace(self._term, last=record.reserved)
         self._seen, self._seen_at, self._renewed = record, now, before
+        self._is_heir = False
+
+    def _is_of_our_term(self, record: LeaseRecord) -> bool:
+        """False if somebody of our name took it since: two replicas were given one name."""
+        return self._term is None or record.transitions == self._term.token
 
     def resign(self) -> LeaseRecord | None:
         """What to write so that another need not wait; None if this replica has nothing to give up."""

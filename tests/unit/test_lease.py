@@ -48,6 +48,35 @@ def test_the_first_takes_it_and_the_second_waits_until_it_stood_still_for_long_e
     assert attempt(b, server, now=1000 + DURATION_SECONDS)
 
 
+def test_a_process_that_follows_another_of_its_pod_leads_at_once() -> None:
+    server, before, after, b = Server(), Election("a"), Election("a"), Election("b")
+    attempt(before, server, now=0)
+    first = before.term(now=0)
+    assert not attempt(b, server, now=500)
+    assert attempt(after, server, now=1)
+    second = after.term(now=1)
+    assert first is not None
+    assert second is not None
+    assert (second.token, second.first) == (first.token + 1, first.last + 1)
+
+
+def test_of_two_that_were_given_one_name_the_former_stops_and_waits() -> None:
+    server, a, clone = Server(), Election("a"), Election("a")
+    attempt(a, server, now=0)
+    assert attempt(clone, server, now=1)
+    assert not attempt(a, server, now=2)
+    assert attempt(clone, server, now=3)
+    assert not attempt(a, server, now=3 + DURATION_SECONDS - 0.1)
+
+
+def test_who_saw_another_lead_is_nobodys_heir() -> None:
+    server, a, b = Server(), Election("a"), Election("b")
+    attempt(b, server, now=0)
+    assert not attempt(a, server, now=0)
+    server.record = replace(server.record, holder="a", version="x")  # as after a backup
+    assert not attempt(a, server, now=1)
+
+
 def test_renewing_keeps_it() -> None:
     server, a, b = Server(), Election("a"), Election("b")
     for now in range(0, 60, 5):
