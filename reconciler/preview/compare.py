@@ -1,11 +1,12 @@
 """Judge observed flows under two policy sets, and tell those that one lets pass and the other does not.
 
 In:   Observed, the policies before and after
-Out:  Changes: flows that would be cut, or opened, and how often each was seen
+Out:  Changed: the sources whose flows to an end and port would be cut, or opened
 Pure.
 
-Most flows are judged alike: what differs is asked once for each end and port, as a bitmap of the other ends,
-and a flow is then two look-ups. Flows with a request, or to a service, the evaluator judges, once each.
+All flows to one port of an end are judged at once: whom it lets in before and after are two bitmaps, and
+who was seen is a third. One by one are judged only those whose verdict may differ. Flows with a request, or
+to a service, the evaluator judges, once each.
 
 Holds always:
 1. A flow is in the answer if and only if `netpolicy.evaluate` judges it differently under the two.
@@ -13,28 +14,30 @@ Holds always:
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pyroaring import BitMap
 
 from netpolicy.evaluate import Decision, Flow, evaluate
 from netpolicy.rules import Direction, Policy
-from reconciler.preview.export import NO_REQUEST, Observed, Port, Tuple
+from reconciler.preview.observed import NO_REQUEST, Observed, Served, Tuple
 from reconciler.preview.passing import Ends, Side
-
-Verdicts = tuple[bool, bool]
-"""Before and after: does it pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """How often each flow was seen that would be cut, or opened; how many were judged."""
+class Changed:
+    """Sources whose flows pass before and not after, and the other way round."""
 
-    cut: Counter[Tuple] = field(default_factory=Counter)
-    opened: Counter[Tuple] = field(default_factory=Counter)
-    judged: int = 0
+    cut: BitMap = field(default_factory=BitMap)
+    opened: BitMap = field(default_factory=BitMap)
+
+    def note(self, source: int, *, before: bool, after: bool) -> None:
+        """Put it where it belongs, if anywhere."""
+        if before and not after:
+            self.cut.add(source)
+        elif after and not before:
+            self.opened.add(source)
 
 
 class PolicySet:
@@ -44,15 +47,9 @@ class PolicySet:
         self.egress = Side(policies, ends, Direction.EGRESS)
         self.ingress = Side(policies, ends, Direction.INGRESS)
 
-    def allows(self, source: int, destination: int, port: Port) -> bool:
-        """The verdict on a flow without a request."""
-        return destination in self.egress.passing(source, port) and source in self.ingress.passing(
-            destination, port
-        )
-
     def decide(self, observed: Observed, one: Tuple) -> Decision:
         """The evaluator's decision on any flow, by the policies that have a say."""
-        ends = observed.ends.seen
+        ends = observed.ends
         protocol, port = observed.ports[one.port]
         flow = Flow(
             source=ends[one.source].end,
@@ -65,85 +62,67 @@ class PolicySet:
         return evaluate({id(policy): policy for policy in either}.values(), flow)
 
 
+class _Leaving:
+    """To whom flows to one port may leave, before and after, of every source that was asked for."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, tuple[BitMap, BitMap]] = {}
+        self.asked = BitMap()
+        self.differing = BitMap()
+
+    def add(self, source: int, before: BitMap, after: BitMap) -> None:
+        self.of[source] = before, after
+        if before != after:
+            self.differing.add(source)
+
+
 class Comparison:
     """Both policy sets over one export."""
 
     def __init__(
         self, observed: Observed, before: Sequence[Policy], after: Sequence[Policy]
     ) -> None:
-        ends = Ends([seen.end for seen in observed.ends.seen])
+        ends = Ends([seen.end for seen in observed.ends])
         self._observed = observed
         self.before, self.after = PolicySet(before, ends), PolicySet(after, ends)
-        self._services = frozenset(
-            number for number, seen in enumerate(observed.ends.seen) if seen.end.is_service
-        )
+        self._services = BitMap(n for n, seen in enumerate(observed.ends) if seen.end.is_service)
+        self._leaving: dict[int, _Leaving] = {}
 
-    def changes(self) -> Changes:
-        """Go through all flows."""
-        observed, changes = self._observed, Changes(judged=len(self._observed))
-        carefully = Counter(observed.asked)
-        suspects: Counter[Tuple] = Counter()
-        ports, services = len(observed.ports), self._services
-        leaving, entering = self._differing(Direction.EGRESS), self._differing(Direction.INGRESS)
-        out: dict[int, BitMap] = {}
-        into: dict[int, BitMap] = {}
-        columns = (observed.source, observed.destination, observed.port)
-        for source, destination, port in zip(*columns, strict=True):
-            if services and (destination in services or source in services):
-                carefully[Tuple(source, destination, port, NO_REQUEST)] += 1
-                continue
-            key = source * ports + port
-            if (differing := out.get(key)) is None:
-                differing = out[key] = leaving(source, port)
-            if destination not in differing:
-                key = destination * ports + port
-                if (differing := into.get(key)) is None:
-                    differing = into[key] = entering(destination, port)
-                if source not in differing:
-                    continue
-            suspects[Tuple(source, destination, port, NO_REQUEST)] += 1
-        _sort(suspects, changes, self._allow)
-        _sort(carefully, changes, self._decide)
-        return changes
+    def changed(self, served: Served, sources: Iterable[int]) -> Changed:
+        """What becomes of the flows from these sources."""
+        destination, number = served
+        found, seen = Changed(), BitMap(sources)
+        by_service = seen if destination in self._services else seen & self._services
+        for source in by_service:
+            before, after = self.verdicts(Tuple(source, destination, number, NO_REQUEST))
+            found.note(source, before=before, after=after)
+        self._compare(served, seen - by_service, found)
+        return found
 
-    def _differing(self, direction: Direction) -> Callable[[int, int], BitMap]:
-        """For an end and a port: the other ends that one policy set lets pass and the other does not."""
-        is_egress = direction is Direction.EGRESS
-        old, new = (
-            policies.egress if is_egress else policies.ingress
-            for policies in (self.before, self.after)
-        )
-        known: dict[tuple[int, int, int], BitMap] = {}
+    def _compare(self, served: Served, seen: BitMap, found: Changed) -> None:
+        destination, number = served
+        port, leaving = self._observed.ports[number], self._leaving_of(number, seen)
+        before = self.before.ingress.passing(destination, port) & seen
+        after = self.after.ingress.passing(destination, port) & seen
+        for source in (before ^ after) | (before & after & leaving.differing):
+            leaves_before, leaves_after = leaving.of[source]
+            found.note(
+                source,
+                before=source in before and destination in leaves_before,
+                after=source in after and destination in leaves_after,
+            )
 
-        def differing(end: int, port: int) -> BitMap:
-            number = self._observed.ports[port]
-            if old.is_by_name(end) or new.is_by_name(end):
-                return old.passing(end, number) ^ new.passing(end, number)
-            key = (old.set_of(end), new.set_of(end), port)
-            if key not in known:
-                known[key] = old.passing(end, number) ^ new.passing(end, number)
-            return known[key]
+    def _leaving_of(self, number: int, sources: BitMap) -> _Leaving:
+        port, leaving = self._observed.ports[number], self._leaving.setdefault(number, _Leaving())
+        old, new = self.before.egress, self.after.egress
+        for source in sources - leaving.asked:
+            leaving.add(source, old.passing(source, port), new.passing(source, port))
+        leaving.asked |= sources
+        return leaving
 
-        return differing
-
-    def _allow(self, one: Tuple) -> Verdicts:
-        port = self._observed.ports[one.port]
-        return (
-            self.before.allows(one.source, one.destination, port),
-            self.after.allows(one.source, one.destination, port),
-        )
-
-    def _decide(self, one: Tuple) -> Verdicts:
+    def verdicts(self, one: Tuple) -> tuple[bool, bool]:
+        """Whether any flow passes before, and after, as the evaluator says."""
         return (
             self.before.decide(self._observed, one).allowed,
             self.after.decide(self._observed, one).allowed,
         )
-
-
-def _sort(seen: Counter[Tuple], changes: Changes, judge: Callable[[Tuple], Verdicts]) -> None:
-    for one, count in seen.items():
-        match judge(one):
-            case (True, False):
-                changes.cut[one] += count
-            case (False, True):
-                changes.opened[one] += count

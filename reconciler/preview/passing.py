@@ -23,7 +23,7 @@ from netpolicy.evaluate import End, NamedPort, service_matches
 from netpolicy.label_index import LabelIndex
 from netpolicy.labels import Operator, Requirement, Selector
 from netpolicy.rules import Action, CidrBlock, Direction, Mode, Peers, Policy, Ports, Rule
-from reconciler.preview.export import Port
+from reconciler.preview.observed import Port
 
 
 class Ends:

@@ -1,51 +1,39 @@
-"""Replay an export file against two policy sets, a part of it in each processor.
+"""Replay an export file against two policy sets, with all processors.
 
 In:   a file, the policies before and after, perhaps an inventory
 Out:  Replayed
-Shell over the file and processes of its own.
+Shell over processes of its own: they read in turns, then each judges the flows to a share of the workloads.
 
 Holds always:
-1. Every line is in exactly one part; what is kept of one is bounded by the numbers of its columns.
+1. What is kept of a line is bounded: its source's number, four bytes. Ends are kept once.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import stat
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from netpolicy.errors import StalledError
 from netpolicy.inventory import Inventory
 from netpolicy.rules import Policy
+from reconciler.preview.blocks import PlainFile, open_export
+from reconciler.preview.by_workload import Replay
 from reconciler.preview.compare import Comparison
 from reconciler.preview.export import ExportReader
-from reconciler.preview.rows import Replayed, replayed, total
+from reconciler.preview.observed import Observed, joined
+from reconciler.preview.rows import Replayed, total
 from reconciler.preview.seen_ends import EndReader
+from reconciler.preview.workers import in_processes
 
-BLOCK_BYTES: Final = 4 << 20
-PART_BYTES: Final = 64 << 20
-"""A smaller part is not worth a process of its own."""
-MAX_PARTS: Final = 16
-MAX_LINE_BYTES: Final = 1 << 20
+MAX_PROCESSES: Final = 16
+ALONE: Final = 50_000
+"""So few flows are judged before other processes would have begun."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """Lines that begin at `start` or later, and before `end` (None: to the end)."""
-
-    path: Path
-    start: int
-    end: int | None
-    before: Sequence[Policy]
-    after: Sequence[Policy]
-    inventory: Inventory | None
+Progress = Callable[[int, int], None]
+"""Told bytes that were read, and of how many (0: nobody knows)."""
 
 
 def replay_file(
@@ -54,74 +42,49 @@ def replay_file(
     after: Sequence[Policy],
     *,
     inventory: Inventory | None = None,
-    part_bytes: int = PART_BYTES,
+    progress: Progress | None = None,
+    processes: int | None = None,
 ) -> Replayed:
     """Raises StalledError if the file cannot be read, or has no flow."""
+    most = processes or min(MAX_PROCESSES, os.cpu_count() or 1)
     try:
-        parts = [
-            _Part(path=path, start=start, end=end, before=before, after=after, inventory=inventory)
-            for start, end in _ranges(path, part_bytes)
-        ]
-        found = total(_replayed(parts))
+        observed = _observed(path, inventory, most, progress)
     except OSError as error:
         raise StalledError(f"{path}: {error.strerror}") from error
-    except BrokenProcessPool as error:
-        raise StalledError(
-            f"{path}: a process that read a part of it was ended; memory?"
-        ) from error
-    if not found.flows:
-        why = "; ".join(f"{count} lines {reason}" for reason, count in found.skipped.items())
+    except StalledError as error:
+        raise StalledError(f"{path}: {error}") from error
+    flows = len(observed)
+    if not flows:
+        why = "; ".join(f"{count} lines {reason}" for reason, count in observed.skipped.items())
         raise StalledError(f"{path}: no flow in it, so nothing can be told ({why or 'empty'})")
-    return found
+    replay = Replay(observed, Comparison(observed, before, after))
+    shares = most if processes or flows > ALONE else 1
+    found = total(in_processes(lambda number: replay.share(number, shares), shares))
+    return replace(found, flows=flows, skipped=observed.skipped)
 
 
-def _replayed(parts: Sequence[_Part]) -> Iterator[Replayed]:
-    if len(parts) == 1:
-        yield _replay(parts[0])
-        return
-    # Forked, so that nobody sends the policies and the inventory through a pipe.
-    context = multiprocessing.get_context("fork")
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=context) as processes:
-        yield from processes.map(_replay, parts)
+def _observed(
+    path: Path, inventory: Inventory | None, most: int, progress: Progress | None
+) -> Observed:
+    export = open_export(path)
 
+    def look() -> None:
+        if progress is not None:
+            progress(export.done, export.size)
 
-def _ranges(path: Path, part_bytes: int) -> list[tuple[int, int | None]]:
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
-        return [(0, None)]
-    parts = min(MAX_PARTS, os.cpu_count() or 1, -(-found.st_size // part_bytes)) or 1
-    edges = [found.st_size * n // parts for n in range(parts + 1)]
-    return list(pairwise(edges))
+    def read(_: int) -> Observed:
+        reader = ExportReader(EndReader(inventory))
+        for number, block in export.blocks():
+            reader.feed(block, number)
+        return reader.observed
 
+    if isinstance(export, PlainFile):
+        return joined(in_processes(read, min(most, export.turns), look=look))
 
-def _replay(part: _Part) -> Replayed:
-    reader = ExportReader(EndReader(part.inventory))
-    with part.path.open("rb") as file:
-        for block in _blocks(file, part):
-            reader.feed(block)
-    comparison = Comparison(reader.observed, part.before, part.after)
-    return replayed(reader.observed, comparison, comparison.changes())
+    def give_or_read(number: int) -> Observed:
+        if number:
+            return read(number)
+        export.give(most)
+        return Observed()
 
-
-def _blocks(file: BinaryIO, part: _Part) -> Iterator[bytes]:
-    """Whole lines, some megabytes at a time."""
-    at = part.start
-    if at:
-        file.seek(at - 1)
-        at += len(_rest_of_line(file)) - 1
-    while part.end is None or at < part.end:
-        wanted = BLOCK_BYTES if part.end is None else min(BLOCK_BYTES, part.end - at)
-        block = file.read(wanted)
-        if not block:
-            return
-        if not block.endswith(b"\n"):
-            block += _rest_of_line(file)
-        at += len(block)
-        yield block
-
-
-def _rest_of_line(file: BinaryIO) -> bytes:
-    rest = file.readline(MAX_LINE_BYTES)
-    if len(rest) == MAX_LINE_BYTES and not rest.endswith(b"\n"):
-        raise StalledError(f"a line of the export is longer than {MAX_LINE_BYTES} bytes")
-    return rest
+    return joined(in_processes(give_or_read, 1 + most, look=look))

@@ -1,6 +1,6 @@
 """Whom a flow export names: each end once, as the evaluator knows it and as people call it.
 
-In:   the bytes of `source` or `destination`, the address beside, the names DNS gave it; perhaps an inventory
+In:   flows, of which the bytes of an end, its address and the names DNS gave it; perhaps an inventory
 Out:  numbers; SeenEnd values by number
 Pure.
 
@@ -25,6 +25,7 @@ from netpolicy.identity import node_labels
 from netpolicy.inventory import Inventory, labels_of
 from netpolicy.labels import PORT_SOURCE, RESERVED_SOURCE, Label, Labels, parse_labels
 from netpolicy.services import service_end
+from reconciler.preview.line import Flow
 
 _OUTSIDE: Final = frozenset({"world", "world-ipv4", "world-ipv6"})
 
@@ -48,24 +49,39 @@ class _EndJson(msgspec.Struct):
     workloads: list[_Workload] = []
 
 
+class _Ip(msgspec.Struct):
+    source: str = ""
+    destination: str = ""
+
+
+_ADDRESSES: Final = msgspec.json.Decoder(_Ip)
+_NO_ADDRESS: Final = _Ip()
+
+
 class EndReader:
-    """Numbers ends in the order in which they are met."""
+    """Numbers ends in the order in which they are met.
+
+    `known`: numbers by the bytes that stand for an end wherever they are; its address says nothing more.
+    """
 
     def __init__(self, inventory: Inventory | None = None) -> None:
         self.seen: list[SeenEnd] = []
+        self.known: dict[bytes, int] = {}
         self._numbers: dict[SeenEnd, int] = {}
-        self._by_bytes: dict[bytes, int] = {}
         self._outside: dict[tuple[bytes, str, tuple[str, ...]], int | None] = {}
         self._decoder = msgspec.json.Decoder(_EndJson)
         self._by_address = _by_address(inventory) if inventory else {}
         self._ports = _named_ports(inventory) if inventory else {}
 
-    def number(self, json: msgspec.Raw, address: str, dns_names: list[str] | None) -> int | None:
-        """The number of an end; None if nobody can say who it is."""
-        text = bytes(json)
-        found = self._by_bytes.get(text)
-        if found is not None:  # a pod or a node: its address says nothing more
-            return found
+    def source_of(self, flow: Flow) -> int | None:
+        """The number of the sender, known or not; None if nobody can say who it is."""
+        return self._number(bytes(flow.source), _ip(flow).source, flow.source_names)
+
+    def destination_of(self, flow: Flow) -> int | None:
+        """The number of the receiver."""
+        return self._number(bytes(flow.destination), _ip(flow).destination, flow.destination_names)
+
+    def _number(self, text: bytes, address: str, dns_names: list[str] | None) -> int | None:
         key = (text, address, tuple(dns_names or ()))
         if key not in self._outside:
             self._outside[key] = self._read(*key)
@@ -81,7 +97,7 @@ class EndReader:
         if not labels.items or reserved & _OUTSIDE:
             return self._at_address(address, dns_names, is_outside=bool(reserved))
         number = self._numbered(self._inside(told, labels, reserved))
-        self._by_bytes[text] = number
+        self.known[text] = number
         return number
 
     def _inside(self, told: _EndJson, labels: Labels, reserved: Set[str]) -> SeenEnd:
@@ -113,6 +129,13 @@ class EndReader:
         if number == len(self.seen):
             self.seen.append(seen)
         return number
+
+
+def _ip(flow: Flow) -> _Ip:
+    try:
+        return _ADDRESSES.decode(flow.IP)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _NO_ADDRESS
 
 
 def _by_address(inventory: Inventory) -> dict[str, SeenEnd]:

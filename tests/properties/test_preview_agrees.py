@@ -12,22 +12,20 @@ from netpolicy.ends import Flow
 from netpolicy.evaluate import evaluate
 from netpolicy.rules import Policy, Protocol
 from reconciler.preview.compare import Comparison
-from reconciler.preview.export import NO_REQUEST, Observed, Tuple
-from reconciler.preview.seen_ends import EndReader, SeenEnd
+from reconciler.preview.observed import Observed
+from reconciler.preview.seen_ends import SeenEnd
 from tests.support.plan_strategies import SmallCluster, clusters, policies
 
 PORTS = [(Protocol.TCP, 80), (Protocol.TCP, 443), (Protocol.UDP, 53), (Protocol.ICMP, 8)]
 
 
 def everything_seen(cluster: SmallCluster) -> Observed:
-    """Each end of a cluster speaks to each other on some ports, the first of them twice."""
-    observed = Observed(ends=EndReader(), ports=PORTS)
-    observed.ends.seen = [SeenEnd(end=cluster.end(a), name=a) for a in cluster.addresses]
-    ends = range(len(cluster.addresses))
-    for source, destination, port in [(0, 0, 0), *product(ends, ends, range(len(PORTS)))]:
-        observed.source.append(source)
-        observed.destination.append(destination)
-        observed.port.append(port)
+    """Each end of a cluster speaks to each other on some ports."""
+    ends = [SeenEnd(end=cluster.end(a), name=a) for a in cluster.addresses]
+    observed = Observed(ends=ends, ports=PORTS)
+    numbers = range(len(ends))
+    for source, destination, port in product(numbers, numbers, range(len(PORTS))):
+        observed.sources[destination, port].append(source)
     return observed
 
 
@@ -38,21 +36,20 @@ def test_what_changes_is_what_the_evaluator_judges_differently(
     cluster: SmallCluster, before: tuple[Policy, ...], after: tuple[Policy, ...]
 ) -> None:
     observed = everything_seen(cluster)
-    changes = Comparison(observed, before, after).changes()
-    found = dict.fromkeys(changes.cut, (True, False)) | dict.fromkeys(changes.opened, (False, True))
-    for row in range(1, len(observed)):
-        one = Tuple(observed.source[row], observed.destination[row], observed.port[row], NO_REQUEST)
-        protocol, port = PORTS[one.port]
-        flow = Flow(
-            source=observed.ends.seen[one.source].end,
-            destination=observed.ends.seen[one.destination].end,
-            protocol=protocol,
-            port=port,
-        )
-        judged = (evaluate(before, flow).allowed, evaluate(after, flow).allowed)
-        assert found.get(one, (judged[0],) * 2) == judged, (one, judged)
-        times = changes.cut[one] + changes.opened[one]
-        assert times == (judged[0] != judged[1]) * (2 if row == 1 else 1)
+    comparison = Comparison(observed, before, after)
+    for (destination, number), sources in observed.sources.items():
+        changed = comparison.changed((destination, number), sources)
+        protocol, port = PORTS[number]
+        for source in sources:
+            flow = Flow(
+                source=observed.ends[source].end,
+                destination=observed.ends[destination].end,
+                protocol=protocol,
+                port=port,
+            )
+            judged = (evaluate(before, flow).allowed, evaluate(after, flow).allowed)
+            told = (source in changed.cut, source in changed.opened)
+            assert told == (judged == (True, False), judged == (False, True)), (flow, judged)
 
 
 @settings(max_examples=30, deadline=None)
@@ -62,5 +59,8 @@ def test_the_same_policies_in_any_order_change_nothing(
 ) -> None:
     shuffled = list(some)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    changes = Comparison(everything_seen(cluster), some, shuffled).changes()
-    assert (changes.cut, changes.opened) == ({}, {})
+    observed = everything_seen(cluster)
+    comparison = Comparison(observed, some, shuffled)
+    for served, sources in observed.sources.items():
+        changed = comparison.changed(served, sources)
+        assert not changed.cut | changed.opened

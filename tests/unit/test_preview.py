@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,14 @@ from netpolicy.errors import StalledError
 from netpolicy.evidence import Cause, Shadow
 from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, flow_json
 from netpolicy.http_flow import HttpExchange
-from netpolicy.rules import Direction, Protocol
+from netpolicy.rules import Direction, Policy, Protocol
 from reconciler.cli import main
-from reconciler.preview.export import ExportReader, Skipped
+from reconciler.files import SourceFile
+from reconciler.judge import judge
+from reconciler.preview import blocks, by_workload, rows
+from reconciler.preview.blocks import lines_between
+from reconciler.preview.export import ExportReader
+from reconciler.preview.observed import Skipped
 from reconciler.preview.replay import replay_file
 from reconciler.preview.rows import Kind
 from reconciler.preview.seen_ends import EndReader
@@ -107,6 +114,12 @@ def ours(**more: Any) -> dict[str, Any]:
         protocol=Protocol.TCP,
     )
     return flow_json(replace(record, **more))
+
+
+def policies_of(text: str) -> list[Policy]:
+    """What a policy file says."""
+    verdict = judge([SourceFile(path="policies/shop/api.yaml", blob_id="", data=text.encode())])
+    return [policy for unit in verdict.units for policy in unit.policies]
 
 
 def lines(*flows: dict[str, Any]) -> bytes:
@@ -199,26 +212,26 @@ def test_what_stands_for_no_flow_is_counted_by_its_reason() -> None:
     assert found.skipped == dict.fromkeys(
         [Skipped.SHADOW, Skipped.ENDS, Skipped.PROTOCOL, Skipped.DIRECTION, Skipped.UNREADABLE], 1
     )
-    assert [found.ends.seen[n].name for n in found.destination] == ["shop/api", "10.0.0.2"]
+    assert {found.ends[n].name for n, _ in found.sources} == {"shop/api", "10.0.0.2"}
     refused = hubble(WEB, API, is_reply=None, verdict="DROPPED")
     judged = hubble(WEB, API, is_reply=None, event_type={"type": 5})
     reader.feed(lines(refused, judged))
     assert len(found) == 4
 
 
-@pytest.mark.parametrize("part_bytes", [1 << 20, 1 << 30])
-def test_a_line_without_an_end_is_refused_in_any_part(tmp_path: Path, part_bytes: int) -> None:
+@pytest.mark.parametrize("after", [0, 9 << 20])
+def test_a_line_without_an_end_is_refused_in_any_part(tmp_path: Path, after: int) -> None:
     path = tmp_path / "flows.json"
-    path.write_bytes(lines(hubble(WEB, API)) + b"x" * (9 << 20))
+    path.write_bytes(lines(hubble(WEB, API)) + b"\n" * after + b"x" * (3 << 20))
     with pytest.raises(StalledError, match="is longer than"):
-        replay_file(path, [], [], part_bytes=part_bytes)
+        replay_file(path, [], [])
 
 
 def test_a_process_that_is_killed_half_way_is_no_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "flows.json"
-    path.write_bytes(lines(*[hubble(WEB, API)] * 100))
+    path.write_bytes(lines(hubble(WEB, API)) + b"\n" * (5 << 20))
     own = os.getpid()
 
     def die(*_: object) -> None:
@@ -227,14 +240,72 @@ def test_a_process_that_is_killed_half_way_is_no_answer(
 
     monkeypatch.setattr(ExportReader, "feed", die)
     with pytest.raises(StalledError, match="was ended"):
-        replay_file(path, [], [], part_bytes=path.stat().st_size // 2)
+        replay_file(path, [], [], processes=2)
 
 
-def test_parts_of_a_file_hold_every_line_once(tmp_path: Path) -> None:
-    numbers = range(1, 400)
+def in_any_order(numbers: range) -> bytes:
+    """An export whose lines go to many workloads, some of them over and over."""
+    return lines(
+        *[
+            hubble(pod("shop", f"web-{n % 5}"), pod("shop", "api", number=n % 7), n % 11)
+            for n in numbers
+        ]
+    )
+
+
+def test_lines_between_any_two_places_are_there_once(tmp_path: Path) -> None:
+    export = in_any_order(range(1, 30))
     path = tmp_path / "flows.json"
-    path.write_bytes(lines(*[hubble(WEB, pod("shop", f"api-{n % 7}"), n) for n in numbers]))
-    whole = replay_file(path, [], [])
-    parts = replay_file(path, [], [], part_bytes=path.stat().st_size // 2 - 1)
-    assert whole.flows == parts.flows == len(numbers)
-    assert parts.total(Kind.CUT) == 0
+    path.write_bytes(export)
+    step = len(export) // 70  # many times within one line
+    with path.open("rb") as file:
+        found = [
+            block
+            for start in range(0, len(export), step)
+            for block in lines_between(file, start, start + step)
+        ]
+    assert b"".join(found) == export
+
+
+@pytest.mark.parametrize("form", ["plain", "packed", "pipe"])
+def test_several_processes_find_what_one_finds(
+    tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 2_000)
+    monkeypatch.setattr(blocks, "TURN_BYTES", 10_000)
+    export = in_any_order(range(1, 400))
+    path = tmp_path / "flows.json"
+    path.write_bytes(export)
+    before = policies_of(OPEN)
+    alone = replay_file(path, before, [], processes=1)
+    path.write_bytes(gzip.compress(export) if form == "packed" else export)
+    with subprocess.Popen(["cat", str(path)], stdout=subprocess.PIPE) as sent:
+        assert sent.stdout is not None
+        pipe = Path(f"/dev/fd/{sent.stdout.fileno()}")
+        together = replay_file(pipe if form == "pipe" else path, before, [], processes=3)
+    assert (alone.flows, alone.total(Kind.OPENED)) == (399, 399)
+    assert together == alone
+
+
+def test_only_the_worst_rows_are_listed_and_the_others_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (rows, by_workload):
+        monkeypatch.setattr(module, "MAX_ROWS", 3)
+    path = tmp_path / "flows.json"
+    path.write_bytes(
+        lines(*[hubble(pod("shop", f"web-{n}"), API) for n in range(1, 20) for _ in range(n)])
+    )
+    for processes in (1, 2):
+        found = replay_file(path, policies_of(OPEN), [], processes=processes)
+        listed = [(key.source, count) for key, count in found.rows(Kind.OPENED)]
+        assert listed == [("shop/web-19", 19), ("shop/web-18", 18), ("shop/web-17", 17)]
+        assert (found.total(Kind.OPENED), len(found.by)) == (190, 3)
+
+
+@pytest.mark.parametrize("left", [-1, -9, 40])
+def test_half_a_packed_export_is_no_answer(tmp_path: Path, left: int) -> None:
+    path = tmp_path / "flows.json.gz"
+    path.write_bytes(gzip.compress(in_any_order(range(1, 20)))[:left])
+    with pytest.raises(StalledError, match="in the middle"):
+        replay_file(path, [], [])
