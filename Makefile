@@ -11,6 +11,10 @@ DEBIAN_STAMP := build/stamps/debian
 VENV_STAMP := $(VENV)/.installed
 CLUSTER_STAMP := build/stamps/cluster
 BENCH_STAMP := build/stamps/bench
+VM_STAMP := build/stamps/vm
+
+# What another kernel may judge, take or do otherwise; the rest is the same under every kernel.
+VM_TESTS := tests/kernel/test_three_engines.py tests/kernel/test_wireguard_tunnels.py
 
 PYTEST = $(BIN)/python -m pytest -q $(AGAIN)
 
@@ -18,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest -q $(AGAIN)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf cni proto lock format check test test-fast test-slow test-kernel test-cluster test-images demo corpus fuzz clean
+.PHONY: help setup bpf cni proto lock format check test test-fast test-slow test-kernel test-cluster test-images test-vm demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +78,13 @@ test-cluster: setup $(CLUSTER_STAMP) ## The tests on a real kube-apiserver (buil
 
 test-images: setup $(CLUSTER_STAMP) ## Build both images and run both programs from them (not part of test: minutes)
 	@$(PYTEST) -m images tests/cluster
+
+$(VM_STAMP): requirements/debian-vm.txt
+	@requirements/install_debian.sh $<
+	@mkdir -p $(@D) && touch $@
+
+test-vm: setup $(VM_STAMP) ## Tests under another kernel, in QEMU (not part of test: minutes): make test-vm [KERNEL=6.1] [TESTS=...]
+	@$(BIN)/python -m tests.vm --kernel $(or $(KERNEL),6.1) $(or $(TESTS),$(VM_TESTS))
 
 $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
 	@requirements/install_debian.sh $<
