@@ -176,9 +176,12 @@ static __always_inline long load_header(struct __sk_buff *skb, __u32 offset, voi
 {
 	void *at = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
+	__u64 checked = offset;
 
-	if (offset <= DIRECT_ACCESS_BYTES) {
-		at += offset;
+	/* One register is compared and added: kernel 6.1 does not know the bound of a copy in 32 bits. */
+	asm volatile("" : "+r"(checked));
+	if (checked <= DIRECT_ACCESS_BYTES) {
+		at += checked;
 		if (at + bytes <= end) {
 			/* By words, not bytes: the verifier refuses this where a machine cannot. */
 			__builtin_memcpy(header, __builtin_assume_aligned(at, 4), bytes);

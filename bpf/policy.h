@@ -33,11 +33,12 @@ static __always_inline bool load_control(struct tg_control *in_force)
 	return true;
 }
 
-/* Zero if nobody stands behind the address. */
+/* Zero if nobody stands behind the address. Keys are on the stack, here and in `judge`: kernel 6.1 refuses one that
+ * lies in what a global function was given. */
 static __always_inline __u32 identity_of(const struct tg_address *address)
 {
 	struct tg_prefix key = { .prefix_bits = IPV6_BITS, .address = *address };
-	__u32 *identity = bpf_map_lookup_elem(&addresses, address);
+	__u32 *identity = bpf_map_lookup_elem(&addresses, &key.address);
 
 	if (!identity)
 		identity = bpf_map_lookup_elem(&prefixes, &key);
@@ -150,11 +151,13 @@ __noinline int judge(const struct question *ask, struct ruling *ruling)
 	void *entries, *classes, *ports, *tables;
 	struct tg_endpoint_table *table;
 	struct tg_port_classes *group;
-	__u32 slot, element, *peer_class;
+	__u32 slot, endpoint_id, identity, element, *peer_class;
 
 	if (!ask || !ruling)
 		return 0;
 	slot = ask->slot;
+	endpoint_id = ask->endpoint_id;
+	identity = ruling->remote_identity;
 	ruling->verdict = TG_NO_VERDICT;
 	ruling->cookie = 0;
 	ruling->proxy_port = 0;
@@ -166,17 +169,17 @@ __noinline int judge(const struct question *ask, struct ruling *ruling)
 		refuse(ruling, TG_DROP_NO_GENERATION);
 		return 0;
 	}
-	table = bpf_map_lookup_elem(tables, &ask->endpoint_id);
+	table = bpf_map_lookup_elem(tables, &endpoint_id);
 	if (!table) {
 		refuse(ruling, TG_DROP_NO_TABLE);
 		return 0;
 	}
-	peer_class = bpf_map_lookup_elem(classes, &ruling->remote_identity);
-	if (ruling->remote_identity == TG_IDENTITY_NO_ROOM) {
+	peer_class = bpf_map_lookup_elem(classes, &identity);
+	if (identity == TG_IDENTITY_NO_ROOM) {
 		refuse(ruling, TG_DROP_NO_ROOM);
 		return 0;
 	}
-	if (!peer_class || ruling->remote_identity == 0) {
+	if (!peer_class || identity == 0) {
 		refuse(ruling, TG_DROP_INVALID_IDENTITY);
 		return 0;
 	}
