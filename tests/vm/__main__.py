@@ -3,7 +3,7 @@
     python -m tests.vm --kernel 6.1 tests/kernel/test_three_engines.py -x
     python -m tests.vm --kernel 6.12 --run uname -r
 
-Without a KVM that runs any kernel, the processor is emulated: everything takes ten times as long.
+Without a KVM that runs any kernel, the processor is emulated: everything takes some ten times as long.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import click
 from tests.vm.kernels import SERIES, kernel
 from tests.vm.machine import MachineError, accelerator, run_in_machine
 
-PYTEST = (sys.executable, "-m", "pytest", "-q", "--color=no", "-p", "no:cacheprovider", "-o", "timeout=1500")
+PYTEST = (sys.executable, *"-m pytest -q --color=no -p no:cacheprovider -o timeout=1500".split())
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
