@@ -16,7 +16,8 @@ import click
 from tests.vm.kernels import SERIES, kernel
 from tests.vm.machine import MachineError, accelerator, run_in_machine
 
-PYTEST = (sys.executable, *"-m pytest -q --color=no -p no:cacheprovider -o timeout=1500".split())
+UNSAVED = ("-p", "no:cacheprovider")
+PYTEST = (sys.executable, "-m", "pytest", "-q", "--color=no", *UNSAVED, "-o", "timeout=1500")
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
