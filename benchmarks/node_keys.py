@@ -16,8 +16,9 @@ from typing import Final
 
 from benchmarks.report import Result
 from netpolicy.encryption import NodeKey
-from netpolicy.inventory import AddressEntry, Inventory, Node, Pod, address_entries
+from netpolicy.inventory import AddressEntry, Change, Inventory, Node, Pod, address_entries
 from netpolicy.node_encryption import EncryptionMode, NodeEncryption
+from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.entries import Entries
 from nodeagent.wireguard.difference import (
     FIREWALL_MARK,
@@ -29,7 +30,8 @@ from nodeagent.wireguard.difference import (
 )
 from nodeagent.wireguard.peers import Agreed, Known, agree
 from nodeagent.wireguard.tunnels import OwnKey, TunnelDevice, tunnel_devices
-from reconciler.encryption.admission import Claim, admit, heard, places_of
+from reconciler.encryption.admission import Claim, admit, heard
+from reconciler.encryption.places import Places
 from reconciler.push.feed import Feed, FeedStream
 
 NODES: Final = 1_000
@@ -46,7 +48,7 @@ Keys = Mapping[str, tuple[NodeKey, ...]]
 def run() -> list[Result]:
     """Measure."""
     inventory = _inventory()
-    entries, places = address_entries(inventory), places_of(inventory)
+    entries, places = address_entries(inventory), Places(inventory)
     claims = {node.name: _claim(node.name, number) for number, node in enumerate(inventory.nodes)}
     keys = dict(admit(claims.values(), places).keys)
     rotated = {**claims, "node-7": heard(claims["node-7"], _said("node-7", 5_000), now=NOW)}
@@ -59,7 +61,7 @@ def run() -> list[Result]:
     assert len(found) == 2, "one key goes, one comes"
     new = ObservedDevice(name=device.name, public_key="", port=0, mark=0)
     return [
-        _result("reconciler: another inventory", lambda: places_of(inventory)),
+        _result("reconciler: another inventory", lambda: Places(inventory)),
         _result("reconciler: whose keys count", lambda: admit(rotated.values(), places)),
         _result("reconciler: the feed's difference", _feeder(entries, keys, keys_after)),
         _result("node: the feed's difference taken", _taker(entries, keys, keys_after)),
@@ -107,7 +109,7 @@ def _said(node: str, number: int) -> NodeEncryption:
 def _feeder(entries: tuple[AddressEntry, ...], keys: Keys, after: Keys) -> Callable[[], object]:
     """Between two sets of keys, back and forth: each call is one difference, and the message about it."""
     feed = Feed()
-    feed.set(entries)
+    feed.move(Change(come=entries))
     feed.set_node_keys(keys)
     stream = FeedStream(feed)
     list(stream.messages())
@@ -122,13 +124,13 @@ def _feeder(entries: tuple[AddressEntry, ...], keys: Keys, after: Keys) -> Calla
 
 def _taker(entries: tuple[AddressEntry, ...], keys: Keys, after: Keys) -> Callable[[], object]:
     feed = Feed()
-    feed.set(entries)
+    feed.move(Change(come=entries))
     feed.set_node_keys(keys)
     stream, taken = FeedStream(feed), Entries()
-    for message in stream.messages():
+    for message in map(push_pb2.InventoryUpdate.FromString, stream.messages()):
         taken.take(message)
     feed.set_node_keys(after)
-    messages = list(stream.messages())
+    messages = [*map(push_pb2.InventoryUpdate.FromString, stream.messages())]
     return lambda: [(taken.take(message), taken.node_keys) for message in messages]
 
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from netpolicy.ends import NamedPort
 from netpolicy.entities import ReservedIdentity
 from netpolicy.identity import node_labels, pod_labels
 from netpolicy.labels import Labels
 from netpolicy.services import ClusterService, service_labels
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,34 @@ class AddressEntry:
     namespace: str = ""
     name: str = ""
     node: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change(Generic[T]):
+    """What went and what came; what changed is among both."""
+
+    gone: tuple[T, ...] = ()
+    come: tuple[T, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.gone) + len(self.come)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InventoryStep:
+    """One inventory, and how its pods differ from those of the one before."""
+
+    inventory: Inventory
+    pods: Change[Pod]
+
+
+def step_to(inventory: Inventory, *, before: Inventory | None) -> InventoryStep:
+    """The step between any two, found by comparing them; None: from nothing."""
+    was = {(pod.namespace, pod.name): pod for pod in (before.pods if before else ())}
+    now = {(pod.namespace, pod.name): pod for pod in inventory.pods}
+    gone = tuple(pod for key, pod in was.items() if now.get(key) != pod)
+    come = tuple(pod for key, pod in now.items() if was.get(key) != pod)
+    return InventoryStep(inventory=inventory, pods=Change(gone=gone, come=come))
 
 
 def labels_of(inventory: Inventory, pod: Pod) -> Labels:

@@ -10,7 +10,8 @@ Pure. A state machine that never waits: the shell performs `command()` and tells
 Holds always:
 1. A list under way, or one that fails, empties nothing: the copy changes when the last page is here.
 2. What was deleted while nobody watched is gone after the next list.
-3. No event is taken from a past that the copy has left behind: a server whose versions went back
+3. What was touched is told to one asker, whole or not at all: "all" where it is more than can be named.
+4. No event is taken from a past that the copy has left behind: a server whose versions went back
    (etcd restored from a backup) is listed anew.
 """
 
@@ -22,6 +23,9 @@ from typing import Final, Generic, TypeVar
 
 RESYNC_SECONDS: Final = 600.0
 """A watch that says nothing may be one that will never say anything: list this often, whatever comes."""
+
+MAX_TOUCHED: Final = 1_000
+"""Of more objects that nobody asked about yet, it is only known that something changed."""
 
 T = TypeVar("T")
 Key = tuple[str, str]
@@ -46,10 +50,19 @@ class Watch:
 class WatchCache(Generic[T]):
     """The copy of one kind of objects. An object that nobody needs may be put as None."""
 
-    __slots__ = ("_items", "_listed_at", "_pending", "_resync_seconds", "_token", "_version")
+    __slots__ = (
+        "_items",
+        "_listed_at",
+        "_pending",
+        "_resync_seconds",
+        "_token",
+        "_touched",
+        "_version",
+    )
 
     def __init__(self, *, resync_seconds: float = RESYNC_SECONDS) -> None:
         self._items: dict[Key, T] = {}
+        self._touched: set[Key] | None = None  # None: all
         self._pending: dict[Key, T] | None = {}  # None: watching
         self._token = ""
         self._version = ""
@@ -71,6 +84,11 @@ class WatchCache(Generic[T]):
         """The version that the copy is of; empty before the first list."""
         return self._version
 
+    def take_touched(self) -> frozenset[Key] | None:
+        """What may be another than when this was asked last; None: anything. There is one asker."""
+        touched, self._touched = self._touched, set()
+        return None if touched is None else frozenset(touched)
+
     def command(self, *, now: float) -> ListPage | Watch:
         """What to ask the server next."""
         left = self._listed_at + self._resync_seconds - now
@@ -91,6 +109,8 @@ class WatchCache(Generic[T]):
         if token:
             return False
         has_changed = self._pending != self._items or not self.is_synced
+        if has_changed:
+            self._touched = None
         self._items, self._pending = self._pending, None
         self._version, self._listed_at = version, now
         return has_changed
@@ -99,6 +119,7 @@ class WatchCache(Generic[T]):
         """Take an object that is new or changed. True if the copy changed."""
         if not self._follows(version):
             return False
+        self._touch(key)
         before = self._items.get(key)
         if value is None:
             self._items.pop(key, None)
@@ -108,7 +129,10 @@ class WatchCache(Generic[T]):
 
     def remove(self, key: Key, *, version: str) -> bool:
         """Take the end of an object. True if the copy changed."""
-        return self._follows(version) and self._items.pop(key, None) is not None
+        if not self._follows(version):
+            return False
+        self._touch(key)
+        return self._items.pop(key, None) is not None
 
     def bookmark(self, *, version: str) -> None:
         """Nothing happened up to this version: a watch may go on from it."""
@@ -117,6 +141,12 @@ class WatchCache(Generic[T]):
     def broke(self) -> None:
         """410, or the connection broke: the server that answers next may tell another history."""
         self._pending, self._token = {}, ""
+
+    def _touch(self, key: Key) -> None:
+        if self._touched is not None:
+            self._touched.add(key)
+            if len(self._touched) > MAX_TOUCHED:
+                self._touched = None
 
     def _follows(self, version: str) -> bool:
         """Move on to a version; False if it is not of the history that is watched."""

@@ -23,14 +23,14 @@ from prometheus_client.core import Metric
 from netpolicy.address_book import AddressBook
 from netpolicy.bundle import bundle_digest, pack_unit
 from netpolicy.errors import Severity, StalledError, TransientError
-from netpolicy.inventory import Inventory
+from netpolicy.inventory import Inventory, InventoryStep
 from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
 from reconciler import conditions
 from reconciler.account import Account, account_of
 from reconciler.bringing_back import BringingBack, Judged
 from reconciler.config import ReconcilerConfig
-from reconciler.encryption.admission import places_of
+from reconciler.encryption.places import Places
 from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_records import FleetRecords
 from reconciler.fleet_watch import FleetWatch
@@ -73,6 +73,9 @@ log = structlog.get_logger()
 LONGEST_BACKOFF_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 60.0
 """Between two looks while nothing is named that could be followed."""
+
+FEW_PODS: Final = 500
+"""So many changed pods take a moment; more are worked through beside the event loop."""
 
 INVENTORY_PATIENCE_SECONDS: Final = 5.0
 """How long the first pass waits for the inventory: intents that name pods cannot be held without it."""
@@ -427,17 +430,32 @@ class Reconciler:
         self._surroundings.stands()
 
     async def _follow_inventory(self) -> None:
-        async for inventory in self._surroundings.inventories():
-            self._inventory = replace(inventory, cluster=self._config.cluster)
-            entries = await asyncio.to_thread(self._addresses.entries, self._inventory)
-            # First the keys: entries that go out without them would look like nodes without any.
-            self._encryption.take_places(await asyncio.to_thread(places_of, self._inventory))
-            self._push.set_inventory(entries)
-            log.info("inventory_read", nodes=len(inventory.nodes), pods=len(inventory.pods))
+        async for found in self._surroundings.inventory_steps():
+            before = self._inventory
+            self._inventory = replace(found.inventory, cluster=self._config.cluster)
+            same_nodes = self._inventory.nodes == before.nodes and self._has_inventory.is_set()
+            await self._feed_inventory(replace(found, inventory=self._inventory), same_nodes)
+            log.info(
+                "inventory_read",
+                nodes=len(self._inventory.nodes),
+                pods=len(self._inventory.pods),
+                changed_pods=len(found.pods),
+            )
             self._has_inventory.set()
             if self._refused_for_pods:
                 self._judged = ""  # the next pass judges it again: the pods may be there now
-            self._check_fleet()
+            if self._refused_for_pods or not same_nodes:
+                self._check_fleet()
+
+    async def _feed_inventory(self, found: InventoryStep, same_nodes: bool) -> None:
+        """Tell all nodes, and see whose keys count. First the keys: entries that go out without them would
+        look like nodes without any."""
+        if same_nodes and len(found.pods) <= FEW_PODS:
+            self._encryption.move_pods(found.pods)
+            self._push.move_inventory(self._addresses.step(found))
+            return
+        self._encryption.take_places(await asyncio.to_thread(Places, found.inventory))
+        self._push.move_inventory(await asyncio.to_thread(self._addresses.step, found))
 
     def _feed_node_keys(self, node_keys: NodeKeys) -> None:
         self._push.set_node_keys(node_keys)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from netpolicy.inventory import Inventory
+from netpolicy.inventory import Inventory, InventoryStep, step_to
 from reconciler.cluster import watch_inventory
 from reconciler.notify.target import Target
 from reconciler.rollout.carrying_on import OnItsWay
@@ -72,8 +72,8 @@ class Surroundings(Protocol):
     def rollout_requests(self) -> RolloutRequests:
         """Where people ask."""
 
-    def inventories(self) -> AsyncIterator[Inventory]:
-        """The inventory now, and another after each change."""
+    def inventory_steps(self) -> AsyncIterator[InventoryStep]:
+        """The inventory now, and another after each change; one reader at a time."""
 
     def least_sequence(self) -> int:
         """Publications have at least this number; raises TransientError while none may be made."""
@@ -94,9 +94,12 @@ class Standalone:
         """The rollout file."""
         return self._file
 
-    def inventories(self) -> AsyncIterator[Inventory]:
+    async def inventory_steps(self) -> AsyncIterator[InventoryStep]:
         """What the inventory file says."""
-        return watch_inventory(self._inventory)
+        last: Inventory | None = None
+        async for inventory in watch_inventory(self._inventory):
+            yield step_to(inventory, before=last)
+            last = inventory
 
     def least_sequence(self) -> int:
         """Any."""

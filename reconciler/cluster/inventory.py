@@ -1,7 +1,7 @@
 """Who is in the cluster, from the Kubernetes API.
 
 In:   a KubeApi
-Out:  an Inventory once all kinds are known, and another after each change
+Out:  a step to the inventory once all kinds are known, and another after each change
 Shell: five watches. What objects mean is `netpolicy.kube_inventory`'s part.
 
 Holds always:
@@ -12,11 +12,11 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any, Final
 
-from netpolicy.inventory import Inventory
+from netpolicy.inventory import Inventory, InventoryStep
 from netpolicy.inventory_book import InventoryBook
 from netpolicy.kube_api import KubeApi
 from netpolicy.kube_objects import (
@@ -40,8 +40,11 @@ from netpolicy.kube_objects import (
 )
 from netpolicy.kube_watch import KubeWatch
 
-DEBOUNCE_SECONDS: Final = 0.1
-"""A pod that starts changes several times at once, and pods start by the dozen."""
+GATHER_SECONDS: Final = 0.02
+"""How long the first change waits for others: a pod that starts changes several times at once."""
+
+REST_SECONDS: Final = 0.25
+"""Between two readings: pods start by the dozen, and each step is told to every node."""
 
 
 class ClusterInventory:
@@ -78,34 +81,43 @@ class ClusterInventory:
         """One for each kind."""
         return (self._pods, self._nodes, self._namespaces, self._endpoints, self._services)
 
-    async def inventories(self) -> AsyncIterator[Inventory]:
-        """The inventory now, if there is one, and whenever it is another than the last."""
+    async def steps(self) -> AsyncIterator[InventoryStep]:
+        """The inventory now, if there is one, and whenever it is another than the last.
+
+        One reader at a time: what changed is told once.
+        """
         last: Inventory | None = None
         book = InventoryBook()  # one's own: a thread of the term before may still be at its last
+        loop = asyncio.get_running_loop()
         while True:
-            make = self._inventory(book)
-            # Of all pods at once it takes a second, in which the Lease must go on being renewed.
-            inventory = await asyncio.to_thread(make) if make is not None else None
-            if inventory is not None and inventory != last:
-                last = inventory
-                yield inventory
+            read_at = loop.time()
+            if all(watch.cache.is_synced for watch in self.watches):
+                step = await self._step(book, is_first=last is None)
+                if step.inventory != last:
+                    last = step.inventory
+                    yield step
             await self._woken.wait()
-            await asyncio.sleep(DEBOUNCE_SECONDS)
+            await asyncio.sleep(max(GATHER_SECONDS, read_at + REST_SECONDS - loop.time()))
             self._woken.clear()
 
-    def _inventory(self, book: InventoryBook) -> Callable[[], Inventory] | None:
-        """What makes the inventory of this moment, beside the event loop; None while a kind is not known."""
-        if not all(watch.cache.is_synced for watch in self.watches):
-            return None
-        return partial(
-            book.inventory,
+    async def _step(self, book: InventoryBook, *, is_first: bool) -> InventoryStep:
+        """The step to this moment; of many pods at once it takes a second, in which the Lease must go on
+        being renewed."""
+        pods, touched = self._pods.cache.items, self._pods.cache.take_touched()
+        is_whole = is_first or touched is None
+        make = partial(
+            book.step,
             cluster=self._cluster,
-            pods=dict(self._pods.cache.items),
+            pods=dict(pods)
+            if touched is None or is_first
+            else {key: pods.get(key) for key in touched},
+            is_whole=is_whole,
             nodes=tuple(self._nodes.cache.items.values()),
             namespaces={name: labels for (_, name), labels in self._namespaces.cache.items.items()},
             api_server=tuple(self._api_server()),
             services=tuple(self._services.cache.items.values()),
         )
+        return await asyncio.to_thread(make) if is_whole else make()
 
     def _api_server(self) -> Iterator[str]:
         """Where the API server answers: its own addresses, and those of the service before it."""

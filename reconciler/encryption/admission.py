@@ -15,13 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from itertools import chain
 from typing import Final
 
 from netpolicy.encryption import NodeKey
-from netpolicy.inventory import Inventory
 from netpolicy.node_encryption import NodeEncryption
+from reconciler.encryption.places import Places
 
 NOT_LISTED: Final = "it is not a node of the inventory"
 
@@ -36,14 +35,6 @@ class Claim:
     said: NodeEncryption
     heard_at: Mapping[str, float] = field(default_factory=dict)
     good: Keys = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """`own`: each listed node's addresses; `held_by`: the nodes that each address leads to."""
-
-    own: Mapping[str, tuple[str, ...]]
-    held_by: Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,27 +73,10 @@ def admit(claims: Iterable[Claim], places: Places) -> Admitted:
     return Admitted(keys=keys, refused=refused)
 
 
-def places_of(inventory: Inventory) -> Places:
-    """Where addresses lead: worked out once for an inventory, as nodes speak more often than it changes."""
-    own = {node.name: tuple(map(_spelled, node.addresses)) for node in inventory.nodes}
-    alone = {node: frozenset((node,)) for node in (*own, *{pod.node for pod in inventory.pods})}
-    held_by: dict[str, frozenset[str]] = {}
-    ends = chain(own.items(), ((pod.node, map(_spelled, pod.addresses)) for pod in inventory.pods))
-    for node, addresses in ends:
-        for address in addresses:
-            others = held_by.get(address)
-            held_by[address] = alone[node] if others is None else others | alone[node]
-    return Places(own=own, held_by=held_by)
-
-
-def _spelled(address: str) -> str:
-    """The one spelling of an address; what is none stays as it is, and equals none."""
-    if ":" not in address:
-        return address  # IPv4 has one spelling only
-    try:
-        return str(ip_address(address))
-    except ValueError:
-        return address
+def asked_for(claims: Iterable[Claim], places: Places) -> frozenset[str]:
+    """The addresses on whose places `admit` hangs."""
+    named = (key.addresses for claim in claims for key in (*claim.said.keys, *claim.good))
+    return frozenset(chain.from_iterable((*places.own.values(), *named)))
 
 
 def _first_owners(claims: Iterable[Claim]) -> Mapping[str, str]:
@@ -138,7 +112,7 @@ def _address_fault(node: str, addresses: tuple[str, ...], places: Places) -> str
     if not addresses:
         return "neither it nor the inventory names an address of it"
     for address in addresses:
-        others = places.held_by.get(address, frozenset()) - {node}
+        others = places.holders(address) - {node}
         if others:
             return f"its address {address} is that of {min(others)}"
         if places.own[node] and address not in places.own[node]:

@@ -24,9 +24,11 @@ import structlog
 
 from netpolicy.encryption import NodeKey
 from netpolicy.errors import TransientError
+from netpolicy.inventory import Change, Pod
 from netpolicy.node_encryption import NodeEncryption
-from reconciler.encryption.admission import Admitted, Claim, Places, admit, heard
+from reconciler.encryption.admission import Admitted, Claim, admit, asked_for, heard
 from reconciler.encryption.health import awaiting, unwell
+from reconciler.encryption.places import Places
 from reconciler.state import node_encryption
 from reconciler.state.database import Database
 
@@ -57,6 +59,7 @@ class EncryptionWatch:
         self._connected: set[str] = set()
         self._settles_at = time.monotonic() + LATEST_SECONDS
         self._admitted = Admitted()
+        self._asked: frozenset[str] = frozenset()
         self._due: asyncio.TimerHandle | None = None
 
     def said(self, node: str, report: NodeEncryption) -> None:
@@ -84,12 +87,15 @@ class EncryptionWatch:
         self._connected.discard(node)
 
     def take_places(self, places: Places) -> None:
-        """Nodes or addresses may have changed hands."""
-        if places == self._places:
-            return
+        """Nodes are others, or many addresses changed hands."""
         self._places = places
         self._forget_gone(places)
         self._look()
+
+    def move_pods(self, pods: Change[Pod]) -> None:
+        """Some addresses changed hands, and no node did."""
+        if self._places is not None and not self._asked.isdisjoint(self._places.move(pods)):
+            self._look()
 
     def unwell(self, connected: Set[str]) -> dict[str, str]:
         """Nodes that cannot do what a revision asks of their encryption, and why."""
@@ -118,6 +124,7 @@ class EncryptionWatch:
             self._look_in(self._settles_at - time.monotonic())
             return
         before, self._admitted = self._admitted, admit(self._claims.values(), self._places)
+        self._asked = asked_for(self._claims.values(), self._places)
         for node, why in self._admitted.refused.items():
             if before.refused.get(node) != why:
                 log.error(KEYS_REFUSED, node=node, why=why)

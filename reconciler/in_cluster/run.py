@@ -27,7 +27,7 @@ import structlog
 from prometheus_client.core import Metric
 
 from netpolicy.errors import StalledError, TransientError
-from netpolicy.inventory import Inventory
+from netpolicy.inventory import InventoryStep
 from netpolicy.kube_api import NOT_FOUND, KubeApi, KubeRefusal
 from netpolicy.kube_watch import KubeWatch
 from netpolicy.status_pages import StatusPages
@@ -152,9 +152,9 @@ class Replica:
         """Annotations of PolicyRollout objects."""
         return self._requests
 
-    def inventories(self) -> AsyncIterator[Inventory]:
+    def inventory_steps(self) -> AsyncIterator[InventoryStep]:
         """What the API server has."""
-        return self._inventory.inventories()
+        return self._inventory.steps()
 
     def least_sequence(self) -> int:
         """A number of this replica's term that no agent holds; raises TransientError while there is none.

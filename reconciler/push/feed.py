@@ -1,141 +1,191 @@
 """The inventory, and the public keys of nodes, as a stream of differences.
 
-In:   all address entries, all nodes' keys, again and again
-Out:  InventoryUpdate messages for one stream: everything first, then what changed
-Pure but for the counter and the tables it keeps. What streams share is encoded once.
+In:   address entries that go and come, and all nodes' keys, again and again
+Out:  encoded InventoryUpdate messages for each stream: everything first, then what changed
+Pure but for the counter and the tables it keeps. A thousand streams that go the same way are given the
+same bytes.
 
 Holds always:
 1. A message is bounded, and a version counts only with the message marked complete.
-2. A label set is sent once a stream; when most of those sent are out of use, all begins anew.
+2. A label set is sent once a stream; when most of those sent are out of use, all streams begin anew.
+3. What is kept of former versions is bounded: a stream further behind begins anew.
+4. A step costs what changed, whatever stands.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from itertools import islice
-from typing import Final
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from typing import Final, TypeAlias
+
+from google.protobuf.message import Message
 
 from netpolicy.encryption import NodeKey
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
 from netpolicy.labels import Labels
 from netpolicy.wire.node_encryption import encode_node_keys
 from netpolicy.wire.tidegate.v1 import push_pb2
 
-ENTRIES_PER_MESSAGE: Final = 500
+PIECES_PER_MESSAGE: Final = 500
 SPARE_LABEL_SETS: Final = 4096
+SPARE_PIECES: Final = 1024
+"""So many changed entries are remembered besides half as many as there are entries."""
 
 Key = tuple[str, str, str]
 NodeKeys = Mapping[str, tuple[NodeKey, ...]]
 """The keys of each node, the newest first."""
 
+_Piece: TypeAlias = tuple[str, Message | str]
+"""A field of InventoryUpdate, and one of its items."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """All entries and keys at one version; versions count from 1. `keys_pending`: which keys there are is
-    not known yet, which must not look like none."""
+class Step:
+    """The way to one version from the one before, or from an earlier one. `label_sets`: how many had been
+    sent before it."""
 
     version: int
-    entries: Mapping[Key, AddressEntry]
-    node_keys: NodeKeys
-    keys_pending: bool
+    label_sets: int
+    upserts: Mapping[Key, AddressEntry] = field(default_factory=dict)
+    removals: frozenset[Key] = frozenset()
+    key_upserts: NodeKeys = field(default_factory=dict)
+    key_removals: frozenset[str] = frozenset()
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """The way from one snapshot to another."""
-
-    upserts: tuple[AddressEntry, ...]
-    removals: tuple[Key, ...]
-    key_upserts: NodeKeys
-    key_removals: tuple[str, ...]
+    @property
+    def size(self) -> int:
+        """In pieces of messages."""
+        lost = len(self.removals) + len(self.key_removals)
+        return len(self.upserts) + len(self.key_upserts) + lost
 
 
 class Feed:
-    """The latest snapshot; remembers the ways to it, and how a stream begins at it: a thousand streams take
-    the same."""
+    """What stands, and the last steps to it. Versions count from 1; 0: there is nothing yet."""
 
     def __init__(self) -> None:
-        self.latest: Snapshot | None = None
-        self._node_keys: NodeKeys | None = None
-        self._by_id: dict[int, AddressEntry] = {}
-        self._ways: dict[int, Change] = {}
+        self.version = 0
+        self._entries: dict[Key, AddressEntry] = {}
+        self._node_keys: NodeKeys | None = None  # not known yet, which must not look like none
+        self._table: list[Labels] = []  # of label sets, as every stream has it or a part of it
+        self._places: dict[Labels, int] = {}
+        self._steps: deque[Step] = deque()
+        self._kept_pieces = 0
+        self._ways: dict[int, tuple[bytes, ...]] = {}
         self._beginning: Beginning | None = None
 
-    def set(self, entries: Iterable[AddressEntry]) -> bool:
-        """Make these the entries; False if they are what they were. The same objects are not gone through."""
-        given = tuple(entries)
-        before, now = self._by_id, dict(zip(map(id, given), given, strict=True))
-        was = self.latest.entries if self.latest is not None else {}
-        keyed = dict(was)
-        for number in before.keys() - now.keys():
-            keyed.pop(_key(before[number]), None)
-        new = {_key(now[number]): now[number] for number in now.keys() - before.keys()}
-        keyed.update(new)
-        if len(keyed) != len(now):  # two of one key: the last one counts
-            keyed = new = {_key(entry): entry for entry in given}
-        self._by_id = now
-        upserts = tuple(entry for key, entry in new.items() if was.get(key) != entry)
-        if self.latest is not None and not upserts and len(keyed) == len(was):
+    def move(self, change: Change[AddressEntry]) -> bool:
+        """Go on to other entries; False if they are what they were. What came counts over what went."""
+        come = {_key(entry): entry for entry in change.come}
+        upserts = {key: one for key, one in come.items() if self._entries.get(key) != one}
+        went = frozenset(_key(entry) for entry in change.gone)
+        removals = frozenset(key for key in went if key in self._entries and key not in come)
+        if self.version and not upserts and not removals:
             return False
-        removals = tuple(was.keys() - keyed.keys())
+        for key in removals:
+            del self._entries[key]
+        self._entries |= upserts
+        label_sets = len(self._table)
+        self._number(upserts.values())
         self._advance(
-            keyed, Change(upserts=upserts, removals=removals, key_upserts={}, key_removals=())
+            Step(
+                version=self.version + 1, label_sets=label_sets, upserts=upserts, removals=removals
+            )
         )
+        if len(self._table) > 2 * len(self._entries) + SPARE_LABEL_SETS:
+            self._begin_anew()
         return True
 
     def set_node_keys(self, node_keys: NodeKeys) -> bool:
         """Make these the keys; False if they are what they were, or go out with the first entries."""
         if node_keys == self._node_keys:
             return False
-        self._node_keys = dict(node_keys)
-        if self.latest is None:
+        before, self._node_keys = self._node_keys or {}, dict(node_keys)
+        if not self.version:
             return False
-        self._advance(self.latest.entries)
+        self._advance(
+            Step(
+                version=self.version + 1,
+                label_sets=len(self._table),
+                key_upserts={node: k for node, k in node_keys.items() if before.get(node) != k},
+                key_removals=frozenset(before.keys() - node_keys.keys()),
+            )
+        )
         return True
 
-    def change(self, old: Snapshot, new: Snapshot) -> Change:
-        """What turns a snapshot into the latest one."""
-        way = self._ways.get(old.version)
-        if way is None:
-            way = self._ways[old.version] = _difference(old, new)
-        return way
+    def reaches(self, version: int) -> bool:
+        """True if there is a way from this version to the latest."""
+        first = self._steps[0].version if self._steps else self.version + 1
+        return first - 1 <= version <= self.version
 
-    def beginning(self) -> Beginning | None:
-        """How a stream begins that was sent nothing; None before there is anything."""
-        if self._beginning is None and self.latest is not None:
-            self._beginning = Beginning(self.latest)
+    def way(self, version: int) -> tuple[bytes, ...]:
+        """The messages from a version that the feed reaches from to the latest, which they complete."""
+        if version not in self._ways:
+            since = [step for step in self._steps if step.version > version]
+            whole = _joined(since) if since else Step(version=version, label_sets=len(self._table))
+            label_sets = self._table[whole.label_sets :]
+            self._ways[version] = tuple(self._encode(whole, label_sets))
+        return self._ways[version]
+
+    def beginning(self) -> Beginning:
+        """Everything at a version from which the feed reaches the latest."""
+        if self._beginning is None or not self.reaches(self._beginning.version):
+            whole = Step(
+                version=self.version,
+                label_sets=0,
+                upserts=dict(self._entries),
+                key_upserts=dict(self._node_keys or {}),
+            )
+            messages = self._encode(whole, tuple(self._table), is_beginning=True)
+            self._beginning = Beginning(self.version, messages)
         return self._beginning
 
-    def _advance(self, entries: Mapping[Key, AddressEntry], step: Change | None = None) -> None:
-        """Go on to another version; `step` is the way from the one before, where it is known."""
-        before = self.latest.version if self.latest else 0
-        self.latest = Snapshot(
-            version=before + 1,
-            entries=entries,
-            node_keys=self._node_keys or {},
+    def _advance(self, step: Step) -> None:
+        self.version = step.version
+        self._ways.clear()
+        self._steps.append(step)
+        self._kept_pieces += step.size
+        while self._kept_pieces > SPARE_PIECES + len(self._entries) // 2:
+            self._kept_pieces -= self._steps.popleft().size
+
+    def _begin_anew(self) -> None:
+        """Number the label sets in use alone; what any stream has of the table before is of no use."""
+        self._table, self._places, self._beginning = [], {}, None
+        self._steps.clear()
+        self._kept_pieces = 0
+        self._number(self._entries.values())
+
+    def _number(self, entries: Iterable[AddressEntry]) -> None:
+        """Give label sets that are new a place in the table."""
+        for entry in entries:
+            if entry.labels not in self._places:
+                self._places[entry.labels] = len(self._table)
+                self._table.append(entry.labels)
+
+    def _encode(
+        self, step: Step, label_sets: Iterable[Labels], *, is_beginning: bool = False
+    ) -> Iterator[bytes]:
+        """The messages of a step, encoded as they are asked for; what they say is of this moment."""
+        return _messages(
+            _pieces(step, label_sets, self._places),
+            step.version,
+            is_beginning=is_beginning,
             keys_pending=self._node_keys is None,
         )
-        self._ways = {before: step} if step is not None else {}
-        self._beginning = None
 
 
 class Beginning:
-    """All of one snapshot, encoded piece by piece as the first stream asks, and kept for the others."""
+    """All of one version, encoded message by message as the first stream asks, and kept for the others.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        everything = Change(
-            upserts=tuple(snapshot.entries.values()),
-            removals=(),
-            key_upserts=snapshot.node_keys,
-            key_removals=(),
-        )
-        self.label_sets: dict[Labels, int] = {}
-        """Complete after the last message."""
-        self._encoded: list[push_pb2.InventoryUpdate] = []
-        self._rest = _encode(snapshot, everything, self.label_sets, reset=True)
+    It completes nothing: what came since goes out in the same breath, or an agent would act on the past.
+    """
 
-    def messages(self) -> Iterator[push_pb2.InventoryUpdate]:
+    def __init__(self, version: int, messages: Iterator[bytes]) -> None:
+        self.version = version
+        self._encoded: list[bytes] = []
+        self._rest = messages
+
+    def messages(self) -> Iterator[bytes]:
         """From the first to the last; any number of streams may be on their way at once."""
         place = 0
         while True:
@@ -149,88 +199,91 @@ class Beginning:
 
 
 class FeedStream:
-    """One stream's place in the feed, and the label sets it was sent."""
+    """One stream's place in the feed. `sent`: the version it was brought to; 0: it was sent nothing."""
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._label_sets: dict[Labels, int] = {}
-        self.sent: Snapshot | None = None
+        self.sent = 0
 
-    def messages(self) -> Iterator[push_pb2.InventoryUpdate]:
-        """The messages that bring the stream to the latest snapshot; none if it is there."""
-        latest, beginning = self._feed.latest, self._feed.beginning
-        if latest is None or (self.sent and latest.version == self.sent.version):
+    @property
+    def begins(self) -> bool:
+        """True if everything is sent next."""
+        return not self.sent or not self._feed.reaches(self.sent)
+
+    def messages(self) -> Iterator[bytes]:
+        """The messages that bring the stream to the latest version; none if it is there."""
+        if self.sent == self._feed.version:
             return
-        before, self.sent = self.sent, latest
-        if before is not None and not self._is_bloated(latest):
-            yield from _encode(
-                latest, self._feed.change(before, latest), self._label_sets, reset=False
-            )
-        elif (everything := beginning()) is not None:
-            yield from everything.messages()
-            self._label_sets = dict(everything.label_sets)
-
-    def _is_bloated(self, latest: Snapshot) -> bool:
-        return len(self._label_sets) > len(latest.entries) * 2 + SPARE_LABEL_SETS
+        while self.begins:
+            beginning = self._feed.beginning()
+            yield from beginning.messages()
+            self.sent = beginning.version  # by now the feed may have gone on, too far even
+        way, self.sent = self._feed.way(self.sent), self._feed.version
+        yield from way
 
 
-def _encode(
-    snapshot: Snapshot, change: Change, label_sets: dict[Labels, int], *, reset: bool
-) -> Iterator[push_pb2.InventoryUpdate]:
-    """The messages of a change; adds to the label sets that the stream was sent."""
-    removals, upserts = iter(change.removals), iter(change.upserts)
-    lost, keys = iter(change.key_removals), iter(change.key_upserts.items())
-    message = _empty(snapshot, reset=reset)
-    while True:
-        room = ENTRIES_PER_MESSAGE
-        message.removals.extend(map(_wire_key, islice(removals, room)))
-        room -= len(message.removals)
-        for entry in islice(upserts, room):
-            message.upserts.append(_wire_entry(message, entry, label_sets))
-        room -= len(message.upserts)
-        message.key_removals.extend(islice(lost, room))
-        room -= len(message.key_removals)
-        message.key_upserts.extend(encode_node_keys(*held) for held in islice(keys, room))
-        if len(message.key_upserts) < room:
-            message.complete = True
-            yield message
-            return
-        yield message
-        message = _empty(snapshot, reset=False)
-
-
-def _empty(snapshot: Snapshot, *, reset: bool) -> push_pb2.InventoryUpdate:
-    return push_pb2.InventoryUpdate(
-        version=snapshot.version, reset=reset, keys_pending=snapshot.keys_pending
-    )
-
-
-def _wire_entry(
-    message: push_pb2.InventoryUpdate, entry: AddressEntry, label_sets: dict[Labels, int]
-) -> push_pb2.InventoryEntry:
-    index = label_sets.get(entry.labels)
-    if index is None:
-        index = label_sets[entry.labels] = len(label_sets)
-        message.label_sets.append(_wire_labels(entry.labels))
-    return push_pb2.InventoryEntry(key=_wire_key(_key(entry)), node=entry.node, label_set=index)
-
-
-def _difference(old: Snapshot, new: Snapshot) -> Change:
-    """The way between any two snapshots. What is the very same object is not gone through: keys change while
-    entries stay, and the reverse."""
-    upserts: tuple[AddressEntry, ...] = ()
-    removals: tuple[Key, ...] = ()
-    if old.entries is not new.entries:
-        was, now = old.entries, new.entries
-        upserts = tuple(entry for key, entry in now.items() if was.get(key) != entry)
-        removals = tuple(key for key in was if key not in now)
-    had, have = old.node_keys, new.node_keys
-    return Change(
+def _joined(steps: Iterable[Step]) -> Step:
+    """One step in place of several."""
+    first, *others = steps
+    if not others:
+        return first
+    upserts, removals = dict(first.upserts), set(first.removals)
+    key_upserts, key_removals = dict(first.key_upserts), set(first.key_removals)
+    for step in others:
+        for key in step.removals:
+            upserts.pop(key, None)
+        for node in step.key_removals:
+            key_upserts.pop(node, None)
+        removals, key_removals = removals | step.removals, key_removals | step.key_removals
+        upserts |= step.upserts
+        key_upserts |= step.key_upserts
+    return Step(
+        version=others[-1].version,
+        label_sets=first.label_sets,
         upserts=upserts,
-        removals=removals,
-        key_upserts={node: keys for node, keys in have.items() if had.get(node) != keys},
-        key_removals=tuple(node for node in had if node not in have),
+        removals=frozenset(removals - upserts.keys()),
+        key_upserts=key_upserts,
+        key_removals=frozenset(key_removals - key_upserts.keys()),
     )
+
+
+def _messages(
+    pieces: Iterator[_Piece], version: int, *, is_beginning: bool, keys_pending: bool
+) -> Iterator[bytes]:
+    is_first, is_last = True, False
+    while not is_last:
+        some = list(islice(pieces, PIECES_PER_MESSAGE))
+        is_last = len(some) < PIECES_PER_MESSAGE
+        message = push_pb2.InventoryUpdate(
+            version=version,
+            reset=is_beginning and is_first,
+            keys_pending=keys_pending,
+            complete=is_last and not is_beginning,
+        )
+        for name, piece in some:
+            getattr(message, name).append(piece)
+        yield message.SerializeToString()
+        is_first = False
+
+
+def _pieces(
+    step: Step, label_sets: Iterable[Labels], numbers: Mapping[Labels, int]
+) -> Iterator[_Piece]:
+    """Label sets before the entries that name them by their places."""
+    return chain(
+        (("label_sets", _wire_labels(labels)) for labels in label_sets),
+        (("removals", _wire_key(key)) for key in sorted(step.removals)),
+        (
+            ("upserts", _wire_entry(key, entry, numbers[entry.labels]))
+            for key, entry in step.upserts.items()
+        ),
+        (("key_removals", node) for node in sorted(step.key_removals)),
+        (("key_upserts", encode_node_keys(*held)) for held in step.key_upserts.items()),
+    )
+
+
+def _wire_entry(key: Key, entry: AddressEntry, label_set: int) -> push_pb2.InventoryEntry:
+    return push_pb2.InventoryEntry(key=_wire_key(key), node=entry.node, label_set=label_set)
 
 
 def _key(entry: AddressEntry) -> Key:

@@ -12,11 +12,13 @@ Holds always:
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from netpolicy.errors import StalledError
-from netpolicy.inventory import AddressEntry
-from netpolicy.wire.tidegate.v1 import push_pb2_grpc
+from netpolicy.inventory import AddressEntry, Change
+from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from reconciler.publication import Publication
 from reconciler.push.config import SERVER_OPTIONS, STOP_SECONDS, PushConfig
 from reconciler.push.feed import Feed, NodeKeys
@@ -45,6 +47,8 @@ class PushServer:
     async def start(self) -> int:
         """Listen; returns the port. Raises StalledError if certificates or address do not serve."""
         server = grpc.aio.server(options=SERVER_OPTIONS)
+        # Handlers are asked in the order in which they were added.
+        server.add_generic_rpc_handlers((_encoded_inventory(self._service),))
         push_pb2_grpc.add_PushServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
         config = self._config
         certificate = ServerCertificate(config.certificate, config.key, config.client_ca)
@@ -71,12 +75,23 @@ class PushServer:
         self._shelf.put(publication)
         self._sessions.offer(offer_of(publication))
 
-    def set_inventory(self, entries: tuple[AddressEntry, ...]) -> None:
-        """Feed what changed to every agent."""
-        if self._feed.set(entries):
+    def move_inventory(self, change: Change[AddressEntry]) -> None:
+        """Feed what went and came to every agent."""
+        if self._feed.move(change):
             self._service.wake_feeds()
 
     def set_node_keys(self, node_keys: NodeKeys) -> None:
         """Feed the nodes' public keys to every agent."""
         if self._feed.set_node_keys(node_keys):
             self._service.wake_feeds()
+
+
+def _encoded_inventory(service: PushService) -> grpc.GenericRpcHandler[Any, Any]:
+    """The Inventory call, whose messages are bytes already: those of one version are the same for all."""
+    descriptor = push_pb2.DESCRIPTOR.services_by_name["Push"]
+    handler = grpc.stream_stream_rpc_method_handler(
+        service.Inventory,
+        request_deserializer=push_pb2.InventoryAck.FromString,
+        response_serializer=bytes,
+    )
+    return grpc.method_handlers_generic_handler(descriptor.full_name, {"Inventory": handler})

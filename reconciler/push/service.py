@@ -148,7 +148,7 @@ class PushService(push_pb2_grpc.PushServicer):
         try:
             while not self._is_stopping and loop.time() < ends:
                 changed.clear()
-                if stream.sent is None:
+                if stream.begins:
                     async with self._beginnings.turn():
                         sent = await _send(stream, context)
                 else:
@@ -229,7 +229,7 @@ async def _send(stream: FeedStream, context: Context) -> int:
     sent = 0
     for message in stream.messages():
         await context.write(message)
-        sent = message.version
+        sent = stream.sent
     return sent
 
 

@@ -224,8 +224,8 @@ def test_the_inventory_of_a_cluster_has_its_nodes_namespaces_and_pods(server: Ku
     seen: list[Inventory] = []
 
     async def collect(inventory: ClusterInventory) -> None:
-        async for one in inventory.inventories():
-            seen.append(one)
+        async for one in inventory.steps():
+            seen.append(one.inventory)
 
     def latest() -> dict[str, tuple[str, ...]]:
         found = seen[-1].pods if seen else ()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.evidence import NodeEvidence, Role
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
 from netpolicy.labels import parse_labels
 from netpolicy.node_choice import NodeChoice
 from netpolicy.wire.evidence import encode_evidence
@@ -168,14 +168,14 @@ def test_inventory_arrives_whole_then_by_difference(keys: Path, tmp_path: Path) 
     async def scenario() -> None:
         async with serving(keys) as (server, _, port):
             everyone = tuple(entry(number, f"app-{number % 7}") for number in range(1300))
-            server.set_inventory(everyone)
+            server.move_inventory(Change(come=everyone))
             async with running(config_of(keys, tmp_path / "a", port)) as node:
                 await until(lambda: node.inventories)
                 assert set(node.inventories[0]) == set(everyone)
                 changed = (*everyone[1:], entry(0, "new"), entry(2000, "app-1"))[:-1]
-                server.set_inventory(changed[5:])
+                server.move_inventory(Change(gone=everyone[:6], come=changed[5:]))
                 await until(lambda: set(node.inventories[-1]) == set(changed[5:]))
-                server.set_inventory(())
+                server.move_inventory(Change(gone=changed))
                 await until(lambda: node.inventories[-1] == ())
 
     asyncio.run(scenario())

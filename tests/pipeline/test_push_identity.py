@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from netpolicy.errors import StalledError
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
 from netpolicy.labels import parse_labels
 from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
 from nodeagent.receive import ReceiveConfig
@@ -277,7 +277,8 @@ def test_a_flood_of_answers_is_heard_at_a_measured_pace_and_only_in_printable_wo
 def test_one_node_may_open_only_so_many_inventory_streams(keys: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving(keys) as (server, _, port):
-            server.set_inventory((AddressEntry(address="10.0.0.1", labels=parse_labels(["a=b"])),))
+            entry = AddressEntry(address="10.0.0.1", labels=parse_labels(["a=b"]))
+            server.move_inventory(Change(come=(entry,)))
             async with connect(config_of(keys, tmp_path / "a", port)) as stub:
                 calls = [stub.Inventory() for _ in range(MAX_FEEDS_PER_NODE)]
                 for call in calls:

@@ -9,12 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpolicy.address_book import AddressBook
-from netpolicy.inventory import AddressEntry, Inventory, Node, Pod, address_entries
+from netpolicy.inventory import AddressEntry, Change, Inventory, Node, Pod, address_entries, step_to
 from netpolicy.inventory_book import InventoryBook
 from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import KubePod
 from netpolicy.services import ClusterService
+from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.entries import Entries
+from reconciler.encryption.places import Places
 from reconciler.push.feed import Feed, FeedStream
 
 ADDRESSES = tuple(f"10.0.0.{number}" for number in range(1, 6))
@@ -71,35 +73,51 @@ def kept(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     return {**now, "pods": same}
 
 
+def told(now: dict[str, Any], before: dict[str, Any], *, is_whole: bool) -> dict[str, Any]:
+    """What the book is told of a moment: everything, or the pods that were touched since the one before."""
+    pods, was = now["pods"], before.get("pods", {})
+    if not is_whole:
+        touched = [key for key in {**was, **pods} if pods.get(key) is not was.get(key)]
+        pods = {key: pods.get(key) for key in touched}
+    return {**now, "pods": pods, "is_whole": is_whole}
+
+
+def brought(stream: FeedStream, taken: Entries) -> set[AddressEntry] | None:
+    """Bring an agent to where the feed is, and say what it has; None if it was there."""
+    has = None
+    for message in map(push_pb2.InventoryUpdate.FromString, stream.messages()):
+        has = taken.take(message)
+    return None if has is None else set(has)
+
+
 @settings(max_examples=40, deadline=None)
-@given(st.lists(clusters(), min_size=1, max_size=5))
-def test_every_inventory_is_as_if_it_were_the_first(moments: list[dict[str, Any]]) -> None:
-    inventories, addresses_of, feed, taken = InventoryBook(), AddressBook(), Feed(), Entries()
+@given(st.lists(st.tuples(clusters(), st.booleans(), st.booleans()), min_size=1, max_size=5))
+def test_every_inventory_is_as_if_it_were_the_first(
+    moments: list[tuple[dict[str, Any], bool, bool]],
+) -> None:
+    """Whatever the book is told, and however many versions an agent misses."""
+    book, addresses_of, feed, taken = InventoryBook(), AddressBook(), Feed(), Entries()
     stream, before = FeedStream(feed), dict[str, Any]()
-    for moment in moments:
-        before = kept(moment, before)
-        inventory = inventories.inventory(**before)
-        assert inventory == inventory_of(**{**before, "pods": before["pods"].values()})
-        entries = addresses_of.entries(inventory)
-        assert entries == address_entries(inventory)
-        feed.set(entries)
-        told: tuple[AddressEntry, ...] | None = None
-        for message in stream.messages():
-            told = taken.take(message)
-        if told is not None:
-            assert sorted(told, key=repr) == sorted(entries, key=repr)
-        fresh = Entries()
-        for message in FeedStream(feed).messages():
-            told = fresh.take(message)
-        assert sorted(told or (), key=repr) == sorted(entries, key=repr)
+    last, places = Inventory(), Places(Inventory())
+    for moment, is_whole, misses in moments:
+        now = kept(moment, before)
+        step = book.step(**told(now, before, is_whole=is_whole))
+        inventory, before = step.inventory, now
+        assert inventory == inventory_of(**{**now, "pods": now["pods"].values()})
+        assert step_to(inventory, before=last).pods == Change(
+            gone=tuple(sorted(step.pods.gone, key=name_of)),
+            come=tuple(sorted(step.pods.come, key=name_of)),
+        )
+        places.move(step.pods)
+        alone = replace(inventory, nodes=())
+        assert [*map(places.holders, ADDRESSES)] == [*map(Places(alone).holders, ADDRESSES)]
+        feed.move(addresses_of.step(step))
+        if not misses:
+            has = brought(stream, taken)
+            assert has is None or has == set(address_entries(inventory))
+        last = inventory
+        assert brought(FeedStream(feed), Entries()) == set(address_entries(inventory))
 
 
-def test_a_pod_that_is_the_same_keeps_its_very_entries() -> None:
-    pods = tuple(
-        Pod(namespace="shop", name=name, node="a", addresses=(address,))
-        for name, address in zip("abc", ADDRESSES, strict=False)
-    )
-    book, first = AddressBook(), Inventory(pods=pods)
-    before = book.entries(first)
-    after = book.entries(replace(first, pods=pods[1:]))
-    assert [id(entry) for entry in after] == [id(entry) for entry in before[1:]]
+def name_of(pod: Pod) -> tuple[str, str]:
+    return (pod.namespace, pod.name)

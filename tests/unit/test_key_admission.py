@@ -14,10 +14,10 @@ from reconciler.encryption.admission import (
     Admitted,
     Claim,
     heard,
-    places_of,
 )
 from reconciler.encryption.admission import admit as admit_to
 from reconciler.encryption.health import awaiting, unwell
+from reconciler.encryption.places import Places
 from tests.support.node_keys import key_of
 
 
@@ -39,7 +39,7 @@ INVENTORY = Inventory(
 
 
 def admit(claims: Iterable[Claim], inventory: Inventory) -> Admitted:
-    return admit_to(claims, places_of(inventory))
+    return admit_to(claims, Places(inventory))
 
 
 def one(node: str, *keys: NodeKey) -> Admitted:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
 from netpolicy.labels import parse_labels
 from netpolicy.node_encryption import EncryptionMode, Implementation, NodeEncryption
 from netpolicy.wire.node_encryption import (
@@ -19,7 +19,7 @@ from netpolicy.wire.node_encryption import (
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.entries import Entries, StreamFault
 from nodeagent.saved_keys import load_node_keys, save_node_keys
-from reconciler.push.feed import ENTRIES_PER_MESSAGE, Feed, FeedStream
+from reconciler.push.feed import PIECES_PER_MESSAGE, Feed, FeedStream
 from tests.support.node_keys import key_of
 
 REPORT = NodeEncryption(
@@ -114,7 +114,7 @@ ENTRY = AddressEntry(address="10.0.0.1", labels=parse_labels(["a=b"]))
 
 
 def play(stream: FeedStream, entries: Entries) -> list[push_pb2.InventoryUpdate]:
-    messages = list(stream.messages())
+    messages = [*map(push_pb2.InventoryUpdate.FromString, stream.messages())]
     for message in messages:
         assert (entries.take(message) is not None) is message.complete
     return messages
@@ -125,9 +125,9 @@ def test_the_feed_brings_keys_and_only_those_that_changed() -> None:
     stream = FeedStream(feed)
     many = {f"n{n:04}": (key_of(f"n{n:04}", n + 1, "192.0.2.1"),) for n in range(1200)}
     assert feed.set_node_keys(many) is False  # there are no entries to go with
-    assert feed.set([ENTRY])
+    assert feed.move(Change(come=(ENTRY,)))
     messages = play(stream, entries)
-    assert len(messages) == 1200 // ENTRIES_PER_MESSAGE + 1
+    assert len(messages) == 1200 // PIECES_PER_MESSAGE + 2, "and one that completes them"
     assert entries.node_keys == tuple(key for keys in many.values() for key in keys)
 
     assert feed.set_node_keys(many) is False
@@ -140,7 +140,7 @@ def test_the_feed_brings_keys_and_only_those_that_changed() -> None:
     assert not message.upserts
     assert entries.node_keys == tuple(key for keys in rotated.values() for key in keys)
 
-    feed.set([])
+    feed.move(Change(gone=(ENTRY,)))
     (message,) = play(stream, entries)
     assert not message.key_upserts
     assert len(entries.node_keys) == 1200
@@ -148,7 +148,7 @@ def test_the_feed_brings_keys_and_only_those_that_changed() -> None:
 
 def test_a_reset_forgets_the_keys_of_the_stream_before() -> None:
     feed, entries = Feed(), Entries()
-    feed.set([ENTRY])
+    feed.move(Change(come=(ENTRY,)))
     feed.set_node_keys({"a": REPORT.keys})
     play(FeedStream(feed), entries)
     feed.set_node_keys({})

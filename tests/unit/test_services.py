@@ -7,7 +7,7 @@ import pytest
 
 from netpolicy.address_book import AddressBook
 from netpolicy.errors import StalledError, render
-from netpolicy.inventory import Inventory, Pod, address_entries
+from netpolicy.inventory import Change, Inventory, Pod, address_entries, step_to
 from netpolicy.inventory_file import decode_inventory
 from netpolicy.kube_inventory import inventory_of
 from netpolicy.kube_objects import KubePod, ServiceObject, service_view
@@ -147,11 +147,12 @@ def test_a_faulty_service_of_the_file_is_refused(before: str, after: str, compla
 
 def test_the_book_of_addresses_has_services_and_forgets_them() -> None:
     book, inventory = AddressBook(), Inventory(services=(SERVICE,))
-    for _ in range(2):
-        assert book.entries(inventory) == address_entries(inventory)
-    entry = book.entries(inventory)[0]
+    come = book.step(step_to(inventory, before=None))
+    assert come == Change(come=address_entries(inventory))
+    entry = come.come[0]
     assert (entry.address, entry.name, entry.namespace) == ("10.96.0.10", "service/shop/api", "")
-    assert book.entries(Inventory()) == ()
+    assert book.step(step_to(inventory, before=inventory)) == Change()
+    assert book.step(step_to(Inventory(), before=inventory)) == Change(gone=come.come)
 
 
 def test_a_service_may_be_named_as_an_end_of_a_flow() -> None:
