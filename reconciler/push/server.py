@@ -18,7 +18,7 @@ import grpc
 
 from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry, Change
-from netpolicy.wire.tidegate.v1 import push_pb2, push_pb2_grpc
+from netpolicy.wire.tidegate.v1 import push_pb2
 from reconciler.publication import Publication
 from reconciler.push.config import SERVER_OPTIONS, STOP_SECONDS, PushConfig
 from reconciler.push.feed import Feed, NodeKeys
@@ -47,9 +47,7 @@ class PushServer:
     async def start(self) -> int:
         """Listen; returns the port. Raises StalledError if certificates or address do not serve."""
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        # Handlers are asked in the order in which they were added.
-        server.add_generic_rpc_handlers((_encoded_inventory(self._service),))
-        push_pb2_grpc.add_PushServicer_to_server(self._service, server)  # type: ignore[no-untyped-call]
+        server.add_generic_rpc_handlers((_handlers(self._service),))
         config = self._config
         certificate = ServerCertificate(config.certificate, config.key, config.client_ca)
         credentials = certificate.credentials()
@@ -86,12 +84,32 @@ class PushServer:
             self._service.wake_feeds()
 
 
-def _encoded_inventory(service: PushService) -> grpc.GenericRpcHandler[Any, Any]:
-    """The Inventory call, whose messages are bytes already: those of one version are the same for all."""
-    descriptor = push_pb2.DESCRIPTOR.services_by_name["Push"]
-    handler = grpc.stream_stream_rpc_method_handler(
-        service.Inventory,
-        request_deserializer=push_pb2.InventoryAck.FromString,
-        response_serializer=bytes,
+def _handlers(service: PushService) -> grpc.GenericRpcHandler[Any, Any]:
+    """The calls of the Push service. Generated code would encode the inventory once for each agent: its
+    messages are bytes already."""
+    pb = push_pb2
+    calls = {
+        "Announce": grpc.stream_stream_rpc_method_handler(
+            service.Announce,
+            request_deserializer=pb.AgentMessage.FromString,
+            response_serializer=pb.ReconcilerMessage.SerializeToString,
+        ),
+        "FetchMetadata": grpc.unary_unary_rpc_method_handler(
+            service.FetchMetadata,
+            request_deserializer=pb.FetchMetadataRequest.FromString,
+            response_serializer=pb.FetchMetadataReply.SerializeToString,
+        ),
+        "FetchUnits": grpc.unary_stream_rpc_method_handler(
+            service.FetchUnits,
+            request_deserializer=pb.FetchUnitsRequest.FromString,
+            response_serializer=pb.UnitChunk.SerializeToString,
+        ),
+        "Inventory": grpc.stream_stream_rpc_method_handler(
+            service.Inventory,
+            request_deserializer=pb.InventoryAck.FromString,
+            response_serializer=bytes,
+        ),
+    }
+    return grpc.method_handlers_generic_handler(
+        pb.DESCRIPTOR.services_by_name["Push"].full_name, calls
     )
-    return grpc.method_handlers_generic_handler(descriptor.full_name, {"Inventory": handler})

@@ -283,7 +283,7 @@ def test_one_node_may_open_only_so_many_inventory_streams(keys: Path, tmp_path: 
                 calls = [stub.Inventory() for _ in range(MAX_FEEDS_PER_NODE)]
                 for call in calls:
                     await call.write(push_pb2.InventoryAck(version=0))
-                    assert (await call.read()).complete
+                    assert (await call.read()).reset
                 one_more = stub.Inventory()
                 assert await one_more.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
                 calls.pop().cancel()
