@@ -3,8 +3,9 @@
 In:   the inventory streams of agents FIRST to LAST - 1, each over a connection of its own
 Out:  lines on standard output: `whole ENTRIES TIME` where a stream brought everything, `pod NAME TIME` where
       a pod of the benchmark's own arrived
-Shell. Each takes its messages apart and answers, as an agent does, without building anything from them, and
-dials again with an agent's own pauses.
+Shell. One in SAMPLE is what an agent runs: gRPC's client and `Entries`, which checks every message and keeps
+all that stands. The others read the same bytes and answer them, and take apart each different message once
+for all of them. All dial again with an agent's own pauses.
 """
 
 from __future__ import annotations
@@ -12,18 +13,24 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
+from benchmarks.light_stream import stream
 from netpolicy.errors import TransientError
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.backoff import Backoff
 from nodeagent.receive.client import connect
+from nodeagent.receive.config import ReceiveConfig
+from nodeagent.receive.entries import Entries
 from tests.support.push_fleet import config_of
 
+SAMPLE: Final = 50
+REMEMBERED_MESSAGES: Final = 1_024
 PROBE: Final = "probe-"
 """How the names of the benchmark's own pods begin."""
 
@@ -35,40 +42,80 @@ def name_of(number: int) -> str:
 
 async def follow(keys: Path, port: int, number: int) -> None:
     """One agent, until it is cancelled."""
-    backoff = Backoff()
+    config, backoff = config_of(keys, keys, port, node=name_of(number)), Backoff()
     while True:
+        heard = Heard(backoff)
         try:
-            async with connect(config_of(keys, keys, port, node=name_of(number))) as stub:
-                await _stream(stub, backoff)
-        except (TransientError, grpc.aio.AioRpcError):
+            if number % SAMPLE:
+                await stream(config, lambda message: heard.message(taken_apart(message)))  # noqa: B023
+            else:
+                await _whole_agent(config, heard)
+        except (TransientError, grpc.aio.AioRpcError, OSError):
             pass
         await asyncio.sleep(backoff.fail())
 
 
-async def _stream(stub: Any, backoff: Backoff) -> None:
-    call = stub.Inventory()
-    entries, is_first = 0, True
-    probes: list[str] = []
-    async for message in _messages(call):
-        entries += len(message.upserts)
-        if not is_first:
-            names = (entry.key.name for entry in message.upserts)
-            probes += [name for name in names if name.startswith(PROBE)]
-        if not message.complete:
-            continue
-        backoff.succeed()
-        lines = [f"pod {name} {time.time()}" for name in probes]
-        if is_first:
-            lines.append(f"whole {entries} {time.time()}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What counts of one message. `completes`: the version that it completes, or 0."""
+
+    entries: int
+    probes: tuple[str, ...]
+    completes: int
+
+
+@lru_cache(maxsize=REMEMBERED_MESSAGES)
+def taken_apart(message: bytes) -> Found:
+    """Once for all agents that were sent the same."""
+    return found_in(push_pb2.InventoryUpdate.FromString(message))
+
+
+def found_in(update: push_pb2.InventoryUpdate) -> Found:
+    """What counts of it."""
+    names = (entry.key.name for entry in update.upserts)
+    return Found(
+        entries=len(update.upserts),
+        probes=tuple(name for name in names if name.startswith(PROBE)),
+        completes=update.version if update.complete else 0,
+    )
+
+
+class Heard:
+    """What one stream brought so far."""
+
+    def __init__(self, backoff: Backoff) -> None:
+        self._backoff = backoff
+        self._entries, self._is_first = 0, True
+        self._probes: list[str] = []
+
+    def message(self, found: Found) -> int:
+        """Note a message; the version to answer, or 0."""
+        self._entries += found.entries
+        if not self._is_first:
+            self._probes += found.probes
+        if found.completes:
+            self._tell()
+        return found.completes
+
+    def _tell(self) -> None:
+        lines = [f"pod {name} {time.time()}" for name in self._probes]
+        if self._is_first:
+            lines.append(f"whole {self._entries} {time.time()}")
         if lines:
             print("\n".join(lines), flush=True)
-        probes, is_first = [], False
-        await call.write(push_pb2.InventoryAck(version=message.version))
+        self._probes, self._is_first = [], False
+        self._backoff.succeed()
 
 
-async def _messages(call: Any) -> AsyncIterator[push_pb2.InventoryUpdate]:
-    async for message in call:
-        yield message
+async def _whole_agent(config: ReceiveConfig, heard: Heard) -> None:
+    """Follow with what an agent runs."""
+    async with connect(config) as stub:
+        call, entries = stub.Inventory(), Entries()
+        await call.write(push_pb2.InventoryAck(version=0))
+        async for update in call:
+            entries.take(update)
+            if version := heard.message(found_in(update)):
+                await call.write(push_pb2.InventoryAck(version=version))
 
 
 async def main() -> None:
