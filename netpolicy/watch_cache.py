@@ -10,7 +10,7 @@ Pure. A state machine that never waits: the shell performs `command()` and tells
 Holds always:
 1. A list under way, or one that fails, empties nothing: the copy changes when the last page is here.
 2. What was deleted while nobody watched is gone after the next list.
-3. What was touched is told to one asker, whole or not at all: "all" where it is more than can be named.
+3. An object that is what it was stays the very object, by which others see that.
 4. No event is taken from a past that the copy has left behind: a server whose versions went back
    (etcd restored from a backup) is listed anew.
 """
@@ -108,11 +108,8 @@ class WatchCache(Generic[T]):
         self._token = token
         if token:
             return False
-        has_changed = self._pending != self._items or not self.is_synced
-        if has_changed:
-            self._touched = None
-        self._items, self._pending = self._pending, None
-        self._version, self._listed_at = version, now
+        has_changed = self._exchange(self._pending)
+        self._pending, self._version, self._listed_at = None, version, now
         return has_changed
 
     def put(self, key: Key, value: T | None, *, version: str) -> bool:
@@ -141,6 +138,22 @@ class WatchCache(Generic[T]):
     def broke(self) -> None:
         """410, or the connection broke: the server that answers next may tell another history."""
         self._pending, self._token = {}, ""
+
+    def _exchange(self, listed: Mapping[Key, T]) -> bool:
+        """Make this the copy, but for objects that are what they were. True if that changed it, or if it is
+        the first."""
+        before = self._items
+        self._items = {
+            key: before[key] if before.get(key) == one else one for key, one in listed.items()
+        }
+        if not self.is_synced:
+            return True
+        touched = [
+            key for key in {**before, **listed} if self._items.get(key) is not before.get(key)
+        ]
+        for key in touched:
+            self._touch(key)
+        return bool(touched)
 
     def _touch(self, key: Key) -> None:
         if self._touched is not None:

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from netpolicy.encryption import NodeKey
-from netpolicy.inventory import Inventory, Node, Pod
+from netpolicy.inventory import Change, Inventory, Node, Pod
 from netpolicy.node_encryption import EncryptionMode, NodeEncryption
 from reconciler.encryption.admission import (
     NOT_LISTED,
     Admitted,
     Claim,
+    asked_for,
     heard,
 )
 from reconciler.encryption.admission import admit as admit_to
@@ -44,6 +45,19 @@ def admit(claims: Iterable[Claim], inventory: Inventory) -> Admitted:
 
 def one(node: str, *keys: NodeKey) -> Admitted:
     return admit([heard(None, said(node, *keys), now=5.0)], INVENTORY)
+
+
+def test_only_addresses_that_keys_hang_on_make_a_change_of_pods_one_of_keys() -> None:
+    places = Places(INVENTORY)
+    claims = [heard(None, said("a", key_of("a", 1)), now=5.0)]
+    asked = asked_for(claims, places)
+    harmless = Pod(namespace="shop", name="new", node="b", addresses=("10.0.0.8",))
+    assert asked.isdisjoint(places.move(Change(come=(harmless,))))
+    thief = Pod(namespace="shop", name="thief", node="b", addresses=("2001:DB8::1",))
+    assert not asked.isdisjoint(places.move(Change(come=(thief,))))
+    assert admit_to(claims, places).refused == {"a": "its address 2001:db8::1 is that of b"}
+    assert not asked.isdisjoint(places.move(Change(gone=(thief,))))
+    assert admit_to(claims, places).refused == {}
 
 
 def test_a_key_goes_out_with_the_addresses_of_the_inventory() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from netpolicy.watch_cache import ListPage, Watch, WatchCache
+from netpolicy.watch_cache import MAX_TOUCHED, ListPage, Watch, WatchCache
 
 A, B, C = ("shop", "a"), ("shop", "b"), ("shop", "c")
 
@@ -112,3 +112,39 @@ def test_a_watch_that_says_nothing_for_long_is_followed_by_a_list() -> None:
     assert cache.command(now=1600) == ListPage(token="")
     cache.page([(A, "1")], version="100", token="", now=1600)
     assert cache.command(now=1600) == Watch(version="100", seconds=600)
+
+
+def test_what_was_touched_is_told_once_and_of_a_list_what_differs() -> None:
+    cache = listed(A)
+    assert cache.take_touched() is None
+    assert cache.take_touched() == frozenset()
+    cache.put(B, "b", version="101")
+    cache.remove(A, version="102")
+    assert cache.take_touched() == {A, B}
+    cache.broke()
+    cache.page([(B, "b")], version="110", token="", now=5.0)
+    assert cache.take_touched() == frozenset(), "it is what it was"
+    cache.broke()
+    cache.page([(A, "a"), (C, "c"), (B, "b")], version="120", token="", now=6.0)
+    assert cache.take_touched() == {A, C}
+    cache.broke()
+    cache.page([(A, "other")], version="130", token="", now=7.0)
+    assert cache.take_touched() == {A, B, C}
+    assert dict(cache.items) == {A: "other"}
+
+
+def test_a_list_leaves_objects_that_are_what_they_were() -> None:
+    cache: WatchCache[tuple[str, ...]] = WatchCache()
+    cache.page([(A, ("a", "1"))], version="7", token="", now=0)
+    before = cache.items[A]
+    cache.broke()
+    assert not cache.page([(A, tuple("a1"))], version="8", token="", now=0)
+    assert cache.items[A] is before
+
+
+def test_of_more_than_can_be_named_it_is_known_that_something_changed() -> None:
+    cache = listed(A)
+    cache.take_touched()
+    for number in range(MAX_TOUCHED + 1):
+        cache.put(("default", f"pod-{number}"), "x", version=str(101 + number))
+    assert cache.take_touched() is None
