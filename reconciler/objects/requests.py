@@ -130,11 +130,15 @@ def _secret(value: Mapping[str, str]) -> SecretRef:
     )
 
 
-def _grpc(rule: Mapping[str, str]) -> HttpRule:
+def _grpc(rule: Mapping[str, Any]) -> HttpRule:
     """gRPC calls a method by POST to /package.Service/Method."""
     service = re.escape(rule["service"])
     method = rule.get("method", "[^/]+")
-    return HttpRule(method=GRPC_METHOD, path=f"/{service}/{method}")
+    return HttpRule(
+        method=GRPC_METHOD,
+        path=f"/{service}/{method}",
+        rate_limit=_rate_limit(rule["rateLimit"]) if "rateLimit" in rule else None,
+    )
 
 
 def _kafka(rule: Mapping[str, Any]) -> KafkaRule:

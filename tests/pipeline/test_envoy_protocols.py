@@ -122,11 +122,32 @@ def test_a_grpc_method_passes_and_another_is_denied_in_grpcs_own_words(tmp_path:
     ):
         scene.serve(rules(*asked.http))
         add, drop = (channel.unary_unary(f"/shop.Cart/{name}") for name in ("Add", "Drop"))
-        assert add(b"one", timeout=5) == b"/shop.Cart/Add one"
+        assert add(b"one", timeout=20) == b"/shop.Cart/Add one"
         with pytest.raises(grpc.RpcError) as denied:
-            drop(b"one", timeout=5)
+            drop(b"one", timeout=20)
         assert denied.value.code() is grpc.StatusCode.PERMISSION_DENIED
-        assert add(b"two", timeout=5) == b"/shop.Cart/Add two"
+        assert add(b"two", timeout=20) == b"/shop.Cart/Add two"
+
+
+def test_calls_of_a_method_are_limited_and_others_are_not(tmp_path: Path) -> None:
+    limit = {"requests": 1, "per": "1h"}
+    listed = [{"service": "shop.Cart", "method": "Add", "rateLimit": limit},
+              {"service": "shop.Cart", "method": "List"}]  # fmt: skip
+    asked = read_requests({"grpc": listed})
+    assert asked is not None
+    assert asked.http is not None
+    with (
+        grpc_server() as upstream,
+        envoy_scene(tmp_path, upstream=upstream) as scene,
+        grpc.insecure_channel(f"{scene.address}:{PORT}") as channel,
+    ):
+        scene.serve(rules(*asked.http))
+        add, other = (channel.unary_unary(f"/shop.Cart/{name}") for name in ("Add", "List"))
+        assert add(b"one", timeout=20) == b"/shop.Cart/Add one"
+        with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
+            add(b"two", timeout=20)
+        for _ in range(3):
+            assert other(b"all", timeout=20) == b"/shop.Cart/List all"
 
 
 def test_a_long_stream_of_grpc_outlives_a_change_of_rules(tmp_path: Path) -> None:

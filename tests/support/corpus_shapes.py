@@ -204,8 +204,9 @@ def has_grpc_rules(situation: Situation) -> bool:
 
 
 def has_rate_limits(situation: Situation) -> bool:
-    """`rateLimit` in a rule of HTTP."""
-    return any("rateLimit" in rule for rule in situation.request_rules("http"))
+    """`rateLimit` in a rule of HTTP or gRPC."""
+    listed = (*situation.request_rules("http"), *situation.request_rules("grpc"))
+    return any("rateLimit" in rule for rule in listed)
 
 
 def selects_peer_nodes(situation: Situation) -> bool:

@@ -172,6 +172,11 @@ def test_grpc_is_a_post_to_the_service_and_method():
     )
 
 
+def test_a_limit_on_calls_is_a_limit_on_requests():
+    (call,) = requests("{grpc: [{service: a.B, rateLimit: {requests: 5, per: 1m}}]}").http
+    assert call.rate_limit == RateLimit(requests=5, seconds=60, burst=5)
+
+
 def test_a_role_in_kafka_stands_for_its_apis():
     found = requests(
         "{kafka: [{role: produce, topic: t}, {apiKey: Fetch, apiVersion: '2', clientID: c}]}"

@@ -64,6 +64,7 @@ _GRPC: Final[Schema] = {
     "schema": {
         "service": {"type": "string", "required": True, "holds": "grpc-service"},
         "method": {"type": "string", "holds": "grpc-method"},
+        "rateLimit": _RATE_LIMIT,
     },
 }
 _KAFKA: Final[Schema] = {
