@@ -1,7 +1,7 @@
 """Why a packet was dropped: numbers, the text people read, and Hubble's names.
 
-Numbers below 220 are Cilium 1.19.4's, with its texts; those from 220 on are ours.
-`bpf/abi.h` numbers them for the kernel; a test holds the two together.
+Numbers below 220 are Cilium 1.19.4's, with its texts; those from 220 on are ours, from 240 on the proxy's.
+`bpf/abi.h` numbers the kernel's; a test holds the two together.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Final
 POLICY_DENIED: Final = 133
 POLICY_DENY: Final = 181
 RATE_LIMITED: Final = 198
+TLS_FAILED: Final = 240
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ _REASONS: Final = (
     DropReason(228, "IPv4-mapped address in IPv6", "TIDEGATE_MAPPED_ADDRESS"),
     DropReason(229, "No room in the address table", "TIDEGATE_NO_ROOM"),
     DropReason(230, "Source-routed packet", "TIDEGATE_SOURCE_ROUTE"),
+    DropReason(240, "TLS handshake with the proxy failed", "TIDEGATE_TLS_HANDSHAKE"),
 )
 
 DROP_REASONS: Final = {reason.number: reason for reason in _REASONS}

@@ -25,6 +25,7 @@ from nodeagent.envoy.settings import LISTENER_MARKS, UPSTREAM_MARKS, EnvoySettin
 from nodeagent.envoy.tls import ending_socket
 from nodeagent.envoy.upstream import HTTP1_OPTIONS, ORIGINAL_CLUSTER
 from nodeagent.l7.access_log import (
+    INSPECTOR,
     closed_access_log,
     headers_filter,
     http_access_log,
@@ -40,7 +41,7 @@ _SOL_SOCKET: Final = 1
 _SO_MARK: Final = 36
 _ROUTER: Final = "envoy.filters.http.router"
 _TLS_INSPECTOR: Final = extension(
-    "envoy.filters.listener.tls_inspector",
+    INSPECTOR,
     "extensions.filters.listener.tls_inspector.v3.TlsInspector",
 )
 

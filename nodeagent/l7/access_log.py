@@ -24,16 +24,20 @@ from netpolicy.rules import Direction
 CLUSTER: Final = "tidegate_access_log"
 HEADERS_FILTER: Final = "envoy.filters.http.header_to_metadata"
 HEADERS_NAMESPACE: Final = "tidegate.headers"
+INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
+"""Writes into a connection's metadata why it is no TLS."""
 GRPC_STATUS: Final = "grpc-status"
 METHOD: Final = ":method"
 PORT_TAG: Final = "port"
 CLOSED_TAG: Final = "closed"
-"""On connections that no filter chain was for."""
+"""On connections that came to no filter chain."""
 
 _FLUSH_SECONDS: Final = 0.25
 _BUFFER_BYTES: Final = 64 * 1024
 _NO_CHAIN: Final = "NR"
 """Envoy's word for: nothing is configured for it."""
+_FAILED: Final = "connection.transport_failure_reason != ''"
+"""A TLS handshake that the proxy, or its client, broke off."""
 _REFUSED: Final = "connection.termination_details.startsWith('rbac_access_denied')"
 _TYPE: Final = "type.googleapis.com/"
 REFUSED: Final = "refused"
@@ -84,23 +88,19 @@ def tcp_access_log(direction: Direction, port: int) -> dict[str, Any]:
     """One entry of `access_log` of a TCP proxy: each connection that its RBAC filter refused."""
     return {
         **_connections_log(direction, {PORT_TAG: str(port)}),
-        "filter": {
-            "extension_filter": {
-                "name": "envoy.access_loggers.extension_filters.cel",
-                "typed_config": {
-                    "@type": f"{_TYPE}envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
-                    "expression": _REFUSED,
-                },
-            }
-        },
+        "filter": _where(_REFUSED),
     }
 
 
 def closed_access_log(direction: Direction, port: int) -> dict[str, Any]:
-    """One entry of `access_log` of a listener: each connection that no filter chain is for."""
+    """One entry of `access_log` of a listener: each connection that came to no filter chain.
+
+    None was for it, or its TLS failed before.
+    """
+    no_chain = {"response_flag_filter": {"flags": [_NO_CHAIN]}}
     return {
         **_connections_log(direction, {PORT_TAG: str(port), CLOSED_TAG: "1"}),
-        "filter": {"response_flag_filter": {"flags": [_NO_CHAIN]}},
+        "filter": {"or_filter": {"filters": [no_chain, _where(_FAILED)]}},
     }
 
 
@@ -158,6 +158,17 @@ def _connections_log(direction: Direction, tags: Mapping[str, str]) -> dict[str,
             "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
             "common_config": _to_agent(direction, tags),
         },
+    }
+
+
+def _where(expression: str) -> dict[str, Any]:
+    """A filter of connections, in Envoy's expression language."""
+    message = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
+    return {
+        "extension_filter": {
+            "name": "envoy.access_loggers.extension_filters.cel",
+            "typed_config": {"@type": f"{_TYPE}{message}", "expression": expression},
+        }
     }
 
 

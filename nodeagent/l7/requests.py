@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED, TLS_FAILED
 from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, TCP, TLS, HttpExchange, printable
 from netpolicy.rules import Direction
 from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
@@ -24,6 +24,7 @@ from nodeagent.l7.access_log import (
     CLOSED_TAG,
     GRPC_STATUS,
     HEADERS_NAMESPACE,
+    INSPECTOR,
     METHOD,
     PORT_TAG,
     REFUSED,
@@ -33,6 +34,7 @@ from nodeagent.l7.access_log import (
 )
 
 NANOSECONDS: Final = 1_000_000_000
+_TLS_ERROR: Final = b"TLS_error"
 _UPGRADE_REFUSED: Final = b"upgrade_failed"
 """CONNECT, and upgrades that are not let pass: whatever the route says."""
 _RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
@@ -97,15 +99,23 @@ def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
 def refused_connection(entry: pb.TcpEntry, direction: Direction) -> JudgedRequest:
     """Read one entry of a connection: only those that were refused are told."""
     common = entry.common_properties
+    failed = _failed_as_tls(common)
     # What came to where names are judged was TLS.
-    is_tls = CLOSED_TAG not in common.custom_tags or common.HasField("tls_properties")
+    is_tls = failed or CLOSED_TAG not in common.custom_tags or common.HasField("tls_properties")
     exchange = HttpExchange(
         method="",
         path="",
         host=printable(common.tls_properties.tls_sni_hostname, MAX_HOST),
         protocol=TLS if is_tls else TCP,
     )
-    return JudgedRequest(**_where(common, direction), drop_reason=POLICY_DENIED, exchange=exchange)
+    reason = TLS_FAILED if failed else POLICY_DENIED
+    return JudgedRequest(**_where(common, direction), drop_reason=reason, exchange=exchange)
+
+
+def _failed_as_tls(common: pb.CommonProperties) -> bool:
+    """True if the proxy began to end TLS: what was no TLS to begin with fails where that is looked for."""
+    said = common.downstream_transport_failure_reason.startswith(_TLS_ERROR)
+    return said and INSPECTOR not in common.metadata.filter_metadata
 
 
 def _where(common: pb.CommonProperties, direction: Direction) -> dict[str, Any]:

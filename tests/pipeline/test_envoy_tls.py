@@ -16,6 +16,8 @@ from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 
+from netpolicy.drop_reasons import POLICY_DENIED, TLS_FAILED
+from netpolicy.http_flow import TCP, TLS
 from netpolicy.rules import (
     HeaderMatch,
     HeaderMismatch,
@@ -25,7 +27,9 @@ from netpolicy.rules import (
     SecretRef,
     TlsContext,
 )
+from nodeagent.envoy.errors import ProxyError
 from nodeagent.l7.rule_sets import ProxyRule, RuleSet, rule_set
+from tests.support.access_log import log_of
 from tests.support.envoy_scene import (
     ANSWER,
     PORT,
@@ -182,6 +186,44 @@ def test_a_server_under_another_name_gets_no_request(
     assert scene.status(request("GET", "/public", host="evil.example")) == 503
 
 
+def test_a_handshake_that_fails_is_told_with_the_name_it_asked_for(
+    tmp_path: Path, authority: Authority
+) -> None:
+    """The client does not trust the proxy; another one speaks no TLS at all."""
+    with tls_scene(tmp_path) as scene, log_of(scene) as told:
+        write_secret(tmp_path, authority, "api.example")
+        scene.serve(rule_set([ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT)]))
+        with pytest.raises(ssl.SSLCertVerificationError), scene.connect() as client:
+            ssl.create_default_context().wrap_socket(client, server_hostname="api.example")
+        scene.exchange(PUBLIC, seconds=20.0)
+        assert ask(scene, authority, "api.example", PUBLIC) == 200
+        by_reason = {found.drop_reason: found for found in told.first(3)}
+    failed, clear, passed = (by_reason[reason] for reason in (TLS_FAILED, POLICY_DENIED, 0))
+    assert (failed.exchange.protocol, failed.exchange.host) == (TLS, "api.example")
+    assert failed.listener == PORT
+    assert clear.exchange.protocol == TCP
+    assert passed.exchange.code == 200
+
+
+@pytest.mark.parametrize("context", [CONTEXT, None], ids=["two secrets", "ended and passed on"])
+def test_rules_that_want_one_connection_treated_in_two_ways_leave_the_last_good_ones(
+    scene: EnvoyScene, authority: Authority, context: TlsContext | None
+) -> None:
+    """Of policies whose subjects only overlap nobody knows before that they meet on a pod."""
+    good = ProxyRule(id=ID, l7=LISTED, terminating_tls=CONTEXT, originating_tls=CONTEXT)
+    scene.serve(rule_set([good]))
+    other = (
+        replace(good, terminating_tls=TlsContext(secret=SecretRef(namespace="shop", name="two")))
+        if context
+        else ProxyRule(id=ID, server_names=(NamePattern(name="api.example"),))
+    )
+    write_secret(scene.settings.folder.parent, authority, "api.example", secret="two")
+    with pytest.raises(ProxyError, match="matching rules"):
+        scene.serve(rule_set([good, other]))
+    assert ask(scene, authority, "api.example", PUBLIC) == 200
+    assert ask(scene, authority, "api.example", ADMIN) == 403
+
+
 def test_without_its_secret_a_rule_lets_nothing_pass_until_the_secret_comes(
     tmp_path: Path, authority: Authority
 ) -> None:
@@ -259,9 +301,9 @@ def ask(
     return 0
 
 
-def write_secret(folder: Path, authority: Authority, name: str) -> None:
-    """The secret shop/web: a certificate for a name, and the authority."""
-    place = folder / "secrets" / "shop" / "web"
+def write_secret(folder: Path, authority: Authority, name: str, secret: str = "web") -> None:
+    """A secret of the namespace shop: a certificate for a name, and the authority."""
+    place = folder / "secrets" / "shop" / secret
     place.mkdir(parents=True, exist_ok=True)
     certificate, key = authority.issue("proxy", names=[name])
     (place / "tls.crt").write_bytes(certificate.read_bytes())

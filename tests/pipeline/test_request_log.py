@@ -6,10 +6,9 @@ import asyncio
 import re
 import ssl
 import stat
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -23,6 +22,7 @@ from nodeagent.l7.log_server import serve_access_log
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.rule_sets import ProxyRule, rule_set
 from nodeagent.request_losses import RequestLosses
+from tests.support.access_log import Told, log_of
 from tests.support.envoy_scene import PORT, EnvoyScene, envoy_scene, request, rules
 
 pytestmark = pytest.mark.slow
@@ -34,29 +34,9 @@ SET = rules(
 )
 
 
-class Told:
-    """What the log told, as it comes."""
-
-    def __init__(self) -> None:
-        self._requests: list[JudgedRequest] = []
-        self._more = threading.Condition()
-
-    def take(self, batch: Sequence[JudgedRequest]) -> None:
-        with self._more:
-            self._requests += batch
-            self._more.notify()
-
-    def first(self, count: int) -> list[JudgedRequest]:
-        """So many requests, taken away; waits for them."""
-        with self._more:
-            assert self._more.wait_for(lambda: len(self._requests) >= count, PATIENCE_SECONDS)
-            taken, self._requests = self._requests[:count], self._requests[count:]
-        return taken
-
-
 @pytest.fixture(scope="module")
 def logged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[EnvoyScene, Told]]:
-    with envoy_scene(tmp_path_factory.mktemp("log")) as scene, _log_of(scene) as told:
+    with envoy_scene(tmp_path_factory.mktemp("log")) as scene, log_of(scene) as told:
         scene.serve(SET)
         yield scene, told
 
@@ -66,16 +46,6 @@ def wait_until(is_so: Callable[[], bool]) -> None:
     while not is_so():
         assert time.monotonic() < deadline
         time.sleep(0.05)
-
-
-@contextmanager
-def _log_of(scene: EnvoyScene) -> Iterator[Told]:
-    told = Told()
-    server = scene.call(serve_access_log(told.take, scene.settings.access_log))
-    try:
-        yield told
-    finally:
-        scene.call(server.stop(None))
 
 
 def test_a_request_that_passes_names_the_rule_that_let_it(

@@ -71,7 +71,7 @@ class TcpEntry(_message.Message):
     def __init__(self, common_properties: _Optional[_Union[CommonProperties, _Mapping]] = ...) -> None: ...
 
 class CommonProperties(_message.Message):
-    __slots__ = ("downstream_remote_address", "downstream_local_address", "tls_properties", "start_time", "metadata", "route_name", "custom_tags", "duration")
+    __slots__ = ("downstream_remote_address", "downstream_local_address", "tls_properties", "start_time", "metadata", "route_name", "custom_tags", "duration", "downstream_transport_failure_reason")
     class CustomTagsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -87,6 +87,7 @@ class CommonProperties(_message.Message):
     ROUTE_NAME_FIELD_NUMBER: _ClassVar[int]
     CUSTOM_TAGS_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
+    DOWNSTREAM_TRANSPORT_FAILURE_REASON_FIELD_NUMBER: _ClassVar[int]
     downstream_remote_address: Address
     downstream_local_address: Address
     tls_properties: TlsProperties
@@ -95,7 +96,8 @@ class CommonProperties(_message.Message):
     route_name: bytes
     custom_tags: _containers.ScalarMap[str, bytes]
     duration: Instant
-    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., tls_properties: _Optional[_Union[TlsProperties, _Mapping]] = ..., start_time: _Optional[_Union[Instant, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., route_name: _Optional[bytes] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ..., duration: _Optional[_Union[Instant, _Mapping]] = ...) -> None: ...
+    downstream_transport_failure_reason: bytes
+    def __init__(self, downstream_remote_address: _Optional[_Union[Address, _Mapping]] = ..., downstream_local_address: _Optional[_Union[Address, _Mapping]] = ..., tls_properties: _Optional[_Union[TlsProperties, _Mapping]] = ..., start_time: _Optional[_Union[Instant, _Mapping]] = ..., metadata: _Optional[_Union[Metadata, _Mapping]] = ..., route_name: _Optional[bytes] = ..., custom_tags: _Optional[_Mapping[str, bytes]] = ..., duration: _Optional[_Union[Instant, _Mapping]] = ..., downstream_transport_failure_reason: _Optional[bytes] = ...) -> None: ...
 
 class TlsProperties(_message.Message):
     __slots__ = ("tls_sni_hostname",)
