@@ -42,11 +42,13 @@
 #define TG_REFUSAL_INTERVAL_NS 1000000000ULL
 
 /* A packet's mark, in the bits that say what the node does with it: to be encrypted, or decrypted here, or
- * from a pod to an address that the node may yet translate; on its way to the proxy, or sent by it: to a pod
+ * come in the clear from behind a pod's or service's address, or from a pod to an address that the node may
+ * yet translate; on its way to the proxy, or sent by it: to a pod
  * here as who opened the flow, to where a pod's flow goes (both as the client), to the pod that opened the
  * flow, to whoever opened a flow to a pod here (both as the server). */
 #define TG_MARK_MASK 0xff00
 #define TG_MARK_REDIRECTED 0x0200
+#define TG_MARK_IN_THE_CLEAR 0x0700
 #define TG_MARK_FROM_POD 0x0800
 #define TG_MARK_PROXY_TO_CLIENT 0x0900
 #define TG_MARK_PROXY_TO_SERVER 0x0a00
@@ -161,6 +163,15 @@ enum tg_place {
 	TG_PLACE_HERE = 1,
 	TG_PLACE_TUNNEL = 2,                 /* elsewhere, at the end of a tunnel */
 	TG_PLACE_UNREACHABLE = 3,            /* elsewhere, and no tunnel leads there */
+	TG_PLACE_SERVICE = 4,                /* behind a service's address: no pod yet */
+};
+
+/* Does a packet go into a tunnel, or did it come out of one? Undecided: which pod a service leads to is
+ * chosen after the packet was told of. */
+enum tg_encrypted {
+	TG_ENCRYPTED_NO = 0,
+	TG_ENCRYPTED_YES = 1,
+	TG_ENCRYPTED_UNDECIDED = 2,
 };
 
 enum tg_reply {
@@ -181,6 +192,7 @@ enum tg_conntrack_flag {
 	TG_CONNTRACK_REPLIED = 2,
 	TG_CONNTRACK_ESTABLISHED = 4,        /* its opener spoke again after an answer */
 	TG_CONNTRACK_CUT = 8,                /* redirected elsewhere than where it was accepted */
+	TG_CONNTRACK_ENCRYPTED = 16,         /* what the other end sends comes out of a tunnel */
 };
 
 /* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */
@@ -431,7 +443,7 @@ struct tg_event {
 	__u8 reply;
 	__u8 shadow;                         /* of an audit: who judges otherwise, and how */
 	__u8 cause;
-	__u8 encrypted;                      /* it goes into a tunnel, or came out of one */
+	__u8 encrypted;                      /* of tg_encrypted */
 };
 _Static_assert(sizeof(struct tg_event) == 112, "no hidden padding");
 

@@ -4,14 +4,19 @@
  *     pod ──▶ from_pod marks it ──▶ a service's address is translated ──▶ routing rules ──▶ tunnel ──▶ link
  *                                                          to_uplink, beside the tunnel ──▶ ✗
  *     pod ◀── to_pod asks for the mark ◀── routing ◀── from_tunnel marks it ◀── link
+ *                                          routing ◀── from_uplink marks it, too: in the clear ◀── link
  *
  * Holds always:
  * 1. In strict mode a packet between a pod here and one elsewhere passes only if it goes into a tunnel,
  *    or came out of one. Who stands elsewhere is a longest-prefix map that may hold whole blocks of pod
  *    addresses, so that an address nobody has heard of yet is not taken for the world's.
+ *    An answer of a service bears the service's address when it reaches the pod, so what came in the clear
+ *    from behind a pod's or service's address bears a mark from the moment it is here.
  * 2. `to_uplink` believes neither routes nor marks: whatever led a packet there, in the clear it ends there. A
  *    mark only tells more packets for pods', whose source was translated as well.
- * 3. Switched off, it costs one array lookup.
+ * 3. A fragment in the clear never meets the fragments of a datagram that came out of a tunnel: put together,
+ *    they would bear one mark.
+ * 4. Switched off, it costs one array lookup.
  */
 #ifndef TIDEGATE_ENCRYPTION_H
 #define TIDEGATE_ENCRYPTION_H
@@ -37,6 +42,16 @@ static __always_inline __u8 place_of(const struct tg_address *address)
 	return place ? *place : TG_PLACE_NO_POD;
 }
 
+static __always_inline bool is_elsewhere(__u8 place)
+{
+	return place == TG_PLACE_TUNNEL || place == TG_PLACE_UNREACHABLE;
+}
+
+static __always_inline bool is_pod(__u8 place)
+{
+	return place == TG_PLACE_HERE || is_elsewhere(place);
+}
+
 /* Where the other end of a packet is. Not inline: the key gets a stack of its own. */
 static __noinline int find_place(const struct tg_address *remote)
 {
@@ -51,24 +66,37 @@ static __always_inline void put_mark(struct __sk_buff *skb, __u32 mark)
 	*whole = (*whole & ~TG_MARK_MASK) | mark;
 }
 
+static __always_inline bool is_marked(const struct __sk_buff *skb, __u32 mark)
+{
+	return (skb->mark & TG_MARK_MASK) == mark;
+}
+
+/* Mark a packet of a pod that goes there; false if it cannot but go in the clear. */
+static __always_inline bool lead_by_mark(struct __sk_buff *skb, __u8 place)
+{
+	if (place == TG_PLACE_UNREACHABLE)
+		return false;
+	if (place == TG_PLACE_TUNNEL)
+		put_mark(skb, TG_MARK_ENCRYPT);
+	else if (!is_pod(place))
+		put_mark(skb, TG_MARK_FROM_POD);   /* a service, perhaps, that its selector does not tell of */
+	return true;
+}
+
 /* TG_FORWARDED, or why a packet whose other end is there must not go on. */
 static __always_inline __u8 secure_by_place(struct __sk_buff *skb, __u8 place, __u8 direction,
 					    __u32 flags)
 {
+	bool is_secure;
+
 	if (!(flags & TG_ENCRYPTION_ON))
 		return TG_FORWARDED;
-	if (place != TG_PLACE_TUNNEL && place != TG_PLACE_UNREACHABLE) {
-		if (direction == TG_EGRESS && place == TG_PLACE_NO_POD)
-			put_mark(skb, TG_MARK_FROM_POD);   /* a service, perhaps */
-		return TG_FORWARDED;
-	}
-	if (direction == TG_EGRESS && place == TG_PLACE_TUNNEL) {
-		put_mark(skb, TG_MARK_ENCRYPT);
-		return TG_FORWARDED;
-	}
-	if (direction == TG_INGRESS && (skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED)
-		return TG_FORWARDED;
-	return flags & TG_ENCRYPTION_STRICT ? TG_DROP_UNENCRYPTED : TG_FORWARDED;
+	if (direction == TG_EGRESS)
+		is_secure = lead_by_mark(skb, place);
+	else
+		is_secure = is_marked(skb, TG_MARK_DECRYPTED) ||
+			    (!is_elsewhere(place) && !is_marked(skb, TG_MARK_IN_THE_CLEAR));
+	return is_secure || !(flags & TG_ENCRYPTION_STRICT) ? TG_FORWARDED : TG_DROP_UNENCRYPTED;
 }
 
 /* Global, so that it is verified once and has a stack of its own. */
@@ -126,8 +154,39 @@ static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
 	if (!read_ends(skb, &source, &destination))
 		return false;
 	place = place_of(&destination);
-	return (place == TG_PLACE_TUNNEL || place == TG_PLACE_UNREACHABLE) &&
-	       (place_of(&source) != TG_PLACE_NO_POD || is_marked_from_pod(skb));
+	return is_elsewhere(place) && (is_pod(place_of(&source)) || is_marked_from_pod(skb));
+}
+
+/* Is all that follows the IP header one whole datagram or segment? */
+static __always_inline bool is_plain(struct __sk_buff *skb)
+{
+	__be16 fragment;
+	__u8 next;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		return !bpf_skb_load_bytes_relative(skb, offsetof(struct iphdr, frag_off), &fragment,
+						    sizeof(fragment), BPF_HDR_START_NET) &&
+		       !(fragment & bpf_htons(IP_FRAGMENTED));
+	return !bpf_skb_load_bytes_relative(skb, offsetof(struct ipv6hdr, nexthdr), &next, sizeof(next),
+					    BPF_HDR_START_NET) &&
+	       (next == IPPROTO_TCP || next == IPPROTO_UDP || next == IPPROTO_ICMPV6 ||
+		next == IPPROTO_SCTP);
+}
+
+/* Mark what comes in the clear from behind a pod's or service's address; false for what must not even wait
+ * for the rest of its datagram. */
+static __always_inline bool admit_in_the_clear(struct __sk_buff *skb)
+{
+	struct tg_address source = {}, destination = {};
+	__u8 place;
+
+	if (is_marked(skb, TG_MARK_DECRYPTED) || !read_ends(skb, &source, &destination))
+		return true;
+	place = place_of(&source);
+	if (!is_elsewhere(place) && place != TG_PLACE_SERVICE)
+		return true;
+	put_mark(skb, TG_MARK_IN_THE_CLEAR);
+	return is_plain(skb) || !is_pod(place_of(&destination));
 }
 
 #endif

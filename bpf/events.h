@@ -24,6 +24,7 @@ struct passage {
 	__u8 reply;
 	__u8 encryption;                     /* its flags */
 	__u8 place;                          /* of the other end, where encryption is on */
+	__u8 is_tunnelled;                   /* what its flow's other end sends comes out of a tunnel */
 	__u32 redirect;                      /* the mark to go to the proxy with; zero: it does not */
 	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };
@@ -49,14 +50,22 @@ static __always_inline void count_lost(__u64 refused)
 		counter->packets += refused;
 }
 
-/* Does it go into a tunnel, if its verdict lets it, or did it come out of one? */
-static __always_inline bool travels_encrypted(const struct passage *passage)
+/* Does it go into a tunnel, if its verdict lets it, or did it come out of one? A pod's address is a better
+ * witness than its flow; of a node's or a service's the flow is the only one. */
+static __always_inline __u8 travels_encrypted(const struct passage *passage)
 {
 	if (!(passage->encryption & TG_ENCRYPTION_ON))
-		return false;
+		return TG_ENCRYPTED_NO;
 	if (passage->direction == TG_INGRESS)
-		return (passage->skb->mark & TG_MARK_MASK) == TG_MARK_DECRYPTED;
-	return passes(passage->ruling.verdict) && passage->place == TG_PLACE_TUNNEL;
+		return is_marked(passage->skb, TG_MARK_DECRYPTED) ? TG_ENCRYPTED_YES :
+								    TG_ENCRYPTED_NO;
+	if (!passes(passage->ruling.verdict))
+		return TG_ENCRYPTED_NO;
+	if (is_pod(passage->place))
+		return passage->place == TG_PLACE_TUNNEL ? TG_ENCRYPTED_YES : TG_ENCRYPTED_NO;
+	if (passage->is_tunnelled)
+		return TG_ENCRYPTED_YES;
+	return passage->place == TG_PLACE_SERVICE ? TG_ENCRYPTED_UNDECIDED : TG_ENCRYPTED_NO;
 }
 
 /* All but what the event is told for. */

@@ -57,6 +57,11 @@ static __always_inline void judge_alone(struct passage *passage, __u16 port)
 	ask_judge(passage, remote_of(passage), port, passage->packet.protocol, passage->direction);
 }
 
+static __always_inline bool came_encrypted(const struct passage *passage)
+{
+	return passage->direction == TG_INGRESS && is_marked(passage->skb, TG_MARK_DECRYPTED);
+}
+
 static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,
 				      bool is_half_open, __u32 bytes)
 {
@@ -81,6 +86,8 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 	entry.judgement.proxy_port = passage->ruling.proxy_port;
 	entry.cookie = passage->ruling.cookie;
 	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
+	if (came_encrypted(passage))
+		entry.flags |= TG_CONNTRACK_ENCRYPTED;
 	if (insert_entry(key, &entry, is_half_open))
 		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
 	else if (passage->ruling.verdict == TG_REDIRECT)
@@ -136,6 +143,9 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 		steer(passage, is_reply, entry->flags & TG_CONNTRACK_CUT);
 	if (passage->redirect && passage->direction == TG_INGRESS && !is_reply)
 		end = follow_opener(passage, entry);
+	if (came_encrypted(passage))
+		entry->flags |= TG_CONNTRACK_ENCRYPTED;
+	passage->is_tunnelled = !!(entry->flags & TG_CONNTRACK_ENCRYPTED);
 	occasion = touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
 	occasion = end ? end : occasion;
 	if (occasion && !passage->occasion) {
@@ -326,6 +336,16 @@ int tg_to_uplink(struct __sk_buff *skb)
 	if (!(encryption_flags() & TG_ENCRYPTION_STRICT) || !is_pod_traffic(skb))
 		return TC_ACT_UNSPEC;
 	count(TG_DROP_UNENCRYPTED * 2 + TG_EGRESS, skb->len);
+	return TC_ACT_SHOT;
+}
+
+/* Ingress of the same devices. What it marks is refused where it reaches a pod: there a flow can tell of it. */
+SEC("tc")
+int tg_from_uplink(struct __sk_buff *skb)
+{
+	if (!(encryption_flags() & TG_ENCRYPTION_STRICT) || admit_in_the_clear(skb))
+		return TC_ACT_UNSPEC;
+	count(TG_DROP_UNENCRYPTED * 2 + TG_INGRESS, skb->len);
 	return TC_ACT_SHOT;
 }
 

@@ -15,6 +15,7 @@ from netpolicy.evidence import Cause
 ABI_VERSION: Final = 13
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
+MARK_IN_THE_CLEAR: Final = 0x0700
 MARK_FROM_POD: Final = 0x0800
 MARK_DECRYPTED: Final = 0x0D00
 MARK_ENCRYPT: Final = 0x0E00
@@ -106,6 +107,14 @@ class EncryptionFlag(IntFlag):
     STRICT = 2
 
 
+class Encrypted(IntEnum):
+    """Whether a packet travels through a tunnel (`enum tg_encrypted`)."""
+
+    NO = 0
+    YES = 1
+    UNDECIDED = 2
+
+
 class Reply(IntEnum):
     """Whether a packet travels against its flow's direction (`enum tg_reply`)."""
 
@@ -121,6 +130,7 @@ class ConntrackFlag(IntFlag):
     REPLIED = 2
     ESTABLISHED = 4
     CUT = 8
+    ENCRYPTED = 16
 
 
 def cause_of(number: int) -> Cause:

@@ -305,18 +305,25 @@ class Datapath:
 
     def guard_tunnel(self, ifindex: int) -> None:
         """Have what comes out of a tunnel known as decrypted."""
-        program = self._opened.others[pins.FROM_TUNNEL]
-        attach.attach(ifindex, {Direction.EGRESS: program}, GUARDS)
+        attach.attach(ifindex, self._guards(tunnel=True), GUARDS)
 
     def guard_uplink(self, ifindex: int) -> None:
-        """Let no packet of a pod leave here in the clear, in strict mode."""
-        program = self._opened.others[pins.TO_UPLINK]
-        attach.attach(ifindex, {Direction.INGRESS: program}, GUARDS)
+        """Let no packet of a pod leave here in the clear, in strict mode, and know what came so."""
+        attach.attach(ifindex, self._guards(tunnel=False), GUARDS)
 
-    def is_guarded(self, ifindex: int) -> bool:
-        """True if the guard of today stands on an interface, whichever it needs."""
-        current = {libbpf.program_id(fd) for fd in self._opened.others.values()}
-        return any(found.program_id in current for found in attach.attached(GUARDS, [ifindex]))
+    def is_guarded(self, ifindex: int, *, tunnel: bool) -> bool:
+        """True if all that a tunnel or an uplink needs stands there, as it is today."""
+        wanted = set(map(libbpf.program_id, self._guards(tunnel=tunnel).values()))
+        return wanted <= {found.program_id for found in attach.attached(GUARDS, [ifindex])}
+
+    def _guards(self, *, tunnel: bool) -> dict[Direction, int]:
+        programs = self._opened.others
+        if tunnel:
+            return {Direction.EGRESS: programs[pins.FROM_TUNNEL]}
+        return {
+            Direction.INGRESS: programs[pins.TO_UPLINK],
+            Direction.EGRESS: programs[pins.FROM_UPLINK],
+        }
 
     # The proxy -------------------------------------------------------------------------------
 

@@ -54,7 +54,12 @@ PODS: Final = Owner(
 )
 """On pods' interfaces."""
 GUARDS: Final = Owner(
-    programs=frozenset(map(pins.kernel_name, (pins.FROM_TUNNEL, pins.TO_UPLINK, pins.TO_PROXY))),
+    programs=frozenset(
+        map(
+            pins.kernel_name,
+            (pins.FROM_TUNNEL, pins.TO_UPLINK, pins.FROM_UPLINK, pins.TO_PROXY),
+        )
+    ),
     filter_name="tidegate-wire",
     handles=(0x7469, 0x746A),
 )

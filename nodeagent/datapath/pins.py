@@ -34,8 +34,9 @@ TO_POD: Final = "to_pod"
 SWEEPER: Final = "tell_refusals"
 FROM_TUNNEL: Final = "from_tunnel"
 TO_UPLINK: Final = "to_uplink"
+FROM_UPLINK: Final = "from_uplink"
 TO_PROXY: Final = "to_proxy"
-OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK, TO_PROXY)
+OTHER_PROGRAMS: Final = (SWEEPER, FROM_TUNNEL, TO_UPLINK, FROM_UPLINK, TO_PROXY)
 """Those that are not on pods' interfaces."""
 PROGRAMS: Final = (FROM_POD, TO_POD, *OTHER_PROGRAMS)
 _KERNEL_PREFIX: Final = "tg_"

@@ -17,3 +17,5 @@ class Place(IntEnum):
     """On another node, at the end of a tunnel."""
     UNREACHABLE = 3
     """On another node, or nobody's yet, and no tunnel leads there."""
+    SERVICE = 4
+    """A service's: which pod it leads to is not decided yet."""

@@ -333,7 +333,7 @@ class Tunnels:
         for device in devices:
             index, implementation = self._links.ensure(device.name, userspace_fallback=fallback)
             self._implementation = implementation
-            if not self._datapath.is_guarded(index):
+            if not self._datapath.is_guarded(index, tunnel=True):
                 self._datapath.guard_tunnel(index)
             mtu = tunnel_mtu(host.underlay_mtu, over_ipv6=device.is_over_ipv6)
             bring_up(index, device.name, mtu=mtu, node_addresses=host.node_addresses)
@@ -386,10 +386,11 @@ class Tunnels:
             log.warning(WAYS_MENDED, changed=changed)
 
     def _guard_uplinks(self, host: HostSide) -> None:
-        """Not on pods' interfaces: what is sent to a pod here is `to_pod`'s."""
-        pods = {found.ifindex for found in self._datapath.attached()}
+        """Not on pods' interfaces, where `to_pod` is, nor on the proxy's, where another guard stands."""
+        others = {found.ifindex for found in self._datapath.attached()}
+        others |= {host.interfaces[name] for name in (PROXY_DEVICE,) if name in host.interfaces}
         for index in host.uplinks.values():
-            if index not in pods and not self._datapath.is_guarded(index):
+            if index not in others and not self._datapath.is_guarded(index, tunnel=False):
                 with suppress(DatapathError):  # it may have gone; else the next look tries again
                     self._datapath.guard_uplink(index)
 

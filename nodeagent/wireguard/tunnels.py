@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from netpolicy.inventory import AddressEntry
+from netpolicy.services import is_service
 from nodeagent.plan.places import Place
 from nodeagent.wireguard.peers import SLOTS, Agreed, Peer, canonical
 
@@ -148,6 +149,10 @@ def pod_places(
         if entry.namespace and entry.node == node:
             places[host_cidr(canonical(entry.address))] = Place.HERE
     places |= {host_cidr(canonical(address)): Place.NO_POD for address in host_addresses}
+    # Last: kube-proxy may put the services' addresses on an interface of the host.
+    for entry in entries:
+        if not entry.namespace and is_service(entry.labels):
+            places[host_cidr(canonical(entry.address))] = Place.SERVICE
     return places
 
 
