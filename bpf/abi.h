@@ -192,7 +192,7 @@ enum tg_conntrack_flag {
 	TG_CONNTRACK_REPLIED = 2,
 	TG_CONNTRACK_ESTABLISHED = 4,        /* its opener spoke again after an answer */
 	TG_CONNTRACK_CUT = 8,                /* redirected elsewhere than where it was accepted */
-	TG_CONNTRACK_ENCRYPTED = 16,         /* what the other end sends comes out of a tunnel */
+	TG_CONNTRACK_ENCRYPTED = 16,         /* what its ends send each other goes through a tunnel */
 };
 
 /* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */

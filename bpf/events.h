@@ -24,7 +24,7 @@ struct passage {
 	__u8 reply;
 	__u8 encryption;                     /* its flags */
 	__u8 place;                          /* of the other end, where encryption is on */
-	__u8 is_tunnelled;                   /* what its flow's other end sends comes out of a tunnel */
+	__u8 is_tunnelled;                   /* its flow goes through a tunnel */
 	__u32 redirect;                      /* the mark to go to the proxy with; zero: it does not */
 	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };

@@ -57,9 +57,11 @@ static __always_inline void judge_alone(struct passage *passage, __u16 port)
 	ask_judge(passage, remote_of(passage), port, passage->packet.protocol, passage->direction);
 }
 
-static __always_inline bool came_encrypted(const struct passage *passage)
+/* Seen by this packet; of a service, by its answers. */
+static __always_inline bool is_flow_tunnelled(const struct passage *passage)
 {
-	return passage->direction == TG_INGRESS && is_marked(passage->skb, TG_MARK_DECRYPTED);
+	return passage->direction == TG_INGRESS ? is_marked(passage->skb, TG_MARK_DECRYPTED) :
+						  passage->place == TG_PLACE_TUNNEL;
 }
 
 static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,
@@ -86,7 +88,7 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 	entry.judgement.proxy_port = passage->ruling.proxy_port;
 	entry.cookie = passage->ruling.cookie;
 	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
-	if (came_encrypted(passage))
+	if (is_flow_tunnelled(passage))
 		entry.flags |= TG_CONNTRACK_ENCRYPTED;
 	if (insert_entry(key, &entry, is_half_open))
 		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
@@ -143,7 +145,7 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 		steer(passage, is_reply, entry->flags & TG_CONNTRACK_CUT);
 	if (passage->redirect && passage->direction == TG_INGRESS && !is_reply)
 		end = follow_opener(passage, entry);
-	if (came_encrypted(passage))
+	if (is_flow_tunnelled(passage))
 		entry->flags |= TG_CONNTRACK_ENCRYPTED;
 	passage->is_tunnelled = !!(entry->flags & TG_CONNTRACK_ENCRYPTED);
 	occasion = touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);

@@ -1,4 +1,4 @@
-"""Ask rtnetlink for a list, and read its answer without making objects of it.
+"""Ask netlink for a list or for one thing, and read its answer without making objects of it.
 
 In:   a request's type and fixed part
 Out:  messages and attributes as bytes
@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
-from typing import Final, NoReturn
+from typing import ClassVar, Final, NoReturn, Self
 
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
@@ -31,11 +31,13 @@ _SOL_NETLINK: Final = 270
 _GET_STRICT_CHECK: Final = 12
 
 
-class Rtnetlink:
+class Netlink:
     """A socket of the network namespace it was made in; closed by the context."""
 
-    def __enter__(self) -> Rtnetlink:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    family: ClassVar[int]
+
+    def __enter__(self) -> Self:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self.family)
         self._socket.bind((0, 0))
         return self
 
@@ -77,6 +79,18 @@ class Rtnetlink:
 
     def _send(self, kind: int, flags: int, body: bytes) -> None:
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, 1, 0) + body)
+
+
+class Rtnetlink(Netlink):
+    """Links, addresses, routes, rules, filters."""
+
+    family = socket.NETLINK_ROUTE
+
+
+class Netfilter(Netlink):
+    """What the kernel translates and tracks."""
+
+    family = 12
 
 
 def attribute(kind: int, content: bytes) -> bytes:

@@ -50,6 +50,7 @@ from nodeagent.datapath.opened import OpenedPins
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
 from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
+from nodeagent.datapath.undecided import Undecided
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.places import Place
 
@@ -398,7 +399,8 @@ class Datapath:
 
     def events(self) -> EventReader:
         """A reader of the event ring; the caller closes it."""
-        return EventReader(self._maps["events"], self._maps["event_bell"])
+        decide = Undecided(self._maps["pod_places"]).decide
+        return EventReader(self._maps["events"], self._maps["event_bell"], decide)
 
     def tell_refusals(self) -> None:
         """Have the kernel tell of refused packets that it has added up for a second or longer."""

@@ -62,6 +62,13 @@ def write_places(pod_places: Map, places: Mapping[str, Place]) -> int:
     return len(changed) + len(gone)
 
 
+def place_of(pod_places: Map, address: str) -> Place:
+    """What the kernel takes an address for."""
+    bits = 128 if ":" in address else 32
+    found = libbpf.lookup(pod_places, packing.pack_prefix(f"{address}/{bits}"))
+    return Place(_WORD.unpack(found)[0]) if found else Place.NO_POD
+
+
 def read_places(pod_places: Map) -> dict[str, Place]:
     """The places as the kernel holds them."""
     return {

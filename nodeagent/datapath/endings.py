@@ -83,6 +83,7 @@ def ending(
         verdict=entry.judgement.verdict,
         occasion=Occasion.IDLE,
         reply=abi_numbers.Reply.NO,
+        encrypted=bool(entry.flags & abi_numbers.ConntrackFlag.ENCRYPTED),
     )
     return bytes(abi.EventRecord(event=event))
 

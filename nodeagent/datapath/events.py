@@ -10,7 +10,7 @@ Reading copies bytes; decoding is done for many records at a time, and only when
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple
 
@@ -130,8 +130,10 @@ class EventDecoder:
 class EventReader:
     """Reads the ring. `fileno()` becomes readable once something comes after a reading that found nothing."""
 
-    def __init__(self, events: Map, bell: Map) -> None:
+    def __init__(self, events: Map, bell: Map, decide: Callable[[bytes], bytes]) -> None:
+        """`decide`: fills in what the programs left undecided."""
         self._ring = MappedRing(events, bell)
+        self._decide = decide
         self._decoder = EventDecoder()
 
     @property
@@ -145,7 +147,7 @@ class EventReader:
 
     def read_records(self) -> bytes:
         """What is there, packed, oldest first, up to a limit; empty if nothing is."""
-        return self._ring.take(READ_LIMIT)
+        return self._decide(self._ring.take(READ_LIMIT))
 
     def columns(self, records: bytes) -> EventColumns:
         """Decode what was read."""

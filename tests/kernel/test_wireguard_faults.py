@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -19,6 +20,8 @@ from netpolicy.encryption import Encryption
 from netpolicy.errors import StalledError
 from netpolicy.rules import Direction
 from nodeagent.wireguard.devices import TunnelLinks
+from tests.support.asked_datagrams import Asker, asking
+from tests.support.forged_datagrams import forge
 from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import Datagrams, steady_datagrams
 from tests.support.tap import tap
@@ -30,9 +33,10 @@ from tests.support.tunnel_probes import (
     encrypt,
     refused,
     transfer,
+    translating,
     wireguard_go,
 )
-from tests.support.tunnel_world import NORMAL, STRICT, TunnelNodes
+from tests.support.tunnel_world import NORMAL, SERVICE, STRICT, TunnelNodes
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
@@ -144,6 +148,62 @@ def test_without_a_tun_device_what_was_encrypted_still_is_and_a_clear_error_says
         nodes.start("node-a")
         nodes.wait("node-a", "it says so no more", lambda report: report["error"] == "")
     assert seen.in_the_clear == []
+
+
+def test_an_answer_forged_on_the_link_reaches_no_pod_of_a_strict_node(nodes: TunnelNodes) -> None:
+    encrypt(nodes, mode="on", settings=NORMAL)
+    with translating(nodes), ExitStack() as open_until_the_end:
+        forged = []
+        for server, service in zip(SERVER.addresses, SERVICE, strict=True):
+            for asked in (server, service):
+                asker = open_until_the_end.enter_context(asking(nodes, server, at=asked))
+                # What answers for a service is its pod, on the link; or somebody says it is the service.
+                forged += [(asker, source) for source in {server, asked}]
+        for asker, source in forged:
+            forge_answer(nodes, asker, source)
+            assert asker.hears(b"forged")
+        encrypt(nodes)
+        for asker, source in forged:
+            asker.heard.clear()
+            before = refused(nodes, "node-a", Direction.INGRESS)
+            forge_answer(nodes, asker, source)
+            nodes.world.wait_for(
+                "it is refused",
+                lambda before=before: refused(nodes, "node-a", Direction.INGRESS) > before,
+            )
+            nodes.world.wait_for("the next answer comes", asker.is_answered)
+            assert b"forged" not in asker.heard
+
+
+def forge_answer(nodes: TunnelNodes, asker: Asker, source: str) -> None:
+    """Have somebody on the link say something in another's name, to who lately had an answer."""
+    nodes.world.wait_for(f"{asker.at} answers", asker.is_answered)
+    forge(
+        nodes.world,
+        sender="node-b",
+        source=(source, asker.asked_port),
+        destination=asker.own,
+        data=b"forged",
+    )
+
+
+def test_a_fragment_in_the_clear_is_not_put_together_with_what_came_out_of_a_tunnel(
+    nodes: TunnelNodes,
+) -> None:
+    encrypt(nodes)
+    before = refused(nodes, "node-a", Direction.INGRESS)
+    forge(
+        nodes.world,
+        sender="node-b",
+        source=(SERVER.v4, 7790),
+        destination=(CLIENT.v4, 7790),
+        data=bytes(8),
+        is_cut=True,
+    )
+    # At once: a first fragment alone would wait for the others.
+    nodes.world.wait_for(
+        "it is refused", lambda: refused(nodes, "node-a", Direction.INGRESS) > before
+    )
 
 
 def test_without_leave_to_fall_back_only_the_kernel_makes_a_tunnel(nodes: TunnelNodes) -> None:

@@ -17,6 +17,7 @@ import pytest
 from demo.outcome import Outcome
 from demo.workload_commands import serve_command
 from netpolicy.encryption import PORTS
+from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from tests.support.kernel_pods import within
 from tests.support.steady_datagrams import steady_datagrams
@@ -30,20 +31,21 @@ from tests.support.tunnel_probes import (
     encrypt,
     listening,
     refused,
+    told_of,
     transfer,
+    translating,
     wireguard_go,
 )
-from tests.support.tunnel_world import NORMAL, OUTSIDE_PORT, STRICT, TunnelNodes
+from tests.support.tunnel_world import NORMAL, OUTSIDE_PORT, SERVICE, STRICT, TunnelNodes
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NODES = ("node-a", "node-b")
+LOCAL_PORT = 9
 LOST_AT_MOST = 1000
 """Datagrams of two seconds: a peer that is not told where the other went is cut off for fifteen and more."""
-SERVICE = ("172.20.0.10", "fd96::10")
-"""Outside of the blocks that pods' addresses are from."""
 
 
 @pytest.fixture(scope="module")
@@ -177,38 +179,20 @@ def without_rule(nodes: TunnelNodes, priority: int) -> Iterator[None]:
         agent.send_signal(signal.SIGCONT)
 
 
-@contextmanager
-def translating(nodes: TunnelNodes, *more: str) -> Iterator[None]:
-    """As kube-proxy would on node-a: the service's addresses lead to the server."""
-    v4, v6 = SERVER.addresses
-    rules = [
-        "add table inet kube-proxy",
-        "add chain inet kube-proxy prerouting { type nat hook prerouting priority dstnat; }",
-        "add chain inet kube-proxy postrouting { type nat hook postrouting priority srcnat; }",
-        f"add rule inet kube-proxy prerouting ip daddr {SERVICE[0]} dnat ip to {v4}",
-        f"add rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} dnat ip6 to {v6}",
-        *more,
-    ]
-    for rule in rules:
-        nodes.world.run("node-a", ["nft", rule])
-    try:
-        yield
-    finally:
-        nodes.world.run("node-a", ["nft", "delete table inet kube-proxy"])
+def wait_until_the_service_answers(nodes: TunnelNodes) -> None:
+    nodes.world.wait_for(
+        "it answers", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE), timeout=40
+    )
 
 
 def test_a_service_leads_into_the_tunnel_and_in_the_clear_nowhere(nodes: TunnelNodes) -> None:
     encrypt(nodes)
     with tap(nodes.world, "node-a") as seen:
         with translating(nodes):
-            nodes.world.wait_for(
-                "the service answers", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
-            )
+            wait_until_the_service_answers(nodes)
             with without_rule(nodes, 510):
                 assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
-            nodes.world.wait_for(
-                "the rules are back", lambda: all_are(nodes, Outcome.ANSWERED, SERVICE)
-            )
+            wait_until_the_service_answers(nodes)
         before = refused(nodes, "node-a", Direction.EGRESS)
         # The node's own address as the source, and no rule: only the mark tells that a pod sent it.
         masquerade = "add rule inet kube-proxy postrouting ct status dnat masquerade"
@@ -216,6 +200,33 @@ def test_a_service_leads_into_the_tunnel_and_in_the_clear_nowhere(nodes: TunnelN
             assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
         assert refused(nodes, "node-a", Direction.EGRESS) > before
     assert seen.in_the_clear == []
+
+
+def test_flows_to_a_service_say_whether_they_are_encrypted_from_their_first_packet_on(
+    nodes: TunnelNodes,
+) -> None:
+    encrypt(nodes)
+    (here,) = (pod for pod in ECOMMERCE.pods_on(CLIENT.node) if pod != CLIENT)
+    local = f"ip daddr {SERVICE[0]} udp dport {LOCAL_PORT} dnat ip to {here.v4}"
+
+    def ask() -> None:
+        asker = within(
+            nodes.world.namespace(CLIENT.name), lambda: socket.socket(type=socket.SOCK_DGRAM)
+        )
+        with asker:
+            asker.sendto(b"anybody here?", (SERVICE[0], LOCAL_PORT))
+        wait_until_the_service_answers(nodes)
+
+    with translating(nodes, f"insert rule inet kube-proxy prerouting {local}"):
+        wait_until_the_service_answers(nodes)
+        told = told_of(nodes, "node-a", ask)
+    flows = [flow for flow in told if {flow.source, flow.destination} & {*SERVICE}]
+    for address in SERVICE:
+        occasions = {flow.occasion for flow in flows if flow.destination == address}
+        assert {Occasion.NEW, Occasion.FLAGS} <= occasions
+    ends = {(flow.destination_port, flow.source_port, flow.encrypted) for flow in flows}
+    assert {encrypted for *ports, encrypted in ends if LOCAL_PORT not in ports} == {True}
+    assert {encrypted for *ports, encrypted in ends if LOCAL_PORT in ports} == {False}
 
 
 def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNodes) -> None:

@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from netpolicy.encryption import Encryption, NodeKey
 from netpolicy.errors import StalledError
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, service_entries
 from netpolicy.labels import Labels
 from netpolicy.node_encryption import EncryptionMode
+from netpolicy.services import ClusterService
 from nodeagent.datapath import Datapath, DatapathConfig, GenerationLabel, ensure_loaded
 from nodeagent.encrypts import EncryptionInputs
 from nodeagent.plan.generation import AddressPlan, LocalEndpoint, TableFlag
@@ -43,9 +44,16 @@ def decode_inputs(told: dict[str, Any]) -> EncryptionInputs:
                 NodeKey(**key | {"addresses": tuple(key["addresses"])}) for key in told["node_keys"]
             ),
         ),
-        entries=tuple(
-            AddressEntry(address=a, labels=Labels([]), namespace=ns, name=name, node=node)
-            for a, ns, name, node in told["entries"]
+        entries=(
+            *(
+                AddressEntry(address=a, labels=Labels([]), namespace=ns, name=name, node=node)
+                for a, ns, name, node in told["entries"]
+            ),
+            *service_entries(
+                ClusterService(
+                    namespace="e-commerce", name="api", addresses=tuple(told["services"])
+                )
+            ),
         ),
         node_addresses=tuple(told["node_addresses"]),
     )

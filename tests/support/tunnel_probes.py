@@ -10,7 +10,8 @@ from __future__ import annotations
 import socket
 import subprocess
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from demo.outcome import Outcome, Probe
@@ -19,8 +20,9 @@ from netpolicy.encryption import Encryption
 from netpolicy.rules import Direction
 from nodeagent.datapath import Datapath, DatapathConfig
 from nodeagent.datapath.abi_numbers import Reason
+from nodeagent.datapath.events import FlowEvent
 from tests.support.kernel_pods import within
-from tests.support.tunnel_world import STRICT, TunnelNodes
+from tests.support.tunnel_world import SERVICE, STRICT, TunnelNodes
 from tests.support.world_topology import ECOMMERCE
 
 CLIENT = ECOMMERCE.pod("frontend")
@@ -55,6 +57,29 @@ def refused(nodes: TunnelNodes, node: str, direction: Direction) -> int:
     try:
         return datapath.counters().drops.get((Reason.UNENCRYPTED, direction), 0)
     finally:
+        datapath.close()
+
+
+def told_of(nodes: TunnelNodes, node: str, work: Callable[[], object]) -> list[FlowEvent]:
+    """What the programs of a node tell meanwhile, as its agent would read it."""
+    config = DatapathConfig(
+        bpffs=nodes.world.bpffs / node, object_path=Path("build/bpf/tidegate.bpf.o")
+    )
+    datapath = Datapath.open(config)
+    events = datapath.events()
+
+    def read() -> list[FlowEvent]:
+        found: list[FlowEvent] = []
+        while more := events.read():
+            found += more
+        return found
+
+    try:
+        within(nodes.world.namespace(node), read)
+        work()
+        return within(nodes.world.namespace(node), read)
+    finally:
+        events.close()
         datapath.close()
 
 
@@ -122,3 +147,23 @@ def listening(nodes: TunnelNodes, node: str, address: str, port: int) -> socket.
     return within(
         nodes.world.namespace(node), lambda: socket.create_server((address, port), family=family)
     )
+
+
+@contextmanager
+def translating(nodes: TunnelNodes, *more: str) -> Iterator[None]:
+    """As kube-proxy would on node-a: the service's addresses lead to the server."""
+    v4, v6 = SERVER.addresses
+    rules = [
+        "add table inet kube-proxy",
+        "add chain inet kube-proxy prerouting { type nat hook prerouting priority dstnat; }",
+        "add chain inet kube-proxy postrouting { type nat hook postrouting priority srcnat; }",
+        f"add rule inet kube-proxy prerouting ip daddr {SERVICE[0]} dnat ip to {v4}",
+        f"add rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} dnat ip6 to {v6}",
+        *more,
+    ]
+    for rule in rules:
+        nodes.world.run("node-a", ["nft", rule])
+    try:
+        yield
+    finally:
+        nodes.world.run("node-a", ["nft", "delete table inet kube-proxy"])

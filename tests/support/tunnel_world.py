@@ -26,6 +26,8 @@ STRICT: Final = Encryption(enabled=True, strict=True, pod_cidrs=POD_BLOCKS)
 NORMAL: Final = Encryption(enabled=True)
 OUTSIDE_PORT: Final = 7443
 """Of a reconciler, were there one."""
+SERVICE: Final = ("172.20.0.10", "fd96::10")
+"""Outside of the blocks that pods' addresses are from."""
 _HIDE_TUN: Final = 'mount -t tmpfs none /dev/net && exec "$@"'
 READY_SECONDS: Final = 40.0
 
@@ -135,4 +137,5 @@ class TunnelNodes:
             "node_keys": [],
             "outside_ports": [OUTSIDE_PORT],
             "entries": self.entries(),
+            "services": SERVICE,
         }

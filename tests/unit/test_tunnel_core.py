@@ -11,9 +11,10 @@ import pytest
 
 from netpolicy.encryption import NodeKey
 from netpolicy.errors import StalledError
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, service_entries
 from netpolicy.labels import Labels
 from netpolicy.node_encryption import EncryptionMode
+from netpolicy.services import ClusterService
 from nodeagent.plan.places import Place
 from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.difference import (
@@ -188,6 +189,9 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
         pod("10.0.1.1", "a"),
         pod("10.0.2.1", "keyless"),
         AddressEntry(address="10.0.9.9", labels=Labels(), name="a", node="a"),
+        *service_entries(
+            ClusterService(namespace="shop", name="web", addresses=("10.96.0.1", "10.96.0.2"))
+        ),
     ]
     agreed = agree(known([node_key("a", 1)], entries))
 
@@ -197,7 +201,7 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
             entries,
             node="here",
             pod_cidrs=("10.0.0.0/8",),
-            host_addresses=("10.0.0.254",),
+            host_addresses=("10.0.0.254", "10.96.0.2"),  # as kube-proxy may lay them
             strict=strict,
         )
 
@@ -206,6 +210,8 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
         "10.0.1.1/32": Place.TUNNEL,
         "10.0.9.9/32": Place.NO_POD,
         "10.0.0.254/32": Place.NO_POD,
+        "10.96.0.1/32": Place.SERVICE,
+        "10.96.0.2/32": Place.SERVICE,
     }
     assert places(strict=False) == loose
     unreachable = {"10.0.0.0/8": Place.UNREACHABLE, "10.0.2.1/32": Place.UNREACHABLE}
@@ -371,6 +377,7 @@ def test_where_nothing_is_marked_few_routes_say_of_each_address_what_its_place_s
         "10.0.0.0/8": Place.UNREACHABLE,
         "10.0.0.1/32": Place.HERE,
         "10.0.0.254/32": Place.NO_POD,
+        "10.0.0.96/32": Place.SERVICE,
         "192.0.2.1/32": Place.NO_POD,
         "10.0.2.1/32": Place.UNREACHABLE,
     }
@@ -383,6 +390,7 @@ def test_where_nothing_is_marked_few_routes_say_of_each_address_what_its_place_s
         "172.16.0.1/32": 7,
         "10.0.0.1/32": None,
         "10.0.0.254/32": None,
+        "10.0.0.96/32": None,
     }
     assert by_destination({}, places) == {}
     assert by_destination(outside, {"10.0.0.1/32": Place.HERE}) == outside
