@@ -38,7 +38,19 @@ from nodeagent.datapath.abi_numbers import (
     MARK_PROXY_TO_WORLD,
 )
 from nodeagent.datapath.clsact import with_netlink
+from nodeagent.datapath.errors import DatapathError
 from nodeagent.wireguard.difference import FIREWALL_MARK
+from nodeagent.wireguard.held_routes import (
+    ELSEWHERE,
+    FAMILIES,
+    LAST_METRIC,
+    METRIC,
+    THROW,
+    UNREACHABLE,
+    Route,
+    glance,
+    read_table,
+)
 
 MARKED_TABLE: Final = 51871
 NODES_TABLE: Final = 51872
@@ -50,16 +62,9 @@ NODES_RULE: Final = 513
 _TABLES: Final = (MARKED_TABLE, NODES_TABLE)
 _RULES: Final = (PROXY_RULE, TRANSLATED_RULE, MARKED_RULE, BYPASS_RULE, NODES_RULE)
 _MAIN: Final = 254
-_METRIC: Final = 100
-_LAST_METRIC: Final = 4_000_000
 _ANY_TYPE: Final = 0
 _ANY_SCOPE: Final = 255
-_UNREACHABLE: Final = 7
 _UNICAST: Final = 1
-_THROW: Final = 9
-ELSEWHERE: Final = -1
-_DEVICES: Final = {_UNREACHABLE: 0, _THROW: ELSEWHERE}
-_FAMILIES: Final = (socket.AF_INET, socket.AF_INET6)
 _GONE: Final = (ENOENT, ESRCH, ENODEV)
 
 
@@ -81,18 +86,6 @@ class Ways:
 
 
 @dataclass(frozen=True, slots=True)
-class _Route:
-    cidr: str
-    """Empty: everything."""
-    device: int
-    """Zero: unreachable; `ELSEWHERE`: as if the table had ended."""
-    source: str = ""
-    """What the node's own packets bear; empty: the kernel's choice."""
-    foreign_metric: int | None = None
-    """Of a route that stands beside ours; None: ours, or in its place."""
-
-
-@dataclass(frozen=True, slots=True)
 class _Rule:
     priority: int
     table: int
@@ -103,6 +96,28 @@ class _Rule:
     """Of TCP; zero: any."""
 
 
+class Routing:
+    """Keeps ways as they should be. One caller at a time."""
+
+    def __init__(self) -> None:
+        self._ways: Ways | None = None
+        self._seen = b""
+
+    def keep(self, ways: Ways) -> int:
+        """Have these and no others; return how many were otherwise. Where nothing changed since they were
+        found right, that costs a glance."""
+        try:
+            seen = glance(_TABLES)
+        except OSError as error:
+            raise DatapathError("looking at the tunnels' routes", errno=error.errno or 0) from error
+        if seen == self._seen and ways == self._ways:
+            return 0
+        changed = set_ways(ways)
+        # Of the moment before: what changed since then is found by the next look.
+        self._ways, self._seen = ways, b"" if changed else seen
+        return changed
+
+
 def set_ways(ways: Ways) -> int:
     """Have exactly these routes, and the rules that lead to them; return how many were otherwise."""
 
@@ -111,7 +126,7 @@ def set_ways(ways: Ways) -> int:
             _set_table(netlink, family, MARKED_TABLE, _marked(ways.marked, family))
             + _set_table(netlink, family, NODES_TABLE, _explicit(ways.all, family, ways.sources))
             + _set_rules(netlink, family, _rules_of(ways))
-            for family in _FAMILIES
+            for family in FAMILIES
         )
 
     return with_netlink("routing into the tunnels", work)
@@ -121,7 +136,7 @@ def remove_ways() -> None:
     """Remove every rule and route of ours."""
 
     def work(netlink: IPRoute) -> None:
-        for family in _FAMILIES:
+        for family in FAMILIES:
             _set_rules(netlink, family, ())
             for table in _TABLES:
                 _set_table(netlink, family, table, set())
@@ -129,22 +144,22 @@ def remove_ways() -> None:
     with_netlink("removing the tunnels' routes", work)
 
 
-def _marked(ways: Mapping[str, int], family: int) -> set[_Route]:
+def _marked(ways: Mapping[str, int], family: int) -> set[Route]:
     """A default through the device that most are behind, the rest one by one; and the last resort."""
     own = _explicit(ways, family)
     usual = Counter(ways.values()).most_common(1)
-    routes = {_Route("", 0)}
+    routes = {Route("", 0)}
     if usual:
         device = usual[0][0]
-        routes |= {_Route("", device), *(route for route in own if route.device != device)}
+        routes |= {Route("", device), *(route for route in own if route.device != device)}
     return routes
 
 
-def _explicit(ways: Mapping[str, int], family: int, sources: Iterable[str] = ()) -> set[_Route]:
+def _explicit(ways: Mapping[str, int], family: int, sources: Iterable[str] = ()) -> set[Route]:
     is_v6 = family == socket.AF_INET6
     source = next((address for address in sources if (":" in address) == is_v6), "")
     return {
-        _Route(cidr, device, "" if device == ELSEWHERE else source)
+        Route(cidr, device, "" if device == ELSEWHERE else source)
         for cidr, device in ways.items()
         if (":" in cidr) == is_v6
     }
@@ -167,8 +182,8 @@ def _rules_of(ways: Ways) -> tuple[_Rule, ...]:
     return tuple(rules)
 
 
-def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[_Route]) -> int:
-    held = _held(netlink, family, table)
+def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[Route]) -> int:
+    held = read_table(family, table)
     for route in sorted(wanted - held, key=lambda route: (route.device == 0, route.cidr)):
         netlink.route("replace", **_fields(route, family, table))
     # A route that was replaced is gone already: only what no wanted one stands in for is deleted.
@@ -179,31 +194,18 @@ def _set_table(netlink: IPRoute, family: int, table: int, wanted: set[_Route]) -
     return len(held ^ wanted)
 
 
-def _held(netlink: IPRoute, family: int, table: int) -> set[_Route]:
-    found = set()
-    for message in netlink.get_routes(family=family, table=table):
-        told: dict[str, Any] = dict(message["attrs"])
-        length = message["dst_len"]
-        cidr = f"{told['RTA_DST']}/{length}" if told.get("RTA_DST") and length else ""
-        device = _DEVICES.get(message["type"], told.get("RTA_OIF", 0))
-        metric = told.get("RTA_PRIORITY", 0)
-        foreign = None if metric == (_METRIC if device else _LAST_METRIC) else metric
-        found.add(_Route(cidr, device, told.get("RTA_PREFSRC", ""), foreign))
-    return found
-
-
-def _fields(route: _Route, family: int, table: int) -> dict[str, Any]:
+def _fields(route: Route, family: int, table: int) -> dict[str, Any]:
     everything = "::/0" if family == socket.AF_INET6 else "0.0.0.0/0"
     fields = {"family": family, "table": table, "dst": route.cidr or everything}
     if route.foreign_metric is not None:
         fields |= {"type": _ANY_TYPE, "scope": _ANY_SCOPE, "priority": route.foreign_metric}
         return fields | ({"oif": route.device} if route.device > 0 else {})
     if route.device == ELSEWHERE:
-        return fields | {"type": _THROW, "priority": _METRIC}
+        return fields | {"type": THROW, "priority": METRIC}
     if route.device:
-        fields |= {"oif": route.device, "type": _UNICAST, "priority": _METRIC, "scope": 0}
+        fields |= {"oif": route.device, "type": _UNICAST, "priority": METRIC, "scope": 0}
         return fields | ({"prefsrc": route.source} if route.source else {})
-    return fields | {"type": _UNREACHABLE, "priority": _LAST_METRIC}
+    return fields | {"type": UNREACHABLE, "priority": LAST_METRIC}
 
 
 def _delete_route(netlink: IPRoute, fields: dict[str, Any]) -> None:

@@ -39,6 +39,7 @@ from nodeagent.wireguard.by_destination import by_destination
 from nodeagent.wireguard.devices import TunnelLinks, bring_up, tunnel_names
 from nodeagent.wireguard.difference import Wanted, steps
 from nodeagent.wireguard.handshakes import Handshakes
+from nodeagent.wireguard.held_routes import ELSEWHERE
 from nodeagent.wireguard.host import HostSide, read_host, require_loose_sources, tunnel_mtu
 from nodeagent.wireguard.keys import KeyStore, PrivateKey
 from nodeagent.wireguard.peers import Agreed, Known, agree, canonical, sent_to
@@ -108,6 +109,7 @@ class Tunnels:
         self._handshakes = Handshakes()
         self._interfaces: dict[str, int] = {}
         self._ways: routes.Ways | None = None
+        self._routing = routes.Routing()
         self._rotation: Rotation | None = None
         self._error = ""
 
@@ -124,7 +126,7 @@ class Tunnels:
                 f"{self._saved.path} is unreadable: {error}", reason=FORGOTTEN
             ) from error
         if places is not None:
-            routes.set_ways(routes.Ways(marked={}, all={}))
+            self._routing.keep(routes.Ways(marked={}, all={}))
             self._datapath.set_places(places)
             self._datapath.set_encryption(WireMode(is_on=True, strict=True))
             self._guard_uplinks(read_host(()))
@@ -371,17 +373,17 @@ class Tunnels:
         led = by_destination(marked, places)
         self._ways = routes.Ways(
             marked=marked,
-            all={c: routes.ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
+            all={c: ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
             node_traffic=node_traffic,
             has_proxy=PROXY_DEVICE in host.interfaces,
             sources=host.node_addresses,
             outside=self._outside_ports,
         )
-        routes.set_ways(self._ways)
+        self._routing.keep(self._ways)
 
     def _mend_ways(self) -> None:
         """Somebody may have changed routes or rules since they were set."""
-        changed = routes.set_ways(self._ways) if self._ways else 0
+        changed = self._routing.keep(self._ways) if self._ways else 0
         if changed:
             log.warning(WAYS_MENDED, changed=changed)
 

@@ -6,10 +6,11 @@ import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
-from nodeagent.wireguard.routes import MARKED_TABLE, Ways, remove_ways, set_ways
+from nodeagent.wireguard.routes import MARKED_TABLE, Routing, Ways, remove_ways, set_ways
 from tests.support.kernel_pods import within
 
 pytestmark = pytest.mark.kernel
@@ -57,11 +58,25 @@ def test_what_stands_as_it_should_is_no_difference(namespace: str) -> None:
 def test_what_somebody_changed_is_counted_and_put_back(
     namespace: str, tampering: tuple[str, ...]
 ) -> None:
-    wanted = _wanted(namespace)
-    within(namespace, lambda: set_ways(wanted))
+    wanted, routing = _wanted(namespace), Routing()
+
+    def keep() -> int:
+        return within(namespace, lambda: routing.keep(wanted))
+
+    assert [keep() > 0, keep(), keep()] == [True, 0, 0]
     _run("ip", "-n", namespace, *tampering)
-    assert within(namespace, lambda: set_ways(wanted)) == 1
-    assert within(namespace, lambda: set_ways(wanted)) == 0
+    assert [keep(), keep(), keep()] == [1, 0, 0]
+
+
+def test_other_ways_are_taken_though_nobody_changed_a_route(namespace: str) -> None:
+    wanted, routing = _wanted(namespace), Routing()
+    fewer = replace(wanted, all={})
+
+    def keep(ways: Ways) -> int:
+        return within(namespace, lambda: routing.keep(ways))
+
+    assert [keep(wanted) > 0, keep(wanted), keep(wanted)] == [True, 0, 0]
+    assert [keep(fewer), keep(fewer)] == [len(PODS), 0]
 
 
 def test_nothing_of_them_is_left_behind(namespace: str) -> None:
