@@ -20,8 +20,7 @@ from typing import Final
 
 from nodeagent.datapath import abi, encryption_maps, packing
 from nodeagent.datapath.abi_numbers import Encrypted
-from nodeagent.datapath.event_ring import HEADER_BYTES
-from nodeagent.datapath.events import RECORD_BYTES
+from nodeagent.datapath.event_ring import HEADER_BYTES, RECORD_BYTES
 from nodeagent.datapath.libbpf import Map
 from nodeagent.netlink import Netfilter, attribute, attributes
 from nodeagent.plan.places import Place
