@@ -39,6 +39,7 @@ from nodeagent.cni.server import serve_cni
 from nodeagent.cni.store import SandboxStore
 from nodeagent.config import AgentConfig
 from nodeagent.datapath import Datapath, DatapathConfig, ensure_loaded
+from nodeagent.drift.compare import DriftKind
 from nodeagent.drift.watch import DriftWatch
 from nodeagent.encryption_metrics import encryption_metrics
 from nodeagent.endpoints.interfaces import watch_interfaces
@@ -172,7 +173,16 @@ class Agent:
             guarded=self._open_fence,
         )
         self._source = pod_source(config)
-        self._drift = DriftWatch(datapath, self._enforcer, self._placement, self._planner)
+        self._drift = DriftWatch(
+            datapath,
+            self._enforcer,
+            self._placement,
+            self._planner,
+            mended={
+                DriftKind.ROUTE: lambda: self._tunnels.ways_mended,
+                DriftKind.PROXY_DEVICE: lambda: self._proxy.device_mended,
+            },
+        )
         ring = FlowRing(config.kept_flows)
         self._pump = FlowPump(datapath, self._enforcer, ring, config.node)
         self._requests = RequestPump(

@@ -62,6 +62,8 @@ class Proxying:
         self._rules: Mapping[str, tuple[RuleId, ...]] = {}
         self._served: Mapping[tuple[Direction, int], str] = {}
         self._envoy: EnvoyProxy | None = None
+        self.device_mended = 0
+        """How often the device, its rules or its routes were not as they had been left."""
         self._config = config
         self.access_log = state_dir / ENVOY_FOLDER / ACCESS_LOG
         self.admin = Path()
@@ -187,6 +189,7 @@ class Proxying:
         faults = device_faults()
         if faults or not self._datapath.is_proxy_guarded(self._datapath.proxy()):
             self._datapath.set_proxy(self._lead())
+            self.device_mended += 1
             log.warning(DEVICE_MENDED, faults=list(faults))
 
 

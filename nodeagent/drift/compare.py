@@ -31,6 +31,8 @@ class DriftKind(StrEnum):
     FOREIGN_FILTER = "foreign-filter"
     FOREIGN_PROGRAM = "foreign-program"
     PIN = "pin"
+    ROUTE = "route"
+    PROXY_DEVICE = "proxy-device"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

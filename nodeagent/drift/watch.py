@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -44,14 +44,24 @@ class DriftWatch:
     """Finds and repairs; `status` tells of it."""
 
     def __init__(
-        self, datapath: Datapath, enforcer: Enforcer, placement: Placement, planner: Planner
+        self,
+        datapath: Datapath,
+        enforcer: Enforcer,
+        placement: Placement,
+        planner: Planner,
+        mended: Mapping[DriftKind, Callable[[], int]],
     ) -> None:
+        """`mended`: what others compare and put back by themselves, and how often they had to."""
         self._datapath = datapath
         self._enforcer = enforcer
         self._placement = placement
         self._planner = planner
         self._intended = IntendedState(datapath, enforcer, placement)
-        self._reattached = 0
+        self._mended: Mapping[DriftKind, Callable[[], int]] = {
+            DriftKind.PROGRAM: lambda: placement.reattached,
+            **mended,
+        }
+        self._mended_before = dict.fromkeys(self._mended, 0)
         self._disarmed: frozenset[int] = frozenset()
         self.status = DriftStatus()
 
@@ -81,7 +91,7 @@ class DriftWatch:
         started = time.monotonic()
         drifts = await self._differences()
         self.status = self.status.checked(now=time.time(), seconds=time.monotonic() - started)
-        self._note_reattached()
+        self._note_mended()
         if not drifts:
             self._note_gone()
             return
@@ -129,13 +139,15 @@ class DriftWatch:
             self._enforcer.drop_slots(damaged)
             self._planner.retry_now()
 
-    def _note_reattached(self) -> None:
-        """What the kernel reported as taken off is back already; it counts as found and repaired."""
-        times = self._placement.reattached - self._reattached
-        self._reattached += times
-        back = [Drift(kind=DriftKind.PROGRAM, where="an interface", what="taken off")] * times
+    def _note_mended(self) -> None:
+        """What others have put back already, as programs that the kernel reported as taken off: it counts
+        as found and repaired."""
         now = time.time()
-        self.status = self.status.with_found(back, now=now).with_repaired(back, now=now)
+        for kind, times_mended in self._mended.items():
+            times = times_mended()
+            before, self._mended_before[kind] = self._mended_before[kind], times
+            back = [Drift(kind=kind, where="", what="mended at once")] * (times - before)
+            self.status = self.status.with_found(back, now=now).with_repaired(back, now=now)
 
     def _note_found(self, drifts: tuple[Drift, ...]) -> None:
         new = [drift for drift in drifts if drift not in self.status.standing]

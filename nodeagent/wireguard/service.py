@@ -110,6 +110,8 @@ class Tunnels:
         self._interfaces: dict[str, int] = {}
         self._ways: routes.Ways | None = None
         self._routing = routes.Routing()
+        self.ways_mended = 0
+        """How many routes and rules were not as they had been left."""
         self._rotation: Rotation | None = None
         self._error = ""
 
@@ -371,7 +373,7 @@ class Tunnels:
             if node_traffic:
                 nodes |= dict.fromkeys(map(host_cidr, peer.addresses), device)
         led = by_destination(marked, places)
-        self._ways = routes.Ways(
+        ways = routes.Ways(
             marked=marked,
             all={c: ELSEWHERE if way is None else way for c, way in led.items()} | nodes,
             node_traffic=node_traffic,
@@ -379,12 +381,18 @@ class Tunnels:
             sources=host.node_addresses,
             outside=self._outside_ports,
         )
-        self._routing.keep(self._ways)
+        self._set_ways(ways)
 
     def _mend_ways(self) -> None:
         """Somebody may have changed routes or rules since they were set."""
-        changed = self._routing.keep(self._ways) if self._ways else 0
-        if changed:
+        if self._ways:
+            self._set_ways(self._ways)
+
+    def _set_ways(self, ways: routes.Ways) -> None:
+        before, self._ways = self._ways, ways
+        changed = self._routing.keep(ways)
+        if changed and ways == before:
+            self.ways_mended += changed
             log.warning(WAYS_MENDED, changed=changed)
 
     def _guard_uplinks(self, host: HostSide) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
@@ -68,6 +69,11 @@ class Encrypted:
         assert flows
         return all(flow["IP"]["encrypted"] for flow in flows)
 
+    def lose_a_rule(self, node: str) -> None:
+        """Somebody takes away what leads into the tunnels."""
+        command = ["ip", "-n", self.world.namespace(node), "rule", "del", "priority", "511"]
+        subprocess.run(command, check=True)
+
     def promote(self, pushed: Pushed) -> None:
         self.whole.stage.wait_for_phase(pushed, "Canary")
         code, answer = self.whole.tidegate("rollout", "promote")
@@ -119,6 +125,12 @@ def test_a_commit_switches_it_on_in_stages_a_command_rotates_it_and_a_commit_swi
         stage.wait_for_stream("shop", "goes on", lambda seen: seen.answered > answered + 10)
     assert seen.in_the_clear == []
     assert seen.tunnelled > 0
+    encrypted.lose_a_rule("node-a")
+    encrypted.world.wait_for(
+        "the rule is back, and counted",
+        lambda: "route 1 (1 repaired)" in encrypted.whole.services.ask_agent("node-a", "status"),
+        timeout=PATIENCE_SECONDS,
+    )
     stage.start_stream("fresh", "frontend", "api-gateway", fresh=True)
     stage.wait_for_stream("fresh", "runs", lambda seen: seen.answered > 3)
     stage.stop_stream("fresh")

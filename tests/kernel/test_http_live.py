@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import pytest
 
 from demo.workload_commands import serve_command, stream_command, target
+from nodeagent.local_api_client import open_agent
 from tests.support.http_scene import HttpScene, http_scene
 from tests.support.world_topology import ECOMMERCE
 
@@ -132,6 +134,21 @@ def _asked(log: Path) -> int:
 def _ports(scene: HttpScene) -> set[int]:
     rows = scene.agents.ask_json(GATEWAY.node.name, "bpf", "policy", "get")
     return {row["proxy_port"] for row in rows if row["verdict"] == "redirect"}
+
+
+def test_a_rule_of_the_proxys_device_that_is_gone_comes_back_and_is_counted(
+    scene: HttpScene,
+) -> None:
+    node = GATEWAY.node.name
+    command = ["ip", "-n", scene.world.namespace(node), "rule", "del", "priority", "510"]
+    subprocess.run(command, check=True)
+
+    def times_mended() -> int:
+        with open_agent(scene.world.directory / f"{node}.sock") as agent:
+            counts = agent.status().drift.counts
+        return sum(count.repaired for count in counts if count.kind == "proxy-device")
+
+    scene.world.wait_for("the rule is counted", lambda: times_mended() >= 1, timeout=30)
 
 
 def test_a_killed_envoy_is_back_soon_and_nothing_passed_meanwhile(scene: HttpScene) -> None:
