@@ -43,8 +43,8 @@ SIZES: Final = (10, 100, 1_000, 10_000, 20_000)
 QUICK_SIZES: Final = (10, 100)
 ROUNDS, QUICK_ROUNDS = 7, 1
 SECONDS, QUICK_SECONDS = 0.2, 0.05
-PAIRS, QUICK_PAIRS = 100, 3
-PAIR_SECONDS: Final = 0.05
+PAIRS, QUICK_PAIRS = 40, 1
+"""At fewest rules, and at most."""
 FREE, OURS = "no policy", "tidegate"
 TARGETS: Final = {"crr": 1.05, "rr": 1.02}
 """Times no policy's, by pairs."""
@@ -79,13 +79,12 @@ def run(*, quick: bool = False) -> list[Result]:
         world.datapath.set_endpoint(server_endpoint(), server.ifindex)
         with _serving(load, server) as serving, _read(world.datapath):
             measure = partial(_figure, load, client, serving, seconds)
-            briefly = partial(_figure, load, client, serving, PAIR_SECONDS)
             for rules in sizes:
                 _enforce(world.datapath, rules)
                 contestants = _contestants(rules, world.datapath, client, server)
                 if rules in (sizes[0], sizes[-1]):
                     pairs = QUICK_PAIRS if quick else PAIRS
-                    paired[rules] = measure_pairs(contestants[OURS], briefly, [*TARGETS], pairs)
+                    paired[rules] = measure_pairs(contestants[OURS], measure, [*TARGETS], pairs)
                 taken[rules] = _medians(contestants, measure, rounds)
     pictures.draw_connections(
         {what: _ratios(taken, mode) for mode, (what, _, _) in MEASURES.items()},
