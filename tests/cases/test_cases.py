@@ -41,10 +41,10 @@ def test_the_maps_say_what_the_case_says(case: Case) -> None:
 
 
 def _passes(case: Case, probe: Probe, direction: Direction, found: Judgement) -> bool:
-    """What is redirected passes if the rules behind the proxy's port let its request pass."""
-    if found.verdict is not Verdict.REDIRECT or probe.request is None:
+    """What is redirected passes if the rules behind the proxy's port let its content pass."""
+    if found.verdict is not Verdict.REDIRECT or not probe.has_content:
         return found.allowed
-    return case.planned.proxy_passes(found.proxy_port, direction, probe.request)
+    return case.planned.proxy_passes(found.proxy_port, direction, probe)
 
 
 def _model_sides(case: Case, probe: Probe) -> list[tuple[Direction, Judgement]]:

@@ -8,6 +8,8 @@ The programs send only to a port that somebody listens on: Envoy has the listene
 from __future__ import annotations
 
 import random
+import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,7 +19,8 @@ from nodeagent.envoy.settings import LOOPBACK
 from nodeagent.l7.listeners import PortRange
 from tests.support.case_probes import Probe
 from tests.support.cases import Case, load_planned_cases
-from tests.support.envoy_scene import EnvoyScene, envoy_scene, request
+from tests.support.client_hello import client_hello
+from tests.support.envoy_scene import PATIENCE_SECONDS, EnvoyScene, envoy_scene, request
 from tests.support.kernel_engine import (
     TEST_INTERFACE,
     KernelAnswer,
@@ -71,7 +74,9 @@ def _redirected_to(answer: KernelAnswer) -> list[int]:
 
 
 def _envoy_passes(envoy: EnvoyScene, port: int, probe: Probe) -> bool:
-    """True if Envoy lets the probe's request pass; a probe without one is about its connection only."""
+    """True if Envoy lets the probe's content pass; a probe without any is about its connection only."""
+    if probe.server_name is not None:
+        return _passes_by_name(envoy, port, probe.server_name)
     if probe.request is None:
         return True
     assert isinstance(probe.request, HttpRequest)
@@ -81,3 +86,28 @@ def _envoy_passes(envoy: EnvoyScene, port: int, probe: Probe) -> bool:
     status = envoy.status(bytes_, port=port)
     assert status in (200, 400, 403), f"{probe}: {status}"
     return status == 200
+
+
+def _passes_by_name(envoy: EnvoyScene, port: int, name: str) -> bool:
+    """True if the server hears of a TLS connection that asks for a name; else it is closed."""
+    sent = client_hello(name)
+    before = len(envoy.backend.received)
+    with envoy.connect(port) as client:
+        client.settimeout(0.02)
+        client.sendall(sent)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        is_open = True
+        while is_open and sent not in envoy.backend.received[before:]:
+            assert time.monotonic() < deadline, f"{name}: neither passed on nor closed"
+            is_open = _is_open(client)
+        return is_open
+
+
+def _is_open(client: socket.socket) -> bool:
+    """False once the other side has ended the connection; waits a moment for that."""
+    try:
+        return bool(client.recv(1))
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False

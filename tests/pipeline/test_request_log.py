@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-import ssl
 import stat
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -23,6 +21,7 @@ from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.rule_sets import ProxyRule, rule_set
 from nodeagent.request_losses import RequestLosses
 from tests.support.access_log import Told, log_of
+from tests.support.client_hello import client_hello
 from tests.support.envoy_scene import PORT, EnvoyScene, envoy_scene, request, rules
 
 pytestmark = pytest.mark.slow
@@ -136,24 +135,15 @@ def test_a_connection_that_no_rule_is_for_is_told_by_the_name_it_asked_for(
     scene.serve(SET, rule_set([named]))
     port = PORT + 1
     with scene.connect(port) as passing:
-        passing.sendall(hello("api.example"))
+        passing.sendall(client_hello("api.example"))
         scene.backend.wait_for(re.compile(b"api.example"), after=0)
-    assert scene.exchange(hello("evil.example"), port=port) == b""
+    assert scene.exchange(client_hello("evil.example"), port=port) == b""
     assert scene.exchange(request("GET", "/other"), port=port) == b""
     found = told.first(2)
     assert {(one.exchange.protocol, one.exchange.host) for one in found} == {
         ("TLS", "evil.example"), ("TCP", ""),
     }  # fmt: skip
     assert {(one.drop_reason, one.listener) for one in found} == {(POLICY_DENIED, port)}
-
-
-def hello(name: str) -> bytes:
-    """How a client begins TLS."""
-    sent = ssl.MemoryBIO()
-    begun = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), sent, server_hostname=name)
-    with suppress(ssl.SSLWantReadError):
-        begun.do_handshake()
-    return sent.read()
 
 
 def test_nobody_but_the_agents_user_may_open_the_socket(tmp_path: Path) -> None:

@@ -48,8 +48,14 @@ class Probe:
     redirected: bool | None = None
     auth: str | None = None
 
+    @property
+    def has_content(self) -> bool:
+        """True if it is about more than addresses and ports."""
+        return self.request is not None or self.server_name is not None
+
     def __str__(self) -> str:
         carried = f" {self.request}" if self.request else ""
+        carried += "" if self.server_name is None else f" TLS for {self.server_name!r}"
         return f"{self.source} → {self.destination} {self.protocol.word}/{self.port}{carried}"
 
 

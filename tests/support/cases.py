@@ -27,7 +27,7 @@ from netpolicy.errors import has_errors, render
 from netpolicy.evaluate import Decision, End, Flow, NamedPort, Service, evaluate
 from netpolicy.identity import number_identities, pod_labels
 from netpolicy.inventory import AddressEntry, service_entries
-from netpolicy.l7 import Request, request_passes
+from netpolicy.l7 import request_passes, server_name_passes
 from netpolicy.labels import Labels
 from netpolicy.rules import Direction, Policy
 from netpolicy.services import ClusterService, ServicePort, service_end
@@ -48,7 +48,7 @@ NODES = {
     "host": ("192.0.2.1", "2001:db8:ffff::1"),
     "remote-node": ("192.0.2.2", "2001:db8:ffff::2"),
 }
-PLANNED = CAPABILITIES | {Capability.HTTP, Capability.RATE_LIMITS}
+PLANNED = CAPABILITIES | {Capability.HTTP, Capability.RATE_LIMITS, Capability.SERVER_NAMES}
 """What cases may ask for that the maps, the kernel and a proxy judge, too."""
 NODE_IDENTITIES = {"host": ReservedIdentity.HOST, "remote-node": ReservedIdentity.REMOTE_NODE}
 _CASE_FIELDS = {
@@ -221,15 +221,24 @@ class PlannedCase:
         """The pod with this address."""
         return next((e for e in self.endpoints if address in e.addresses), None)
 
-    def proxy_passes(self, port: int, direction: Direction, request: Request) -> bool:
+    def proxy_passes(self, port: int, direction: Direction, probe: Probe) -> bool:
         """What the rule set says that is served on a port, by the reference."""
         (rule_set,) = (
             one.rule_set
             for one in self.listeners.listeners
             if (one.port, one.direction) == (port, direction)
         )
-        asked = [rule.l7 for rule in rule_set.rules if rule.l7 is not None]
-        return rule_set.allows_everything or request_passes(asked, request)
+        if rule_set.allows_everything:
+            return True
+        named = [
+            rule
+            for rule in rule_set.rules
+            if rule.server_names is None
+            or probe.server_name is None
+            or server_name_passes(rule.server_names, probe.server_name)
+        ]
+        asked = [rule.l7 for rule in named if rule.l7 is not None]
+        return bool(named) if probe.request is None else request_passes(asked, probe.request)
 
 
 def load_cases() -> list[Case]:
