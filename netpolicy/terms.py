@@ -5,7 +5,8 @@ Out:  Terms; and back
 Pure.
 
 Holds always:
-1. Every field is required: a missing or ill-typed one is RejectedBundle, never a default.
+1. Every field is required: a missing or ill-typed one is RejectedBundle, never a default. Only `withdrawn` is
+   written where it says something.
 2. Decoding what was encoded gives equal terms; a choice that cannot be written exactly is ValueError.
 
 Signed metadata holds no fractions, so a share of the nodes is written in thousandths of a percent.
@@ -67,6 +68,7 @@ class Terms:
 
     `canary_nodes`: labels of the nodes that enforce policies of mode `canary` (empty: none do).
     `confirm_seconds`: how long an agent may miss its reconciler after a flip; 0: for ever.
+    `withdrawn`: the commit that this publication takes back; empty: none.
     """
 
     sequence: int
@@ -76,6 +78,7 @@ class Terms:
     confirm_seconds: int
     compiler_version: str
     minimum_agent_version: str
+    withdrawn: str = ""
 
 
 def encode_terms(terms: Terms) -> dict[str, Any]:
@@ -93,6 +96,7 @@ def encode_terms(terms: Terms) -> dict[str, Any]:
         "confirm_seconds": terms.confirm_seconds,
         "minimum_agent_version": terms.minimum_agent_version,
         "sequence": terms.sequence,
+        **({"withdrawn": terms.withdrawn} if terms.withdrawn else {}),
     }
 
 
@@ -111,6 +115,7 @@ def decode_terms(custom: object) -> Terms:
         confirm_seconds=_number(fields, "confirm_seconds", least=0, most=MAX_CONFIRM_SECONDS),
         compiler_version=_version(fields, "compiler_version"),
         minimum_agent_version=_version(fields, "minimum_agent_version"),
+        withdrawn=_commit(fields, "withdrawn") if "withdrawn" in fields else "",
     )
 
 
@@ -193,10 +198,10 @@ def _digest(fields: Mapping[str, object]) -> str:
     return value
 
 
-def _commit(fields: Mapping[str, object]) -> str:
-    value = fields.get("commit")
+def _commit(fields: Mapping[str, object], name: str = "commit") -> str:
+    value = fields.get(name)
     if not isinstance(value, str) or not _COMMIT.fullmatch(value):
-        raise malformed("commit is missing or ill-formed")
+        raise malformed(f"{name} is missing or ill-formed")
     return value
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Final
 
@@ -41,12 +42,12 @@ from reconciler.metrics import Standing, reconciler_metrics
 from reconciler.notify import Notifier
 from reconciler.objects import read_policies
 from reconciler.objects.policy import PolicyObject
-from reconciler.publisher import Publisher
+from reconciler.publisher import CUT_OFF, Publisher
 from reconciler.push import NodeKeys, PushServer
 from reconciler.renumbering import Renumbering
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.events import Refused
-from reconciler.rollout.machine import Rollout, step
+from reconciler.rollout.machine import Phase, Rollout, step
 from reconciler.sign import expiry_of
 from reconciler.signatures.check import check_signatures
 from reconciler.signatures.rules import Covers
@@ -58,7 +59,7 @@ from reconciler.staging.reverts import Reverts
 from reconciler.staging.task import RolloutTask
 from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
-from reconciler.state.rollouts import RolloutStore
+from reconciler.state.rollouts import Entry, RolloutStore
 from reconciler.surroundings import (
     NOTHING_REMEMBERED,
     Following,
@@ -67,6 +68,7 @@ from reconciler.surroundings import (
     Surroundings,
 )
 from reconciler.webhook import WebhookServer
+from reconciler.withdrawals import Withdrawals
 
 log = structlog.get_logger()
 
@@ -76,6 +78,9 @@ IDLE_SECONDS: Final = 60.0
 
 FEW_PODS: Final = 500
 """So many changed pods take a moment; more are worked through beside the event loop."""
+
+MAX_REASON: Final = 1_000
+"""Characters that the history keeps of why a commit was stopped."""
 
 INVENTORY_PATIENCE_SECONDS: Final = 5.0
 """How long the first pass waits for the inventory: intents that name pods cannot be held without it."""
@@ -95,7 +100,6 @@ class Reconciler:
         self._config = config
         self._surroundings = surroundings
         self._database = Database.open(config.state_dir)
-        self._remembered = remembered
         self._followed = Followed(config.state_dir / "source", config.following)
         self._encryption = EncryptionWatch(self._database, publish=self._feed_node_keys)
         self._records = FleetRecords(self._database)
@@ -103,6 +107,7 @@ class Reconciler:
             self._records,
             encryption=self._encryption,
             changed=self._check_fleet,
+            withdrawn=self._hear_withdrawal,
         )
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(
@@ -110,6 +115,13 @@ class Reconciler:
             config.keys,
             self._push,
             least_sequence=surroundings.least_sequence,
+            may_advance=surroundings.may_advance,
+        )
+        self._withdrawals = Withdrawals(
+            # Whoever has state of its own knows better than the objects.
+            NOTHING_REMEMBERED if self._publisher.sequence else remembered,
+            config.keys,
+            first_announced=lambda: self._publisher.first_sequence,
         )
         self._renumbering = Renumbering(self._publisher, self._fleet)
         self._store = RolloutStore(self._database)
@@ -180,6 +192,15 @@ class Reconciler:
         return self._renumbering.held_sequence
 
     @property
+    def overruled_by(self) -> Remembered | None:
+        """What is to be begun anew with, if what was announced had been taken back; None if it had not."""
+        return self._withdrawals.remembered if self._withdrawals.is_overruled else None
+
+    async def until_overruled(self) -> None:
+        """Wait until agents know that what was announced had been taken back."""
+        await self._withdrawals.until_overruled()
+
+    @property
     def sequence(self) -> int:
         """The publication in force; 0 before the first."""
         return self._publisher.sequence
@@ -219,6 +240,10 @@ class Reconciler:
         self._followed.want(following)
         self._notifier.want(following.notifications)
         self.poke()
+
+    def end_streams(self, share: float) -> None:
+        """End this share of the agents' streams, whichever; those agents dial again."""
+        self._push.end_streams(share)
 
     def poke(self) -> None:
         """Fetch now instead of at the next interval."""
@@ -296,8 +321,8 @@ class Reconciler:
         if following is None or following.is_suspended:
             self._check_fleet()
             return
-        if not self._rollouts.stable and self._remembered.stable:
-            await self._bring_back(self._remembered)
+        if not self._rollouts.stable and self._withdrawals.remembered.stable:
+            await self._bring_back()
         started = time.monotonic()
         brought = self._store.brought() or self._rollouts.stable
         with self._git.fetching():
@@ -306,8 +331,12 @@ class Reconciler:
         if commit == self._judged:
             self._check_fleet()
             return
-        self._check_descent(fetched)
-        await asyncio.to_thread(self._check_signatures, following, commit, brought)
+        if not self._publisher.may_advance:
+            log.info("revision_waits", revision=commit, why=CUT_OFF)
+            return
+        with self._told_where_it_stops(commit):
+            self._check_descent(fetched)
+            await asyncio.to_thread(self._check_signatures, following, commit, brought)
         files = await asyncio.to_thread(self._followed.source.read, commit, known=self._files)
         fetched_at = time.monotonic()
         self._judged_for = self._fleet.capabilities(self._nodes())
@@ -331,12 +360,12 @@ class Reconciler:
             publish_seconds=round(time.monotonic() - judged_at, 4),
         )
 
-    async def _bring_back(self, remembered: Remembered) -> None:
+    async def _bring_back(self) -> None:
         """Publish again what was enforced, and what was on its way, when the state was lost."""
         bringing_back = BringingBack(
             self._followed.source, self._rollouts, self._store, self._judge_again
         )
-        await bringing_back.run(remembered)
+        await bringing_back.run(lambda: self._withdrawals.remembered)
 
     async def _judge_again(self, commit: str, files: RevisionFiles) -> Judged:
         self._judged_for = self._fleet.capabilities(self._nodes())
@@ -353,6 +382,25 @@ class Reconciler:
             return "refused"
         judgements.save_judgement(self._database, judgement)
         return self._rollouts.begin(_revision_of(revision, verdict), now=now)
+
+    @contextmanager
+    def _told_where_it_stops(self, commit: str) -> Iterator[None]:
+        """Have the history, and by it the Git host, say why a commit is not even read."""
+        try:
+            yield
+        except StalledError as error:
+            waits = error.reason == Reason.HISTORY_DIVERGED
+            self._store.note(
+                Entry(
+                    at=time.time(),
+                    revision=commit,
+                    event=error.reason,
+                    phase=Phase.WAITING if waits else Phase.REJECTED,
+                    reason=str(error)[:MAX_REASON],
+                )
+            )
+            self._notifier.wake()
+            raise
 
     def _check_descent(self, fetched: Fetched) -> None:
         if may_follow(
@@ -456,6 +504,9 @@ class Reconciler:
             return
         self._encryption.take_places(await asyncio.to_thread(Places, found.inventory))
         self._push.move_inventory(await asyncio.to_thread(self._addresses.step, found))
+
+    def _hear_withdrawal(self, word: bytes) -> str:
+        return self._withdrawals.hear(word)
 
     def _feed_node_keys(self, node_keys: NodeKeys) -> None:
         self._push.set_node_keys(node_keys)

@@ -9,6 +9,7 @@ Holds always:
 2. What was taken back stays back.
 3. Where what is on its way cannot be gone on with, what is enforced is published alone: nodes that enforced
    the other go back, and it begins anew.
+4. Nothing is published of what was found to be taken back while it was read.
 """
 
 from __future__ import annotations
@@ -16,17 +17,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
 
-from netpolicy.errors import StalledError
+from netpolicy.errors import StalledError, TransientError
 from netpolicy.status import Reason
 from reconciler.judge import Verdict
+from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.source import GitSource, Relation, RevisionFiles
 from reconciler.staging.driver import Rollouts
+from reconciler.staging.entries import entry_of
 from reconciler.staging.interfaces import Revision
 from reconciler.state.rollouts import Change, RolloutStore
 from reconciler.surroundings import Remembered
@@ -35,6 +38,7 @@ log = structlog.get_logger()
 
 BROUGHT_BACK: Final = "state_brought_back"
 BEGINS_ANEW: Final = "rollout_begins_anew"
+LEARNT: Final = "an earlier leader took it back, as agents know"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +64,10 @@ class BringingBack:
         self._store = store
         self._judge = judge
 
-    async def run(self, remembered: Remembered) -> None:
-        """Raises StalledError or TransientError if what is enforced cannot be had."""
+    async def run(self, known: Callable[[], Remembered]) -> None:
+        """Raises StalledError or TransientError if what is enforced cannot be had, or is known to be another
+        meanwhile."""
+        remembered = known()
         stable = await self._found_again(remembered.stable)
         if stable is None:
             raise StalledError(
@@ -73,16 +79,27 @@ class BringingBack:
                 f"the enforced revision {remembered.stable} is refused now",
                 reason=Reason.VALIDATION_FAILED,
             )
-        for revision in remembered.taken_back:
-            self._store.save(
-                Change(rollouts=(Rollout(revision=revision, phase=Phase.QUARANTINED),))
-            )
-        outcome = await self._go_on(stable.revision, remembered)
-        log.info(BROUGHT_BACK, revision=remembered.stable, outcome=outcome)
-
-    async def _go_on(self, stable: Revision, remembered: Remembered) -> str:
         said = remembered.on_its_way
         current = await self._found_again(said.revision) if said is not None else None
+        if known() != remembered:
+            raise TransientError("agents know of another revision that was enforced")
+        self._keep_back(remembered)
+        outcome = self._go_on(stable.revision, said, current)
+        log.info(BROUGHT_BACK, revision=remembered.stable, outcome=outcome)
+
+    def _keep_back(self, remembered: Remembered) -> None:
+        for revision in remembered.taken_back:
+            rollout = Rollout(revision=revision, phase=Phase.QUARANTINED, reason=LEARNT)
+            told = (entry_of(rollout, "Learnt", time.time()),)
+            is_news = revision in remembered.learnt
+            self._store.save(
+                Change(
+                    rollouts=(rollout if is_news else replace(rollout, reason=""),),
+                    entries=told if is_news else (),
+                )
+            )
+
+    def _go_on(self, stable: Revision, said: OnItsWay | None, current: Judged | None) -> str:
         if said is None:
             return self._rollouts.begin(stable, now=time.time())
         if (

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from netpolicy.status import Condition, ConditionType, Reason
+from reconciler.rollout.gates import number_of
 from reconciler.rollout.machine import STAGES, TAKEN_BACK, Phase, Rollout
 from reconciler.state.judgements import Judgement
 
@@ -44,7 +45,9 @@ def of_rollout(
     the publication back by themselves. `revert_trouble`: why the revert branch is not pushed.
     """
     if judged is not None and not judged.accepted:
-        message = f"{judged.revision} is refused with {len(judged.diagnostics)} diagnostics"
+        message = (
+            f"{judged.revision} is refused with {number_of(len(judged.diagnostics), 'diagnostic')}"
+        )
         return stalled(Reason.VALIDATION_FAILED, message)
     if rollout is None or not stable:
         return not_ready(Reason.PROGRESSING, "nothing is published yet")

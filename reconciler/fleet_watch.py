@@ -54,7 +54,10 @@ class FleetWatch:
         *,
         encryption: EncryptionWatch,
         changed: Callable[[], None],
+        withdrawn: Callable[[bytes], str],
     ) -> None:
+        """`withdrawn` hears of a withdrawal that an agent holds; it says why that cannot be served now."""
+        self._withdrawn = withdrawn
         self._encryption = encryption
         self._records = records
         self._changed = changed
@@ -144,6 +147,10 @@ class FleetWatch:
         """What each of these nodes can enforce; of one never heard, the baseline."""
         heard = {node: self._last(node).capabilities.split() for node in nodes}
         return {node: frozenset(words) or BASELINE for node, words in heard.items()}
+
+    def cannot_serve(self, hello: Hello) -> str:
+        """Why an agent that says this is told nothing now."""
+        return self._withdrawn(hello.withdrawal) if hello.withdrawal else ""
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         """An agent opened its stream and says what it holds."""

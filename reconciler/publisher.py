@@ -7,7 +7,8 @@ Shell over the keys and the push server. What is saved in between, and when, is 
 Holds always:
 1. What is announced was saved before.
 2. A step that fails leaves the last publication announced.
-3. Whoever may not publish any more signs nothing and announces nothing.
+3. Whoever may not publish any more signs nothing and announces nothing; who cannot know whether another
+   leads signs only what was enforced before.
 4. Units of a revision that was published once are signed again byte for byte as they were.
 """
 
@@ -24,7 +25,7 @@ import structlog
 
 from netpolicy import crash_reports
 from netpolicy.bundle import PackedUnit, unpack_unit
-from netpolicy.errors import StalledError
+from netpolicy.errors import StalledError, TransientError
 from netpolicy.rules import PolicyId
 from netpolicy.status import Reason
 from netpolicy.trust import CANDIDATE, STABLE
@@ -44,6 +45,8 @@ from reconciler.state.database import Database
 
 log = structlog.get_logger()
 
+CUT_OFF: Final = "the API server is away: only what was enforced before can be published"
+
 KEPT_OFFERS: Final = 2
 """The newest revision and, where nothing is published yet, the one that it is to replace."""
 
@@ -58,19 +61,24 @@ class Publisher:
         push: PushServer,
         *,
         least_sequence: Callable[[], int],
+        may_advance: Callable[[], bool],
     ) -> None:
         """Raises StalledError if the keys cannot be used.
 
-        `least_sequence` raises TransientError while this program may not publish.
+        `least_sequence` raises TransientError while this program may not publish; `may_advance` is false
+        while it may only go back.
         """
         Signer.load(keys)
         self._least_sequence = least_sequence
+        self._may_advance = may_advance
         self._database = database
         self._keys = keys
         self._push = push
         self._counted = ("", 0)
         self._offered: dict[str, Content] = {}
         self.publication: Publication | None = publications.last_publication(database)
+        self.first_sequence = 0
+        """The first number that this run announced; 0 before."""
         self._standing = _says(self.publication)
         self._brings_encryption = _brings_encryption(self.publication)
 
@@ -115,6 +123,15 @@ class Publisher:
         """True if it was enforced once, and is kept."""
         return revision in publications.revisions(self._database)
 
+    @property
+    def may_advance(self) -> bool:
+        """False while only what was enforced before may be published."""
+        return self._may_advance()
+
+    def may_publish(self, what: Wanted) -> bool:
+        """True if this may be signed now: anything, or else one revision that was enforced before, alone."""
+        return self._may_advance() or (not what.candidate and self.was_stable(what.stable))
+
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """How many of the stable policies these units lack, and how many there are."""
         if self.publication is None:
@@ -134,8 +151,11 @@ class Publisher:
     def sign(self, what: Wanted, *, above: int = 0) -> Publication:
         """Sign it as the next sequence, and above this one.
 
-        Raises StalledError if the keys or the units cannot be used.
+        Raises StalledError if the keys or the units cannot be used, TransientError while this may not be
+        published.
         """
+        if not self.may_publish(what):
+            raise TransientError(CUT_OFF)
         least = self._least_sequence()
         candidate = None
         if what.candidate:
@@ -158,6 +178,7 @@ class Publisher:
                 candidate=candidate,
                 canary_nodes=what.canary_nodes,
                 confirm_seconds=what.confirm_seconds,
+                withdrawn=what.withdrawn,
                 # Read anew each time: rotated keys count from the next publication on.
                 signer=Signer.load(self._keys),
                 now=datetime.now(UTC),
@@ -168,6 +189,7 @@ class Publisher:
         self._least_sequence()
         self.publication, self._standing = publication, _says(publication)
         self._brings_encryption = _brings_encryption(publication)
+        self.first_sequence = self.first_sequence or publication.sequence
         crash_reports.set_revision(publication.revision)
         self._push.publish(publication)
 
@@ -219,6 +241,7 @@ def _says(publication: Publication | None) -> Wanted | None:
         stable=terms.stable.commit,
         canary_nodes=terms.canary_nodes,
         confirm_seconds=terms.confirm_seconds,
+        withdrawn=terms.withdrawn,
     )
     if terms.candidate is None:
         return wanted

@@ -42,11 +42,14 @@ class Following:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remembered:
     """What is known elsewhere if the state directory is empty: the enforced revision, those that were
-    taken back, and the one that is on its way."""
+    taken back, and the one that is on its way. `sequence`: the highest number that was told there; `learnt`:
+    those of `taken_back` that only agents knew of."""
 
     stable: str = ""
     taken_back: tuple[str, ...] = ()
     on_its_way: OnItsWay | None = None
+    sequence: int = 0
+    learnt: tuple[str, ...] = ()
 
 
 NOTHING_REMEMBERED = Remembered()
@@ -78,6 +81,10 @@ class Surroundings(Protocol):
     def least_sequence(self) -> int:
         """Publications have at least this number; raises TransientError while none may be made."""
 
+    def may_advance(self) -> bool:
+        """False while another may lead without our knowing it: then nothing is published that was not
+        enforced before."""
+
     def stands(self) -> None:
         """Something changed in what the state database says."""
 
@@ -104,6 +111,10 @@ class Standalone:
     def least_sequence(self) -> int:
         """Any."""
         return 0
+
+    def may_advance(self) -> bool:
+        """Nobody else can lead."""
+        return True
 
     def stands(self) -> None:
         """Who wants to know reads the database."""

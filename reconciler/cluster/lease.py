@@ -6,17 +6,21 @@ Pure.
 
 Holds always:
 1. A replica leads only while it renewed the Lease less than RENEW_SECONDS ago by its own clock; nobody takes
-   it from a holder before it stood unrenewed for DURATION_SECONDS, which is longer. No two lead at once,
-   however wrong the clocks' time of day is. Who starts and finds its own name there need not wait: the
-   process that wrote it has ended, as a pod's containers follow each other.
+   it from a holder before it was seen to stand unrenewed for DURATION_SECONDS, which is longer. No two lead
+   at once, however wrong the clocks' time of day is. Who starts and finds its own name there need not wait:
+   the process that wrote it has ended, as a pod's containers follow each other.
 2. A term's publications have numbers from a range of its own, above all ranges before it: what a
    deposed leader still announces is older than what its successor does, and agents refuse what is older.
+3. When the API server was away, the holder has as long to renew as if it had renewed when that came back: a
+   Lease that nobody could renew was not given up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Final
+
+from netpolicy.errors import TransientError
 
 DURATION_SECONDS: Final = 15
 RENEW_SECONDS: Final = 10.0
@@ -48,16 +52,43 @@ class Term:
     last: int
 
 
+def least_number(term: Term | None, *, announced: int, held: int, is_certain: bool) -> int:
+    """The least number of the next publication; raises TransientError if there can be none.
+
+    `announced`: this replica's last one; `held`: the highest that an agent says it holds. One that is not
+    certain of its term stays below its successors' numbers, whatever agents hold: they refuse what is lower.
+    """
+    if term is None or announced >= term.last:
+        raise TransientError("this replica may not publish now: it does not hold the Lease")
+    least = max(term.first, announced + 1)
+    if is_certain:
+        # An API server that was set back to a backup gives out numbers again; agents remember them.
+        least = max(least, held + 1)
+    if least > term.last:
+        raise TransientError("agents hold higher numbers than the Lease sets aside so far")
+    return least
+
+
 class Election:
     """One replica's part in it."""
 
-    __slots__ = ("_address", "_identity", "_is_heir", "_renewed", "_seen", "_seen_at", "_term")
+    __slots__ = (
+        "_address",
+        "_identity",
+        "_is_heir",
+        "_looked_at",
+        "_renewed",
+        "_seen",
+        "_seen_at",
+        "_term",
+    )
 
     def __init__(self, identity: str, *, address: str = "") -> None:
         self._identity = identity
         self._address = address
         self._seen = LeaseRecord()
         self._seen_at = 0.0
+        self._looked_at = 0.0
         self._term: Term | None = None
         self._renewed = 0.0
         self._is_heir = True  # of a process before this one, until something else is seen
@@ -68,6 +99,12 @@ class Election:
         return self._term if is_fresh else None
 
     @property
+    def last_term(self) -> Term | None:
+        """The term that this replica led in when it last heard of the Lease. It may be over since: who cannot
+        reach the API server does not learn that another leads."""
+        return self._term
+
+    @property
     def leader_address(self) -> str:
         """Where another replica that leads serves agents; empty if none is known or it is this one, as when
         this one's predecessor served at the same place."""
@@ -76,8 +113,10 @@ class Election:
 
     def see(self, record: LeaseRecord, *, now: float) -> None:
         """Take note of what the Lease says."""
-        if record != self._seen:
+        was_away = now - self._looked_at >= RENEW_SECONDS
+        if record != self._seen or was_away:
             self._seen, self._seen_at = record, now
+        self._looked_at = now
         if record.holder != self._identity:
             self._is_heir = False
         if record.holder != self._identity or not self._is_of_our_term(record):
@@ -112,7 +151,7 @@ class Election:
             self._term = Term(token=record.transitions, first=first, last=record.reserved)
         else:
             self._term = replace(self._term, last=record.reserved)
-        self._seen, self._seen_at, self._renewed = record, now, before
+        self._seen, self._seen_at, self._looked_at, self._renewed = record, now, now, before
         self._is_heir = False
 
     def _is_of_our_term(self, record: LeaseRecord) -> bool:

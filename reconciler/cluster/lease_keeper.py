@@ -1,7 +1,7 @@
 """Keep trying to lead.
 
 In:   a KubeApi, the Lease's place, the highest number published
-Out:  the term that this replica leads in, or none; a call when that changes
+Out:  the term that this replica leads in, or none; whether it is cut off from the API server meanwhile
 Shell over one Lease. Every write names the version it replaces, so that of two the server takes one.
 """
 
@@ -36,6 +36,7 @@ RESERVED: Final = f"{PREFIX}reserved-sequence"
 ADDRESS: Final = f"{PREFIX}address"
 LEADS: Final = "leadership_taken"
 LOST: Final = "leadership_lost"
+CUT_OFF: Final = "leader_cut_off"
 
 
 class _Spec(msgspec.Struct):
@@ -67,12 +68,17 @@ class LeaseKeeper:
         self._identity = identity
         self._used = used
         self._has_changed = asyncio.Condition()
-        self._was_leading = False
+        self._was = ""
 
     @property
     def term(self) -> Term | None:
         """The term that this replica leads in now; None if it does not lead."""
         return self._election.term(now=time.monotonic())
+
+    @property
+    def last_term(self) -> Term | None:
+        """The term that it leads in, or led in until it could not renew; None once another was seen to."""
+        return self._election.last_term
 
     @property
     def leader_address(self) -> str:
@@ -99,10 +105,13 @@ class LeaseKeeper:
         assert term is not None
         return term
 
-    async def until_deposed(self) -> None:
-        """Wait until this replica does not lead."""
+    async def until_deposed(self, term: Term) -> None:
+        """Wait until another held the Lease after this term. Not to reach the API server is not enough."""
         async with self._has_changed:
-            await self._has_changed.wait_for(lambda: self.term is None)
+            await self._has_changed.wait_for(lambda: not self._may_last(term))
+
+    def _may_last(self, term: Term) -> bool:
+        return self.last_term is not None and self.last_term.token == term.token
 
     async def _try(self) -> None:
         found = await self._read()
@@ -116,10 +125,10 @@ class LeaseKeeper:
         self._election.wrote(record, before=before, now=time.monotonic())
 
     async def _tell(self) -> None:
-        is_leading = self.term is not None
-        if is_leading != self._was_leading:
-            log.info(LEADS if is_leading else LOST, identity=self._identity)
-            self._was_leading = is_leading
+        stands = LEADS if self.term else CUT_OFF if self.last_term else LOST
+        if stands != (self._was or LOST):
+            log.info(stands, identity=self._identity)
+        self._was = stands
         async with self._has_changed:
             self._has_changed.notify_all()
 

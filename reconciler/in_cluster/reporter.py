@@ -173,7 +173,9 @@ class Reporter:
         if about is None or (not about.history and found.status):
             return  # all that is known of it was read from the object itself
         answers = {**_handled(found, reconciler), **self._requests.answers_to(found.revision)}
-        wanted = rollout_status(found, about, reconciler.account(), answers=answers)
+        wanted = rollout_status(
+            found, about, reconciler.account(), answers=answers, now=time.time()
+        )
         if is_same_story(found.status, wanted) and self._is_too_soon(found.name):
             return
         for event in new_events(found, about, instance=self._instance):

@@ -1,8 +1,8 @@
-"""What people ask for by annotations on PolicyRollout objects.
+"""What people ask for: by annotations on PolicyRollout objects, or by a file beside the leader.
 
-In:   RolloutObject values as they are watched
+In:   RolloutObject values as they are watched; the rollout file, for when the API server is away
 Out:  Requests; answers, until they are written into the statuses
-Shell over nothing but memory.
+Shell over memory and that one file.
 
 Holds always:
 1. A request is the same as one of the rollout file: a token that is handled once.
@@ -17,7 +17,7 @@ from typing import Final
 
 from reconciler.cluster.kinds import RolloutObject
 from reconciler.staging.interfaces import Action, Request
-from reconciler.staging.request_file import BY, PREFIX, REASON, ROLLBACK_TO
+from reconciler.staging.request_file import BY, PREFIX, REASON, ROLLBACK_TO, RolloutFile
 
 _COMMIT: Final = re.compile("[0-9a-f]{40}(?:[0-9a-f]{24})?")
 MAX_TOKEN: Final = 512
@@ -72,6 +72,37 @@ class AnnotationRequests:
         return {
             action: answer for (about, action), answer in self._answers.items() if about == revision
         }
+
+
+class RequestsOfBoth:
+    """The annotations' requests and the file's. The file's own status says which of it was handled: what
+    somebody asked by an annotation since must not make it look new."""
+
+    def __init__(self, annotations: AnnotationRequests, file: RolloutFile) -> None:
+        self._annotations = annotations
+        self._file = file
+
+    def requests(self) -> tuple[Request, ...]:
+        """What is asked for and not answered yet."""
+        held = self._file.changed()
+        of_file = held.requests() if held is not None else ()
+        return (
+            *self._annotations.requests(),
+            *(one for one in of_file if held and held.handled.get(one.action) != one.token),
+        )
+
+    def forget(self) -> None:
+        """What was given last was not handled: give it again."""
+        self._annotations.forget()
+        self._file.forget()
+
+    def tell(self, *, revision: str, phase: str, answers: Mapping[Request, str]) -> None:
+        """Answer where it was asked."""
+        self._annotations.tell(revision=revision, phase=phase, answers=answers)
+        asked = self._file.read().requests() if answers else ()
+        of_file = {one: text for one, text in answers.items() if one in asked}
+        if of_file:
+            self._file.tell(revision=revision, phase=phase, answers=of_file)
 
 
 def _asked(found: RolloutObject) -> Iterable[Request]:

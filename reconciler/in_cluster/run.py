@@ -5,7 +5,8 @@ Out:  what the reconciler does in standalone mode, and the statuses of our objec
 Shell: joins the API server's half with the reconciler. Implements its surroundings.
 
 Holds always:
-1. A replica publishes only in its own term, with numbers of that term.
+1. A replica publishes only in its own term, with numbers of that term. One that cannot reach the API server,
+   so that its term may be over, publishes only what was enforced before.
 2. State from before another replica led is not trusted: it is put aside, and what is enforced is
    brought back from Git and the objects.
 3. Whatever this replica cannot do, agents go on enforcing.
@@ -47,20 +48,22 @@ from reconciler.cluster.kinds import (
     rollout_view,
     rollouts_path,
 )
-from reconciler.cluster.lease import Term
+from reconciler.cluster.lease import Term, least_number
 from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
 from reconciler.in_cluster.following import INVALID, following_of, target_of, verification_of
 from reconciler.in_cluster.metrics import replica_metrics
 from reconciler.in_cluster.mirror import Mirror
 from reconciler.in_cluster.reporter import Reporter
-from reconciler.in_cluster.requests import AnnotationRequests
+from reconciler.in_cluster.requests import AnnotationRequests, RequestsOfBoth
 from reconciler.in_cluster.said import on_its_way
 from reconciler.notify import Target
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.server_certificate import ends_at
 from reconciler.sign.certificates import certify_node
 from reconciler.signatures.rules import Verification
+from reconciler.staging.request_file import NAME as REQUEST_FILE
+from reconciler.staging.request_file import RolloutFile
 from reconciler.surroundings import Following, Remembered
 
 log = structlog.get_logger()
@@ -74,6 +77,11 @@ SECRET_SECONDS: Final = 60.0
 """How often the secret is read again: it is not watched, so that no other secret need be readable."""
 
 RETRY_SECONDS: Final = 5.0
+
+LOOK_ELSEWHERE_SECONDS: Final = 1.0
+LOOK_ELSEWHERE_SHARE: Final = 1 / 60
+"""So an agent leaves a leader that is cut off after a minute on average, and few are on their way at once."""
+
 AGENT_ACCOUNT: Final = "tidegate-nodeagent"
 
 
@@ -122,6 +130,7 @@ class Replica:
         self._requests = AnnotationRequests(
             lambda: tuple(self._rollouts.cache.items.values()), told=self.stands
         )
+        self._asked = RequestsOfBoth(self._requests, RolloutFile(config.state_dir))
         self._reporter = Reporter(
             api,
             repositories=lambda: self._repositories.cache.items,
@@ -133,6 +142,7 @@ class Replica:
             api, options.namespace, options.identity, address=options.address, used=self._used
         )
         self._reconciler: Reconciler | None = None
+        self._announced = 0
         self._mirror: Mirror | None = None
 
     async def run(self) -> None:
@@ -148,26 +158,26 @@ class Replica:
                 tasks.create_task(self._take_turns())
 
     @property
-    def rollout_requests(self) -> AnnotationRequests:
-        """Annotations of PolicyRollout objects."""
-        return self._requests
+    def rollout_requests(self) -> RequestsOfBoth:
+        """Annotations of PolicyRollout objects, and the file of whoever can reach this replica alone."""
+        return self._asked
 
     def inventory_steps(self) -> AsyncIterator[InventoryStep]:
         """What the API server has."""
         return self._inventory.steps()
 
     def least_sequence(self) -> int:
-        """A number of this replica's term that no agent holds; raises TransientError while there is none.
+        """A number of this replica's term; raises TransientError while there is none."""
+        return least_number(
+            self._keeper.last_term,
+            announced=self._sequence(),
+            held=self._held(),
+            is_certain=self.may_advance(),
+        )
 
-        An API server that was set back to a backup gives out numbers again; agents remember them.
-        """
-        term = self._keeper.term
-        if term is None or self._sequence() >= term.last:
-            raise TransientError("this replica may not publish now: it does not hold the Lease")
-        least = max(term.first, self._held() + 1)
-        if least > term.last:
-            raise TransientError("agents hold higher numbers than the Lease sets aside so far")
-        return least
+    def may_advance(self) -> bool:
+        """True while it holds the Lease for certain."""
+        return self._keeper.term is not None
 
     def stands(self) -> None:
         """Something changed: let the objects say so."""
@@ -199,15 +209,22 @@ class Replica:
             self._changed.clear()
 
     async def _lead(self, term: Term) -> None:
-        """Reconcile until this replica is deposed."""
+        """Reconcile until this replica is deposed; anew if it announced what had been taken back."""
         _trust_state(self._config.state_dir, term)
-        config = replace(self._config, metrics="")  # the replica has pages of its own
         try:
-            remembered = await self._remembered()
+            remembered: Remembered | None = await self._remembered()
         except TransientError as error:
             log.warning(NOT_REMEMBERED, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
             return
+        while remembered is not None:
+            remembered = await self._lead_with(term, remembered)
+            if remembered is not None:
+                _put_state_aside(self._config.state_dir)
+
+    async def _lead_with(self, term: Term, remembered: Remembered) -> Remembered | None:
+        """Reconcile; what to begin anew with, or None when the term is over."""
+        config = replace(self._config, metrics="")  # the replica has pages of its own
         reconciler = Reconciler(config, self, remembered=remembered)
         self._reconciler = reconciler
         mirror = self._mirror = Mirror(
@@ -223,12 +240,24 @@ class Replica:
                 self._reporter.run(reconciler),
                 self._follow(reconciler),
                 mirror.run(reconciler),
-                self._keeper.until_deposed(),
+                self._keeper.until_deposed(term),
+                self._let_agents_look_elsewhere(reconciler),
+                reconciler.until_overruled(),
             )
         finally:
+            self._announced = max(self._announced, reconciler.sequence)
             self._reconciler, self._mirror = None, None
             self._reporter.mirror_stands(None)
             log.info("term_ends", token=term.token)
+        return reconciler.overruled_by
+
+    async def _let_agents_look_elsewhere(self, reconciler: Reconciler) -> None:
+        """While it is cut off: end a few agents' streams at a time. They dial again, and find its successor
+        if there is one, else this replica."""
+        while True:
+            await asyncio.sleep(LOOK_ELSEWHERE_SECONDS)
+            if not self.may_advance():
+                reconciler.end_streams(LOOK_ELSEWHERE_SHARE)
 
     async def _follow(self, reconciler: Reconciler) -> None:
         """Keep the reconciler on what the repository in force asks for.
@@ -321,10 +350,12 @@ class Replica:
         ours = [one for one in await self._rollouts.ask() if one.repository == found.name]
         back = [one.revision for one in ours if one.status.get("phase") in TAKEN_BACK]
         stable = str(found.status.get("lastAppliedRevision", ""))
+        statuses = (found.status, *(one.status for one in ours))
         return Remembered(
             stable=stable,
             taken_back=tuple(sorted(back)),
             on_its_way=on_its_way(ours, stable=stable),
+            sequence=max(int(said.get("sequence") or 0) for said in statuses),
         )
 
     def _look_at_objects(self) -> None:
@@ -338,7 +369,8 @@ class Replica:
             self._mirror.wake()
 
     def _sequence(self) -> int:
-        return self._reconciler.sequence if self._reconciler is not None else 0
+        announced = self._reconciler.sequence if self._reconciler is not None else 0
+        return max(announced, self._announced)
 
     def _used(self) -> int:
         """The highest number that may have been published; without state, numbers begin with the time."""
@@ -383,7 +415,7 @@ class Replica:
         """The replica's own, and while it leads those of the fleet."""
         watches: tuple[KubeWatch[Any, Any], ...] = (self._repositories, self._rollouts)
         own = replica_metrics(
-            leads=self._reconciler is not None,
+            leads=self._reconciler is not None and self.may_advance(),
             followed={
                 watch.resource: watch.is_followed for watch in (*watches, *self._inventory.watches)
             },
@@ -401,6 +433,7 @@ def _at_port(address: str, port: str) -> str:
 def _trust_state(folder: Path, term: Term) -> None:
     """Put the state aside if another replica led since it was written; note whose it is now.
 
+    What somebody asked of an earlier term is not asked of this one.
     The same term again: nobody else led meanwhile. A later one: the API server was set back to a backup, and
     remembers less than this state does.
     """
@@ -410,13 +443,19 @@ def _trust_state(folder: Path, term: Term) -> None:
         known = note.read_text().strip() if note.exists() else ""
         if database.exists() and (not known.isdecimal() or int(known) < term.token - 1):
             log.warning(STATE_PUT_ASIDE, path=str(database), term=known, token=term.token)
-            for path in folder.glob("state.db*"):
-                path.unlink()
+            _put_state_aside(folder)
+        if known != str(term.token):
+            (folder / REQUEST_FILE).unlink(missing_ok=True)
         temporary = note.with_suffix(".new")
         temporary.write_text(f"{term.token}\n")
         temporary.replace(note)
     except OSError as error:
         raise StalledError(f"{folder}: {error.strerror}") from error
+
+
+def _put_state_aside(folder: Path) -> None:
+    for path in folder.glob("state.db*"):
+        path.unlink()
 
 
 async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:

@@ -48,6 +48,7 @@ def shown_status(
         "stages": said.get("stages", []),
         "stage": said.get("stage", 0) if is_on_its_way else None,
         "promotion": said.get("promotion", ""),
+        "windowOpens": seconds_of(said["windowOpens"]) if "windowOpens" in said else None,
         "soakSecondsLeft": _soak_left(found, now) if phase in STAGES else None,
         "seen": _seen(said["evidence"]) if "evidence" in said else None,
         "preview": enforced.status.get("preview") if enforced else None,

@@ -22,6 +22,7 @@ from reconciler.account import Account, RolloutAccount
 from reconciler.cluster.kinds import API_VERSION, ROLLOUT, RepositoryObject, RolloutObject
 from reconciler.rollout.gates import protocol_word, side_text
 from reconciler.rollout.machine import HALTED, OVER, STAGES, TAKEN_BACK, Phase, Rollout
+from reconciler.rollout.progress import opens_at
 from reconciler.staging.entries import where
 from reconciler.staging.text import SHORT_HASH, WOULD_BE
 from reconciler.state.fleet import AgentRecord
@@ -127,6 +128,7 @@ def rollout_status(
     account: Account,
     *,
     answers: Mapping[str, tuple[str, str]],
+    now: float,
 ) -> dict[str, Any]:
     """What a rollout says. `answers`: by action, tokens that were handled and what came of them."""
     rollout = about.rollout
@@ -156,6 +158,8 @@ def rollout_status(
     if rollout.phase in STAGES | HALTED:
         status["stage"] = rollout.stage
         status["soakSeconds"] = rollout.plan.stages[rollout.stage].soak_seconds
+    if (opens := opens_at(rollout, now)) is not None:
+        status["windowOpens"] = _time(opens)
     seen = about.sighting
     if seen is not None and seen.answer:
         status["evidence"] = _evidence(seen)

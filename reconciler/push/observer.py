@@ -11,7 +11,10 @@ from netpolicy.node_encryption import NodeEncryption
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hello:
-    """What an agent that connects says of itself; sequence 0 and empty digest: it has no bundle."""
+    """What an agent that connects says of itself; sequence 0 and empty digest: it has no bundle.
+
+    `withdrawal`: signed metadata that it holds and that takes a revision back, if it does; not verified.
+    """
 
     instance: str
     agent_version: str
@@ -19,6 +22,7 @@ class Hello:
     sequence: int
     digest: str
     version: int
+    withdrawal: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,9 @@ class Ack:
 
 class PushObserver(Protocol):
     """Told of agents, by the name in their certificate. Called on the event loop; must not block."""
+
+    def cannot_serve(self, hello: Hello) -> str:
+        """Why an agent that says this is told nothing now; empty if it can be served."""
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         """An agent opened its stream."""

@@ -73,6 +73,10 @@ class PushServer:
         self._shelf.put(publication)
         self._sessions.offer(offer_of(publication))
 
+    def end_streams(self, share: float) -> None:
+        """End this share of the streams, whichever."""
+        self._sessions.close_some(share)
+
     def move_inventory(self, change: Change[AddressEntry]) -> None:
         """Feed what went and came to every agent."""
         if self._feed.move(change):

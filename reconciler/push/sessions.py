@@ -8,6 +8,7 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
+import random
 
 from netpolicy.wire.tidegate.v1 import push_pb2
 from reconciler.push.observer import Hello
@@ -90,6 +91,12 @@ class Sessions:
         """Let every stream announce this next."""
         for session in self._by_node.values():
             session.offer(offer)
+
+    def close_some(self, share: float) -> None:
+        """Let about this share of the streams finish, whichever."""
+        for session in tuple(self._by_node.values()):
+            if random.random() < share:  # noqa: S311  spreads load, hides nothing
+                session.end()
 
     def close_all(self) -> None:
         """Let every stream finish."""

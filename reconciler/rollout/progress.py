@@ -9,6 +9,7 @@ Holds always:
 2. Nothing moves forward before its soak, outside the windows, without a pass, or without an answer from
    Git to what it enforces already.
 3. Missing evidence ends in a stop, never in a pass.
+4. Nothing moves forward while it may not; what leads back is due all the same.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from reconciler.rollout.gates import Answer, Verdict
 from reconciler.rollout.lifeline import Lifeline
 from reconciler.rollout.machine import STAGES, Phase, Rollout, allows
 from reconciler.rollout.plan import Expiry, Promotion
-from reconciler.rollout.windows import is_open
+from reconciler.rollout.windows import is_open, next_opening
 
 OUTSIDE_WINDOWS = "outside the rollout windows"
 GIT_IS_CUT = "Git has not answered since nodes enforce it"
@@ -43,11 +44,15 @@ def due(
     fleet_enforces: bool,
     now: float,
     lifeline: Lifeline = Lifeline.OPEN,
+    may_advance: bool = True,
 ) -> Event | None:
-    """The next event. `fleet_enforces`: every node took the latest publication."""
+    """The next event. `fleet_enforces`: every node took the latest publication; `may_advance`: something that
+    was not enforced before may be published."""
     if lifeline is Lifeline.LOST and allows(rollout, LifelineLost):
         return LifelineLost(revision=rollout.revision, reason=GIT_IS_CUT)
     event = _by_phase(rollout, verdict, fleet_enforces=fleet_enforces, now=now)
+    if not may_advance and isinstance(event, (StagePassed, Cleared)):
+        return None
     is_forward = isinstance(event, StagePassed) or rollout.phase is Phase.PUBLISHED
     is_held = lifeline is not Lifeline.OPEN and is_forward and not isinstance(event, GateFailed)
     return None if is_held else event
@@ -84,6 +89,14 @@ def soak_left(rollout: Rollout, now: float) -> float:
     """Seconds that the stage has still to stand; its whole soak until it is published."""
     soak = rollout.plan.stages[rollout.stage].soak_seconds
     return soak if not rollout.sequence else max(0.0, rollout.since + soak - now)
+
+
+def opens_at(rollout: Rollout, now: float) -> float | None:
+    """When the window opens that the rollout waits for; None if it waits for none."""
+    waits = rollout.phase is Phase.WAITING and not rollout.needs_approval
+    if not (waits or rollout.phase in STAGES | {Phase.INCONCLUSIVE}):
+        return None
+    return next_opening(rollout.plan.windows, now)
 
 
 def _beginning(rollout: Rollout, now: float) -> Event | None:

@@ -10,16 +10,19 @@ from reconciler.sign.publish import (
     sign_publication,
 )
 from reconciler.sign.targets import content_of, units_of
+from reconciler.sign.withdrawal import Withdrawal, read_withdrawal
 
 __all__ = [
     "Candidate",
     "Lifetimes",
     "Publication",
     "Signer",
+    "Withdrawal",
     "content_of",
     "expiry_of",
     "init_keys",
     "is_ageing",
+    "read_withdrawal",
     "refresh_timestamp",
     "rotate",
     "sign_publication",

@@ -77,6 +77,7 @@ def sign_publication(
     candidate: Candidate | None = None,
     canary_nodes: terms.LabelPairs = (),
     confirm_seconds: int = 0,
+    withdrawn: str = "",
     lifetimes: Lifetimes = Lifetimes(),
 ) -> Publication:
     """Sign the stable units (namespace → unit) with their encryption, and perhaps a candidate, as this
@@ -94,6 +95,7 @@ def sign_publication(
         candidate=_candidate_terms(candidate, digest=beside.digest),
         canary_nodes=canary_nodes,
         confirm_seconds=confirm_seconds,
+        withdrawn=withdrawn,
         compiler_version=signer.compiler_version,
         minimum_agent_version=MINIMUM_AGENT_VERSION,
     )

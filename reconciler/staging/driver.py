@@ -133,7 +133,14 @@ class Rollouts:
         rollout = self._rollout
         if rollout is None or not self._may_move(rollout):
             return False
-        event = due(rollout, verdict, fleet_enforces=fleet_enforces, now=now, lifeline=lifeline)
+        event = due(
+            rollout,
+            verdict,
+            fleet_enforces=fleet_enforces,
+            now=now,
+            lifeline=lifeline,
+            may_advance=self._publisher.may_advance,
+        )
         if event is None:
             return False
         self._fold(event, now=now)
@@ -151,6 +158,10 @@ class Rollouts:
             return self._refuse(request, f"it is {rollout.phase}", now=now)
         if not self._may_move(rollout):
             return self._refuse(request, "it is not read yet after a restart", now=now)
+        if request.action is Action.PROMOTE and not self._publisher.may_advance:
+            return self._refuse(
+                request, "the API server is away: it can only be taken back", now=now
+            )
         self._fold(event, request=request, now=now)
         return ""
 
@@ -161,6 +172,8 @@ class Rollouts:
             return
         what = wanted(rollout)
         is_new = self._publisher.standing != what
+        if is_new and not self._publisher.may_publish(what):
+            return  # it goes out when another cannot lead; until then what is out stays
         publication = self._publisher.sign(what) if is_new else None
         sequence = publication.sequence if publication else self._publisher.sequence
         published = Published(revision=rollout.revision, sequence=sequence)

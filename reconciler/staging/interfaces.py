@@ -105,6 +105,13 @@ class Publishes(Protocol):
     def was_stable(self, revision: str) -> bool:
         """True if it was enforced once, and is kept."""
 
+    @property
+    def may_advance(self) -> bool:
+        """False while only what was enforced before may be published."""
+
+    def may_publish(self, what: Wanted) -> bool:
+        """True if this may be signed now."""
+
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """How many of the stable policies these units lack, and how many there are."""
 

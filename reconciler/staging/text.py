@@ -18,7 +18,7 @@ from netpolicy.evidence import Difference, FlowSide
 from reconciler.rollout.gates import number_of, protocol_word, side_text
 from reconciler.rollout.machine import HALTED, STAGES, Rollout
 from reconciler.rollout.plan import Promotion
-from reconciler.rollout.progress import soak_left
+from reconciler.rollout.progress import opens_at, soak_left
 from reconciler.state.rollouts import Entry, Previewed, Sighting
 
 SHORT_HASH: Final = 12
@@ -53,6 +53,7 @@ def status_data(
         "stage": rollout.stage if is_on_its_way else None,
         "promotion": rollout.plan.promotion,
         "soakSecondsLeft": soak_left(rollout, now) if in_stage else None,
+        "windowOpens": opens_at(rollout, now),
         "seen": None if sighting is None or not sighting.answer else _sighting_data(sighting),
         "preview": None if preview is None else _preview_data(preview),
     }
@@ -68,6 +69,8 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
         parts.append(f"because   {data['reason']}")
     if (left := data["soakSecondsLeft"]) is not None:
         parts.append(f"next      {_next_text(data, left)}")
+    if (opens := data.get("windowOpens")) is not None:
+        parts.append(f"not before {_time_text(opens)}: the rollout windows are closed")
     return [*parts, *_seen_parts(data), *_preview_parts(data.get("preview"))]
 
 
@@ -125,6 +128,10 @@ def _entry_text(entry: Entry) -> str:
     why = f": {entry.reason}" if entry.reason else ""
     moved = f"{entry.event} → {entry.phase}" if entry.phase else entry.event
     return _printable(f"{when}  {entry.revision[:SHORT_HASH]}  {moved}{by}{why}")
+
+
+def _time_text(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%a %Y-%m-%d %H:%M:%SZ")
 
 
 def _stage_text(data: dict[str, Any]) -> str:

@@ -147,6 +147,17 @@ class RolloutStore:
         names = ("at", "revision", "event", "phase", "by", "reason")
         return tuple(Entry(**dict(zip(names, row, strict=True))) for row in rows)
 
+    def note(self, entry: Entry) -> None:
+        """Add a line about a commit that stopped at the gate, unless its last line says the same."""
+        rows = self._database.rows(
+            "SELECT event, reason FROM history WHERE revision = ? ORDER BY id DESC LIMIT 1",
+            entry.revision,
+        )
+        if rows and tuple(rows[0]) == (entry.event, entry.reason):
+            return
+        with self._database.transaction() as db:
+            append_entries(db, (entry,))
+
     def steps_after(self, number: int) -> tuple[tuple[int, Entry], ...]:
         """The lines of the history behind that one, with their numbers, the oldest first."""
         rows = self._database.rows(

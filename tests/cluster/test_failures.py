@@ -83,8 +83,8 @@ def test_an_api_server_that_goes_away_changes_nothing_and_is_followed_again_when
             assert node.inventories[-1] == inventory
             far.line.mend()
             await until_true(lambda: names_of(node) == ["a", "b"], seconds=AWAY)
-            await until(lambda: cluster.phase(second) == "Promoted")
-            assert far.gauges()["tidegate_replica_leads"] == 1
+            await until(lambda: cluster.phase(second) == "Promoted", seconds=AWAY)
+            await until_true(lambda: far.gauges()["tidegate_replica_leads"] == 1, seconds=AWAY)
 
     asyncio.run(script())
 
@@ -122,8 +122,8 @@ def test_others_who_write_all_the_time_do_not_keep_a_revision_back(
                 revision = cluster.scene.repository.commit({path: deny(name)})
                 await until_true(lambda: name in names_of(node), seconds=AWAY)  # noqa: B023
                 await until(lambda: cluster.phase(revision) == "Promoted")  # noqa: B023
-            assert len(strokes) > 100
-            assert far.gauges()["tidegate_replica_leads"] == 1
+            await until_true(lambda: len(strokes) > 100, seconds=AWAY)
+            await until_true(lambda: far.gauges()["tidegate_replica_leads"] == 1, seconds=AWAY)
         assert [bundle.revision for bundle in node.bundles][-1] == revision
 
     asyncio.run(script())

@@ -15,6 +15,7 @@ from reconciler.webhook import WebhookConfig
 from tests.support.git_host import SECRET, deliver
 from tests.support.kube_replicas import Cluster
 from tests.support.kube_server import KubeServer
+from tests.support.push_fleet import PATIENCE_SECONDS
 from tests.support.push_fleet import until as until_true
 from tests.support.reconciler_scene import a_free_port, deny, names_of
 from tests.support.signed_commits import Signers
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.cluster
 A, B = "policies/shop/a.yaml", "policies/shop/b.yaml"
 
 
-async def until(holds: Callable[[], Any]) -> None:
+async def until(holds: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Wait for what the server shows; asking it must not hold up what is asked about."""
     seen: list[bool] = []
 
@@ -35,7 +36,7 @@ async def until(holds: Callable[[], Any]) -> None:
 
     task = asyncio.create_task(ask())
     try:
-        await until_true(lambda: bool(seen) or task.done())
+        await until_true(lambda: bool(seen) or task.done(), seconds=seconds)
         await task
     finally:
         task.cancel()

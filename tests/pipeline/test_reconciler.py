@@ -20,7 +20,7 @@ from reconciler.rollout.machine import Phase
 from reconciler.sign import Signer, refresh_timestamp
 from reconciler.state import judgements, publications
 from reconciler.state.database import Database
-from reconciler.state.rollouts import rollout_of
+from reconciler.state.rollouts import RolloutStore, rollout_of
 from reconciler.webhook import WebhookConfig
 from tests.support.git_host import SECRET, deliver
 from tests.support.push_fleet import until
@@ -123,6 +123,8 @@ def test_a_rewritten_history_waits_for_an_acknowledgement(tmp_path: Path) -> Non
             assert f"tidegate acknowledge {forced}" in condition.message
             assert len(node.bundles) == 1
             database = Database.open(scene.state)
+            told = RolloutStore(database).history(1)[0]
+            assert (told.revision, told.event, told.phase) == (forced, "HistoryDiverged", "Waiting")
             judgements.acknowledge(database, forced, by="test", now=0.0)
             database.close()
             await until(lambda: names_of(node) == ["other"])

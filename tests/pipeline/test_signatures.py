@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from netpolicy.errors import StalledError
+from reconciler.notify import Kind
 from reconciler.signatures.check import check_signatures
 from reconciler.signatures.programs import signers_of
 from reconciler.signatures.rules import Covers, PathSigners, Verification
@@ -24,6 +25,7 @@ from tests.support.signed_commits import (
     Signers,
     merge,
 )
+from tests.support.told import Receiver, receiver
 
 pytestmark = pytest.mark.slow
 
@@ -168,20 +170,28 @@ def test_the_reconciler_stops_at_what_nobody_vouches_for_and_goes_on_behind_it(
     signers.join("dev")
     scene = Scene(tmp_path, verification=Verification(ssh_signers=signers.allowed))
 
+    def told_of(host: Receiver, commit: str) -> list[str]:
+        return [one.data["state"] for one in host.requests if one.path.endswith(commit)]
+
     def commit(name: str, policy: str) -> str:
         made = scene.repository.commit({SHOP: deny(policy)})
         return signers.sign_tip(name, scene.repository) if name else made
 
-    async def script() -> None:
+    async def script(host: Receiver) -> None:
+        scene.notifications = (host.target(Kind.GITHUB),)
         good = commit("dev", "a")
         async with scene.agent() as node, scene.reconciling():
             await until(lambda: names_of(node) == ["a"])
-            commit("", "b")
+            bad = commit("", "b")
             condition = await scene.until_reason("VerificationFailed")
             assert "is not signed by a known signer" in condition.message
             assert names_of(node) == ["a"]
+            await until(lambda: told_of(host, bad) == ["failure"])
+            assert "is not signed by a known signer" in host.requests[-1].data["description"]
             scene.repository.force(good)  # what was refused was never applied: nothing goes back
             commit("dev", "c")
             await until(lambda: names_of(node) == ["c"])
+            assert told_of(host, bad) == ["failure"], "once, however often it was looked at"
 
-    asyncio.run(script())
+    with receiver(tmp_path) as host:
+        asyncio.run(script(host))

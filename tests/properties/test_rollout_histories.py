@@ -109,7 +109,7 @@ class Histories(RuleBasedStateMachine):
         """Git is read: mostly the newest commit; after a forced push, any."""
         if chance.random() < 0.05 and self.commits:
             self.head = chance.randrange(len(self.commits))
-        if self.head >= 0:
+        if self.head >= 0 and self.publisher.may_advance:
             self.rollouts.begin(self.commits[self.head], now=self.now)
 
     def look(self, chance: random.Random) -> None:
@@ -170,12 +170,14 @@ class Histories(RuleBasedStateMachine):
         self.rollouts.ask(request, now=self.now)
 
     def misfortune(self, chance: random.Random) -> None:
-        """The next write dies, the keys go or come back, or the program ends now."""
-        kind = chance.randrange(4)
+        """The next write dies, the keys or the API server go or come back, or the program ends now."""
+        kind = chance.randrange(6)
         if kind == 0:
             self.store.crash = chance.choice(("before", "after"))
         elif kind == 1:
             self.publisher.fails = not self.publisher.fails
+        elif kind <= 3:
+            self.publisher.is_cut_off = not self.publisher.is_cut_off
         else:
             self.restart()
 
@@ -200,6 +202,9 @@ class Histories(RuleBasedStateMachine):
         what = publication.what
         assert what.candidate not in self.taken_back
         assert what.stable not in self.taken_back
+        earlier = self.disk.publications[: publication.sequence - 1]
+        was_enforced = what.stable in {one.what.stable for one in earlier}
+        assert not publication.is_cut_off or (was_enforced and not what.candidate)
         if what.stable == stable:
             return
         cause = publication.cause
@@ -208,12 +213,11 @@ class Histories(RuleBasedStateMachine):
             assert cause.revision == what.stable
             return
         assert cause.phase in (Phase.ROLLED_BACK, Phase.ABORTED)
-        earlier = self.disk.publications[: publication.sequence - 1]
-        assert what.stable in {one.what.stable for one in earlier}
+        assert was_enforced
 
     def check_that_it_settles(self) -> None:
         """With nothing in the way, what is published is what the phase calls for."""
-        self.store.crash, self.publisher.fails = "", False
+        self.store.crash, self.publisher.fails, self.publisher.is_cut_off = "", False, False
         rollout = self.rollouts.rollout
         if rollout is None or not self.publisher.has_units(rollout.revision):
             return  # in memory only, and lost: Git has to bring it again

@@ -100,6 +100,10 @@ class Heard:
     previews: list[tuple[str, NodeEvidence]] = field(default_factory=list)
     encrypting: dict[str, NodeEncryption] = field(default_factory=dict)
 
+    def cannot_serve(self, hello: Hello) -> str:
+        """Whoever says whatever is served."""
+        return ""
+
     def agent_connected(self, node: str, hello: Hello) -> None:
         self.connected.append((node, hello))
 

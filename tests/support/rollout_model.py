@@ -24,11 +24,13 @@ class CrashError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Signed:
-    """What a publication comes to here: a number, what it says, and the rollout that was saved with it."""
+    """What a publication comes to here: a number, what it says, the rollout that was saved with it, and
+    whether another may have led."""
 
     sequence: int
     what: Wanted
     cause: Rollout | None = None
+    is_cut_off: bool = False
 
 
 @dataclass
@@ -86,6 +88,7 @@ class Publisher:
         self._offered = ""
         self.announced: Signed | None = disk.publications[-1] if disk.publications else None
         self.fails = False
+        self.is_cut_off = False
 
     @property
     def sequence(self) -> int:
@@ -124,6 +127,15 @@ class Publisher:
         """Published as stable once."""
         return revision in {signed.what.stable for signed in self._disk.publications}
 
+    @property
+    def may_advance(self) -> bool:
+        """Not while another may lead."""
+        return not self.is_cut_off
+
+    def may_publish(self, what: Wanted) -> bool:
+        """What was enforced before may be published at any time."""
+        return self.may_advance or (not what.candidate and self.was_stable(what.stable))
+
     def deletions(self, units: Mapping[str, PackedUnit]) -> tuple[int, int]:
         """Every revision here deletes half of what there is."""
         return 1, 2
@@ -132,10 +144,12 @@ class Publisher:
         """The next publication; fails when told to."""
         if self.fails:
             raise StalledError("the keys are away")
+        if not self.may_publish(what):
+            raise AssertionError("it was not asked whether this may be published")
         for revision in filter(None, (what.stable, what.candidate)):
             if not self.has_units(revision):
                 raise StalledError("it was in memory only")
-        return Signed(sequence=self.sequence + 1, what=what)
+        return Signed(sequence=self.sequence + 1, what=what, is_cut_off=self.is_cut_off)
 
     def announce(self, publication: Any) -> None:
         """Only what is on the disk may be announced."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
-from netpolicy.evidence import Cause, Difference, FlowSide, NodeEvidence, Role
+from netpolicy.evidence import AnswerCounts, Cause, Difference, FlowSide, NodeEvidence, Role
 from netpolicy.identity import pod_labels
 from netpolicy.node_choice import is_chosen
 from netpolicy.node_encryption import EncryptionMode
@@ -63,6 +63,7 @@ class Watcher:
     flows: int = 5
     differences: tuple[Difference, ...] = ()
     error: str = ""
+    answers: Mapping[Role, AnswerCounts] = field(default_factory=dict)
     roles: list[Role] = field(default_factory=list)
 
     def look(self) -> None:
@@ -87,6 +88,7 @@ class Watcher:
             pods=min(1, self.flows),
             differences=self.differences,
             error=self.error,
+            answers=self.answers.get(role, AnswerCounts()),
         )
 
     def _is_chosen(self, candidate: CandidateTerms) -> bool:

@@ -125,6 +125,10 @@ def _from_json(item: dict[str, object]) -> Publication:
 class _Teller(PushObserver):
     """Prints how agents come, go and answer, one JSON line each; what else they say is passed over."""
 
+    def cannot_serve(self, hello: Hello) -> str:
+        """Whoever says whatever is served."""
+        return ""
+
     def agent_connected(self, node: str, hello: Hello) -> None:
         _tell("connected", node, sequence=hello.sequence)
 

@@ -11,7 +11,7 @@ from netpolicy.evidence import NodeEvidence, Role
 from reconciler.encryption.watch import EncryptionWatch
 from reconciler.fleet_records import FleetRecords
 from reconciler.fleet_watch import NOT_FETCHED, FleetWatch
-from reconciler.push import Ack
+from reconciler.push import Ack, Hello
 from reconciler.state.database import Database
 
 DIGEST, GENERATION, OTHER = "d" * 64, "e" * 64, "f" * 64
@@ -28,7 +28,16 @@ def fleet(tmp_path: Path) -> FleetWatch:
         FleetRecords(database),
         encryption=EncryptionWatch(database, publish=lambda keys: None),
         changed=lambda: None,
+        withdrawn=lambda word: word.decode(),
     )
+
+
+def test_an_agent_that_holds_a_withdrawal_is_served_when_that_counts(fleet: FleetWatch) -> None:
+    hello = Hello(
+        instance="i", agent_version="1", capabilities=(), sequence=1, digest="", version=1
+    )
+    assert fleet.cannot_serve(hello) == ""
+    assert fleet.cannot_serve(replace(hello, withdrawal=b"begin anew")) == "begin anew"
 
 
 REFUSED = replace(ACK, error="its map is full", reason="ApplyFailed", refused_sequence=5)

@@ -43,7 +43,8 @@ def attempt(one: Election, server: Server, *, now: float, used: int = 0) -> bool
 def test_the_first_takes_it_and_the_second_waits_until_it_stood_still_for_long_enough() -> None:
     server, a, b = Server(), Election("a"), Election("b")
     assert attempt(a, server, now=0)
-    assert not attempt(b, server, now=1000)  # its clock is another one
+    for now in range(1000, 1000 + DURATION_SECONDS, 5):  # its clock is another one
+        assert not attempt(b, server, now=now)
     assert not attempt(b, server, now=1000 + DURATION_SECONDS - 0.1)
     assert attempt(b, server, now=1000 + DURATION_SECONDS)
 
@@ -77,6 +78,38 @@ def test_who_saw_another_lead_is_nobodys_heir() -> None:
     assert not attempt(a, server, now=1)
 
 
+def test_a_holder_that_could_not_renew_is_given_time_when_the_server_is_back() -> None:
+    """Both were cut off. Whoever asks first when that is over is not the leader for it."""
+    server, a, b = Server(), Election("a"), Election("b")
+    assert attempt(a, server, now=0)
+    assert not attempt(b, server, now=1)
+    assert not attempt(b, server, now=1000)
+    assert attempt(a, server, now=1004)
+    before = a.last_term
+    for now in range(1005, 1040, 5):
+        assert not attempt(b, server, now=now)
+        assert attempt(a, server, now=now)
+    assert before is not None
+    assert a.last_term is not None
+    assert a.last_term.token == before.token
+
+
+def test_a_leader_that_is_cut_off_knows_the_term_that_may_be_over_and_forgets_it_when_it_is() -> (
+    None
+):
+    server, a, b = Server(), Election("a"), Election("b")
+    attempt(a, server, now=0)
+    held = a.term(now=0)
+    assert a.term(now=RENEW_SECONDS) is None
+    assert a.last_term == held
+    for now in range(0, DURATION_SECONDS + 1, 5):
+        attempt(b, server, now=now)
+    assert b.term(now=DURATION_SECONDS) is not None
+    assert a.last_term == held
+    a.see(server.record, now=100)
+    assert a.last_term is None
+
+
 def test_renewing_keeps_it() -> None:
     server, a, b = Server(), Election("a"), Election("b")
     for now in range(0, 60, 5):
@@ -108,7 +141,8 @@ def test_a_later_terms_numbers_are_above_all_of_the_earlier_ones() -> None:
     first = a.term(now=0)
     attempt(a, server, now=1, used=5090)  # most of it is used: more is set aside
     grown = a.term(now=1)
-    attempt(b, server, now=1)
+    for now in range(1, 2 + DURATION_SECONDS, 5):
+        attempt(b, server, now=now)
     attempt(b, server, now=1 + DURATION_SECONDS)
     second = b.term(now=1 + DURATION_SECONDS)
     assert first is not None

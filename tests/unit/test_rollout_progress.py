@@ -31,8 +31,8 @@ from reconciler.rollout.plan import (
     StageKind,
     plan_of,
 )
-from reconciler.rollout.progress import due, soak_left
-from reconciler.rollout.windows import Window, is_open
+from reconciler.rollout.progress import due, opens_at, soak_left
+from reconciler.rollout.windows import Window, is_open, next_opening
 
 PASS, FAIL, MISSING = (Verdict(answer=answer, reasons=("why",)) for answer in Answer)
 SHADOW = Stage(kind=StageKind.SHADOW, soak_seconds=60)
@@ -110,6 +110,32 @@ def test_a_window_follows_the_clock_of_its_place_over_a_change_of_hours() -> Non
     assert nine_to_ten.contains(at("2026-03-28T08:30"))  # UTC+1
     assert nine_to_ten.contains(at("2026-03-29T07:30"))  # UTC+2 from this morning on
     assert not nine_to_ten.contains(at("2026-03-29T08:30"))
+
+
+def test_what_waits_for_a_window_knows_when_it_opens() -> None:
+    office = Window(days=(0, 1, 2, 3), start=9 * 60, end=17 * 60, timezone="Europe/Berlin")
+    sunday = at("2026-03-08T12:00")
+    waiting = replace(ROLLOUT, phase=Phase.WAITING, plan=replace(PLAN, windows=(office,)))
+    assert opens_at(waiting, sunday) == at("2026-03-09T09:00", "Europe/Berlin")
+    assert opens_at(replace(waiting, phase=Phase.SHADOW), sunday) is not None
+    assert opens_at(waiting, at("2026-03-09T12:00")) is None
+    assert opens_at(replace(waiting, needs_approval=True), sunday) is None
+    assert opens_at(replace(waiting, phase=Phase.PROMOTED), sunday) is None
+    change = replace(office, days=(6,))  # the clocks go forward on this Sunday
+    assert next_opening((change,), at("2026-03-28T12:00")) == at("2026-03-29T07:00")
+    assert next_opening((replace(office, days=()),), sunday) is None
+
+
+def test_what_may_not_advance_goes_back_all_the_same() -> None:
+    def event(rollout: Rollout, verdict: Verdict) -> type | None:
+        found = due(rollout, verdict, fleet_enforces=False, now=9000.0, may_advance=False)
+        return type(found) if found else None
+
+    assert event(ROLLOUT, PASS) is None
+    assert event(replace(ROLLOUT, phase=Phase.WAITING), PASS) is None
+    assert event(ROLLOUT, FAIL) is GateFailed
+    assert event(replace(ROLLOUT, phase=Phase.INCONCLUSIVE), MISSING) is WaitedEnough
+    assert event(replace(ROLLOUT, phase=Phase.PAUSED), MISSING) is Abort
 
 
 def test_a_window_past_midnight_belongs_to_the_day_it_begins_on() -> None:

@@ -68,6 +68,12 @@ def test_of_a_revision_on_its_way_the_gates_are_told_in_the_present() -> None:
     assert not any("while it was" in line for line in lines)
 
 
+def test_what_waits_for_a_window_says_until_when() -> None:
+    lines = _lines(status_parts(_data(phase="Waiting", windowOpens=1_773_043_200.0)))
+    assert "not before Mon 2026-03-09 08:00:00Z: the rollout windows are closed" in lines
+    assert not any("not before" in line for line in _lines(status_parts(_data(windowOpens=None))))
+
+
 def test_rules_stand_one_below_the_other() -> None:
     (table,) = (part for part in status_parts(_data()) if isinstance(part, Table))
     assert list(table.columns[-1].cells) == ["shop/default-deny\nshop/web"]
