@@ -18,7 +18,7 @@ def replica_metrics(
     """`followed`: kind of objects → true if what is known of it is not older than the last event;
     `certificates`: which one → when it ends."""
     leading = GaugeMetricFamily(
-        "tidegate_replica_leads", "1: this replica leads.", value=float(leads)
+        "tidegate_replica_leads", "1: this replica leads for certain.", value=float(leads)
     )
     watches = GaugeMetricFamily(
         "tidegate_kubernetes_followed",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from netpolicy import kube_watch
 from reconciler.cluster import lease, lease_keeper
+from reconciler.in_cluster import run
 from reconciler.staging.interfaces import Action, Request
 from reconciler.staging.request_file import RolloutFile
 from tests.cluster.test_failures import AWAY, behind_a_line, patiently
@@ -95,18 +98,24 @@ def test_an_undo_holds_while_the_api_server_and_git_are_dead_and_is_told_when_it
 
 
 def test_what_was_undone_without_the_api_server_is_not_brought_back_by_a_successor(
-    server: KubeServer, tmp_path: Path
+    server: KubeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has no state, the objects call the bad revision enforced, and only an agent knows better: one that
     comes when the successor has announced that revision already."""
 
-    async def script() -> None:
+    monkeypatch.setattr(run, "LOOK_ELSEWHERE_SHARE", 1.0)
+
+    async def script(logs: Sequence[Mapping[str, object]]) -> None:
         cluster = Cluster.make(server, "learnt", tmp_path)
         cluster.follow()
         async with behind_a_line(cluster) as far, cluster.scene.agent() as node:
             first, second = await two_promoted(cluster)
             far.line.cut()
             await until_true(lambda: far.replica._keeper.term is None, seconds=AWAY)
+            # Agents are let go, in case that another leads, and come back as none does.
+            await until_true(
+                lambda: any(one["event"] == "agent_disconnected" for one in logs), seconds=AWAY
+            )
             RolloutFile(tmp_path / "state-replica-a").ask(
                 Request(action=Action.ROLLBACK, revision=second, token=f"{second}/1", by="ann")
             )
@@ -128,4 +137,5 @@ def test_what_was_undone_without_the_api_server_is_not_brought_back_by_a_success
             events = [one["event"] for one in cluster.rollout_status(second)["history"]]
             assert events[0] == "Learnt"
 
-    asyncio.run(script())
+    with capture_logs() as logs:
+        asyncio.run(script(logs))

@@ -20,7 +20,9 @@ from reconciler.push.feed import (
     Feed,
     FeedStream,
 )
+from reconciler.push.observer import Hello
 from reconciler.push.outbox import Offer, Outbox
+from reconciler.push.sessions import Sessions
 
 
 def offer(version: int) -> Offer:
@@ -57,6 +59,20 @@ def play(stream: FeedStream, entries: Entries) -> tuple[AddressEntry, ...] | Non
         assert len(message.upserts) + len(message.removals) <= PIECES_PER_MESSAGE
         last = entries.take(message)
     return last
+
+
+def test_a_share_of_the_streams_is_ended_and_no_other() -> None:
+    hello = Hello(
+        instance="i", agent_version="1", capabilities=(), sequence=0, digest="", version=0
+    )
+    sessions = Sessions()
+    opened = [sessions.open(f"node-{number}", hello) for number in range(400)]
+    sessions.close_some(0.0)
+    assert not any(session.is_over for session in opened)
+    sessions.close_some(0.5)
+    assert 100 < sum(session.is_over for session in opened) < 300
+    sessions.close_some(1.0)
+    assert all(session.is_over for session in opened)
 
 
 def test_one_announcement_at_a_time_and_only_the_latest_is_next() -> None:
