@@ -161,8 +161,7 @@ class Agent:
             encrypts=self._tunnels,
             proxy=self._proxy.connect(),
         )
-        fenced = config.pod_interfaces if config.cni and config.cni.fence else ()
-        self._fence = Fence(fenced)
+        self._fence = Fence(config.pod_interfaces if config.fence else ())
         self._sandboxes = SandboxStore(config.state_dir)
         self._pods = PodsOfNode(
             self._planner,

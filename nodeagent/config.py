@@ -58,7 +58,7 @@ class ReconcilerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CniConfig:
-    """Where the CNI plugin finds the agent. `fence`: nobody passes an interface that is not attached yet."""
+    """Where the CNI plugin finds the agent. `fence`: that of the agent, unless it is told by itself."""
 
     socket: Path = Path(DEFAULT_CNI_SOCKET)
     fence: bool = True
@@ -93,6 +93,7 @@ class AgentConfig:
     the file `inventory`, or with `kubernetes` in a cluster.
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
+    `fence`: nobody passes one of those before it is attached.
     `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
     `cni` None: no plugin holds pods back. `envoy` None: policies that look into requests are refused.
     """
@@ -109,6 +110,7 @@ class AgentConfig:
     admit_local_host: bool = True
     datapath: DatapathOptions = DEFAULT_OPTIONS
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
+    fence: bool = False
     metrics: str = ""
     cni: CniConfig | None = None
     envoy: EnvoyConfig | None = None
@@ -131,6 +133,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path, node: str)
     fields = Fields(document, faults)
     kubernetes = _kubernetes(fields, base)
     state_dir = base / fields.text("state_dir", DEFAULT_STATE_DIR)
+    cni = _cni(fields, base)
     config = AgentConfig(
         node=fields.text("node", node, required=not node),
         state_dir=state_dir,
@@ -146,7 +149,8 @@ def _config(document: Document, faults: list[Diagnostic], base: Path, node: str)
         datapath=read_options(fields.record("datapath")),
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
         metrics=fields.listen("metrics"),
-        cni=_cni(fields, base),
+        fence=fields.flag("fence", cni is not None and cni.fence),
+        cni=cni,
         envoy=_envoy(fields, base),
     )
     fields.finish()

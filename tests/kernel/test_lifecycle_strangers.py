@@ -5,6 +5,7 @@ stranger ── node-a          an agent in node-a, whose inventory does not kno
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 
@@ -81,6 +82,77 @@ def test_one_that_appeared_while_the_agent_was_dead_is_shut_at_its_start(agents:
     agents.start(NODE)
     _wait_until_shut(agents.world, "new1")
     assert agents.ask_json(NODE, "status")["strangers"] == ["new1"]
+
+
+SENDER = """
+import socket, sys
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(200):
+    sender.sendto(b"x", ("10.9.9.1", 4444))
+"""
+SEEN = """
+table inet seen {
+  chain arrived {
+    type filter hook prerouting priority 0; policy accept;
+    udp dport 4444 counter
+  }
+}
+"""
+
+
+@pytest.fixture
+def fenced(agents: Agents) -> Iterator[Agents]:
+    """Who sends to port 4444 of the node and is not shut out is counted."""
+    world, config = agents.world, agents.config(NODE)
+    without = config.read_text()
+    world.kill(NODE)
+    config.write_text(yaml.safe_dump({**yaml.safe_load(without), "fence": True}))
+    agents.start(NODE)
+    world.run(NODE, ["nft", SEEN])
+    yield agents
+    world.kill(NODE)
+    config.write_text(without)
+    world.run(NODE, ["nft", "flush ruleset"])
+    agents.start(NODE)
+
+
+def test_with_a_fence_nothing_passes_while_no_agent_runs_nor_when_one_starts(fenced: Agents):
+    fenced.world.kill(NODE)
+    _make(fenced.world, "new1")
+    _send(fenced.world, "new1")
+    fenced.start(NODE)
+    _wait_until_shut(fenced.world, "new1")
+    _send(fenced.world, "new1")
+    assert _arrived(fenced.world) == 0
+
+
+def test_a_fence_opens_for_a_pair_within_the_node_and_stands_before_no_other_name(fenced: Agents):
+    world = fenced.world
+    world.run(NODE, ["ip", "link", "add", "new1", "type", "veth", "peer", "name", "other1"])
+    world.wait_for("the fence is open for new1", lambda: '"new1"' in _opened(world))
+    world.run(NODE, ["ip", "link", "del", "new1"])
+    _make(world, "other1")
+    _send(world, "other1")
+    assert _arrived(world) > 0
+
+
+def _send(world: World, interface: str) -> None:
+    """From the pod to the node, without asking for its MAC."""
+    (link,) = json.loads(world.run(NODE, ["ip", "-j", "link", "show", interface]).stdout)
+    mac = ["ip", "neighbour", "replace", "10.9.9.1", "lladdr", link["address"]]
+    world.run(POD.name, [*mac, "dev", f"p-{interface}"])
+    world.run(POD.name, [sys.executable, "-c", SENDER])
+
+
+def _arrived(world: World) -> int:
+    listed = world.run(NODE, ["nft", "--json", "list", "table", "inet", "seen"]).stdout
+    (rule,) = [entry["rule"] for entry in json.loads(listed)["nftables"] if "rule" in entry]
+    (packets,) = [part["counter"]["packets"] for part in rule["expr"] if "counter" in part]
+    return int(packets)
+
+
+def _opened(world: World) -> str:
+    return world.run(NODE, ["nft", "list", "set", "inet", "tidegate_fence", "opened"]).stdout
 
 
 def _make(world: World, interface: str) -> None:
