@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from tests.support.world_topology import ECOMMERCE
 
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
-GATEWAY, FRONTEND = ECOMMERCE.pod("api-gateway"), ECOMMERCE.pod("frontend")
+GATEWAY, PROMETHEUS = ECOMMERCE.pod("api-gateway"), ECOMMERCE.pod("prometheus")
 
 
 @pytest.fixture(scope="module")
 def scene() -> Iterator[HttpScene]:
     with http_scene(ECOMMERCE) as made:
-        made.world.start("serve", GATEWAY.name, serve_command(GATEWAY))
+        for pod in (GATEWAY, PROMETHEUS):
+            made.world.start(f"serve {pod.name}", pod.name, serve_command(pod))
         yield made
 
 
@@ -168,6 +170,27 @@ def test_a_killed_envoy_is_back_soon_and_nothing_passed_meanwhile(scene: HttpSce
     assert (told["state"], told["restarts"]) == ("up", 1)
     assert told["pid"] == scene.envoy(GATEWAY.node.name) != killed
     assert "restarted 1 times" in scene.agents.ask(GATEWAY.node.name, "status")
+
+
+def test_without_an_envoy_flows_to_it_are_dropped_and_no_others(scene: HttpScene) -> None:
+    """The agent is held still, so that nobody starts one for as long as is looked."""
+    scene.enforce("http")
+    node = GATEWAY.node.name
+    killed, agent = scene.envoy(node), scene.world.process(node)
+    agent.send_signal(signal.SIGSTOP)
+    try:
+        os.kill(killed, signal.SIGKILL)
+        for place, address in product(("frontend", "prometheus"), GATEWAY.addresses):
+            assert scene.ask(place, address, *REQUESTS[:2], seconds=0.5) == ["TimeoutError"] * 2
+        assert scene.ask("frontend", PROMETHEUS.v4, ("GET", "/"), seconds=20.0) == [200]
+    finally:
+        agent.send_signal(signal.SIGCONT)
+    scene.world.wait_for(
+        "Envoy is back",
+        lambda: scene.ask("frontend", GATEWAY.v4, *REQUESTS) == [200, 403, 403],
+        timeout=PATIENCE_SECONDS,
+    )
+    assert scene.envoy(node) != killed
 
 
 def test_a_killed_agent_leaves_envoy_at_work_and_its_successor_adopts_it(scene: HttpScene) -> None:

@@ -30,7 +30,7 @@ import http.client, json, sys
 found = []
 for address, method, path in json.loads(sys.argv[1]):
     try:
-        connection = http.client.HTTPConnection(address, 80, timeout=5)
+        connection = http.client.HTTPConnection(address, 80, timeout=float(sys.argv[2]))
         connection.request(method, path)
         found.append(connection.getresponse().status)
     except OSError as error:
@@ -76,11 +76,16 @@ class HttpScene:
         assert not [one["error"] for one in acks if one["error"]]
         return len(acks)
 
-    def ask(self, place: str, address: str, *asked: tuple[str, str]) -> list[Any]:
-        """The statuses of requests (method and path) to port 80, a connection each."""
+    def ask(
+        self, place: str, address: str, *asked: tuple[str, str], seconds: float = 5.0
+    ) -> list[Any]:
+        """The statuses of requests (method and path) to port 80, a connection each.
+
+        In place of a status the error's name; TimeoutError if nothing came within the seconds.
+        """
         asks = json.dumps([(address, method, path) for method, path in asked])
         answer: list[Any] = json.loads(
-            self.world.run(place, [sys.executable, "-c", ASK, asks]).stdout
+            self.world.run(place, [sys.executable, "-c", ASK, asks, str(seconds)]).stdout
         )
         return answer
 
