@@ -62,6 +62,8 @@ class Cause(StrEnum):
     WOULD_ALLOW = "would-allow"
     WOULD_REDIRECT = "would-redirect"
     WOULD_NOT_REDIRECT = "would-not-redirect"
+    NOT_OBSERVED = "not-observed"
+    """Of requests only: what the candidate would do with them a trial cannot show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, order=True)

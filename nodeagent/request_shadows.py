@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from netpolicy.ends import End
-from netpolicy.evidence import ASKED, Difference, Shadow
+from netpolicy.evidence import ASKED, Cause, Difference, Shadow
 from netpolicy.http_flow import form_of
 from netpolicy.labels import Labels
 from netpolicy.rules import Policy, Protocol
@@ -59,6 +59,8 @@ class RequestShadows:
                     continue
                 if not opinion.is_known and request.time_ns >= self._since_ns:
                     self.tallies[judge.shadow].add_unknown()
+                elif opinion.cause is Cause.NOT_OBSERVED:
+                    self._count(judge.shadow, request, opinion, places)
                 elif opinion.cause is not None:
                     yield request, self._count(judge.shadow, request, opinion, places)
 
@@ -86,9 +88,10 @@ class RequestShadows:
 
     def _judges_of(self, plan: NodePlan) -> Iterator[ShadowJudge]:
         inputs = plan.inputs
+        now = self._with_secrets(in_force(inputs.policies, inputs.modes))
         if plan.candidate is not None and inputs.candidate is not None:
             policies = in_force(inputs.candidate, inputs.modes)
-            yield ShadowJudge(Shadow.CANDIDATE, self._with_secrets(policies))
+            yield ShadowJudge(Shadow.CANDIDATE, self._with_secrets(policies), now)
         if plan.preview is not None:
             policies = in_force(inputs.policies, EVALUATED)
-            yield ShadowJudge(Shadow.PREVIEW, self._with_secrets(policies))
+            yield ShadowJudge(Shadow.PREVIEW, self._with_secrets(policies), now)

@@ -21,7 +21,7 @@ from netpolicy.flow import FlowEnd, FlowRecord, FlowVerdict, Occasion, TcpFlag
 from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import Direction, RuleId
 
-CAUSES: Final = (None, *Cause)
+CAUSES: Final = (None, *(cause for cause in Cause if cause is not Cause.NOT_OBSERVED))
 """What the numbers of the column `cause` stand for."""
 
 _Key = TypeVar("_Key", bound=Hashable)

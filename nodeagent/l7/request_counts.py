@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from netpolicy.drop_reasons import drop_reason
+from netpolicy.drop_reasons import RATE_LIMITED, drop_reason
 from netpolicy.evidence import AnswerCounts
 from netpolicy.http_flow import HttpExchange
 from netpolicy.rules import Direction
@@ -75,11 +75,13 @@ class RequestCounts:
 
 
 def answers_of(requests: Iterable[JudgedRequest]) -> AnswerCounts:
-    """How these requests were answered, by whomever."""
-    exchanges = [request.exchange for request in requests]
+    """How these requests were answered, by whomever. What goes beyond a limit is refused."""
+    given = tuple(requests)
+    limited = sum(request.drop_reason == RATE_LIMITED for request in given)
+    exchanges = [request.exchange for request in given]
     return AnswerCounts(
         requests=len(exchanges),
-        refused=sum(map(_is_refused, exchanges)),
+        refused=sum(map(_is_refused, exchanges)) + limited,
         failed=sum(map(_is_failed, exchanges)),
     )
 

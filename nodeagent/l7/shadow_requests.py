@@ -11,6 +11,8 @@ Holds always:
 1. A flow that the shadow refuses as a whole, or would send to no proxy, is the kernel's to count.
 2. What cannot be known here (a header that the log does not tell) makes no difference: it is counted as
    not judged.
+3. A request that passes by a limit, or by TLS treated otherwise, that is not in force yet is said to be not
+   observed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from netpolicy.l7 import HttpRequest
 from netpolicy.labels import Labels
 from netpolicy.rules import Direction, HttpRule, Mode, Policy, Protocol, RuleId
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.l7.untried import untried
 
 MAX_REMEMBERED: Final = 20_000
 _BY_REQUEST: Final = frozenset({Outcome.ALLOWED, Outcome.DENIED_BY_REQUEST})
@@ -50,11 +53,14 @@ _UNKNOWN: Final = Opinion(is_known=False)
 class ShadowJudge:
     """One shadow's policies. Equal requests of equal flows are judged once."""
 
-    __slots__ = ("_policies", "_remembered", "_selecting", "shadow")
+    __slots__ = ("_policies", "_remembered", "_selecting", "_untried", "shadow")
 
-    def __init__(self, shadow: Shadow, policies: Iterable[Policy]) -> None:
+    def __init__(
+        self, shadow: Shadow, policies: Iterable[Policy], in_force: Iterable[Policy] = ()
+    ) -> None:
         self.shadow = shadow
         self._policies = tuple(replace(policy, mode=Mode.ENFORCE) for policy in policies)
+        self._untried = untried(self._policies, in_force)
         self._selecting: dict[Labels, tuple[Policy, ...]] = {}
         self._remembered: dict[tuple[object, ...], Side] = {}
 
@@ -66,6 +72,8 @@ class ShadowJudge:
         if side.outcome not in _BY_REQUEST:
             return None
         passed = request.drop_reason == 0
+        if side.passes and self._untried.depends(side.rules, _asked(request)):
+            return Opinion(cause=Cause.NOT_OBSERVED, rules=side.rules)
         if side.passes == passed:
             return Opinion()
         if side.passes:
@@ -76,24 +84,18 @@ class ShadowJudge:
         return Opinion(cause=Cause.WOULD_DENY, rules=side.rules)
 
     def _side(self, request: JudgedRequest, source: End, destination: End) -> Side:
-        headers = tuple((name, text) for name, text in request.headers.items() if text is not None)
         key = (
             request.direction, request.source, request.destination, request.destination_port,
-            request.server_name, request.method, request.path, request.host, headers,
+            request.server_name, _asked(request),
         )  # fmt: skip
         found = self._remembered.get(key)
         if found is None:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            asked = HttpRequest(
-                method=request.method, path=request.path, host=request.host, headers=headers
-            )
-            found = self._remembered[key] = self._judge(request, source, destination, asked)
+            found = self._remembered[key] = self._judge(request, source, destination)
         return found
 
-    def _judge(
-        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
-    ) -> Side:
+    def _judge(self, request: JudgedRequest, source: End, destination: End) -> Side:
         is_egress = request.direction is Direction.EGRESS
         flow = Flow(
             source=source,
@@ -102,7 +104,7 @@ class ShadowJudge:
             port=request.destination_port,
             # What is read without TLS asked for no name.
             server_name=request.server_name or "",
-            request=asked,
+            request=_asked(request),
         )
         decision = evaluate(self._of((source if is_egress else destination).labels), flow)
         return decision.egress if is_egress else decision.ingress
@@ -128,6 +130,12 @@ class ShadowJudge:
             if RuleId(policy=policy.id, origin=rule.origin) in ids and rule.l7 is not None
             for form in rule.l7.http or ()
         )
+
+
+def _asked(request: JudgedRequest) -> HttpRequest:
+    """What the log tells of it, as rules look at it."""
+    headers = tuple((name, text) for name, text in request.headers.items() if text is not None)
+    return HttpRequest(method=request.method, path=request.path, host=request.host, headers=headers)
 
 
 def _needs_more(form: HttpRule, told: Mapping[str, str | None]) -> bool:

@@ -27,7 +27,7 @@ def answer_failures(gates: Gates, evidence: Evidence) -> list[str]:
     if min(before.requests, now.requests) < LEAST_REQUESTS:
         return []
     shares = (
-        ("are refused (403)", before.refused, now.refused, gates.refused_rise),
+        ("are refused (403, or beyond a limit)", before.refused, now.refused, gates.refused_rise),
         ("fail (5xx)", before.failed, now.failed, gates.failed_rise),
     )
     return [

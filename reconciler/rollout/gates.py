@@ -69,7 +69,11 @@ def judge_stage(
     ]
     if failures:
         return Verdict(answer=Answer.FAIL, reasons=tuple(failures))
-    missing = [*_silent(gates, evidence, fleet), *_thin_coverage(gates, evidence)]
+    missing = [
+        *_silent(gates, evidence, fleet),
+        *_thin_coverage(gates, evidence),
+        *_not_observed(evidence, fleet),
+    ]
     if missing:
         return Verdict(answer=Answer.INCONCLUSIVE, reasons=tuple(missing))
     return Verdict(answer=Answer.PASS)
@@ -194,6 +198,19 @@ def _thin_coverage(gates: Gates, evidence: Evidence) -> list[str]:
         f"{number_of(seen, what)} seen of {least} needed"
         for seen, least, what in found
         if seen < least
+    ]
+
+
+def _not_observed(evidence: Evidence, fleet: Fleet) -> list[str]:
+    """Requests of which only nodes that enforce the candidate can tell what becomes of them."""
+    unseen = [one for one in evidence.differences() if one.cause is Cause.NOT_OBSERVED]
+    if not unseen or fleet.chosen:
+        return []
+    rules = sorted({str(rule) for one in unseen for rule in one.rules})
+    count = sum(one.count for one in unseen)
+    return [
+        f"not observed: {number_of(count, 'request')} that new limits or TLS settings of"
+        f" {_named(rules)} are for"
     ]
 
 

@@ -189,6 +189,12 @@ def test_a_refused_connection_is_blamed_on_every_rule_of_its_listener(
     assert answers_of([refused]) == AnswerCounts(requests=1, refused=1, failed=0)
 
 
+def test_what_goes_beyond_a_limit_counts_as_refused_and_a_servers_own_429_does_not() -> None:
+    own = replace(PASSED, exchange=replace(PASSED.exchange, code=429))
+    answers = answers_of([own, replace(own, drop_reason=RATE_LIMITED)])
+    assert answers == AnswerCounts(requests=2, refused=1, failed=0)
+
+
 def test_rules_of_a_set_that_is_gone_are_not_guessed() -> None:
     (flow,) = name_requests([replace(REFUSED, rule_set="cd" * 32)], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, ())

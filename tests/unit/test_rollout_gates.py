@@ -74,6 +74,16 @@ def test_newly_allowed_flows_count_only_where_a_gate_says_so() -> None:
     assert answer(found, gates=Gates(unexpected_allows=3)) is Answer.FAIL
 
 
+def test_what_only_enforcing_can_show_is_inconclusive_until_some_node_enforces() -> None:
+    unseen = replace(cut(7), cause=Cause.NOT_OBSERVED)
+    found = evidence(report("a", unseen), report("b"))
+    verdict = judge_stage(Gates(), found, FLEET, ())
+    assert verdict.answer is Answer.INCONCLUSIVE
+    assert verdict.reasons[0].startswith("not observed: 7 requests that new limits or TLS settings")
+    enforcing = evidence(report("a", unseen), report("b"), report("a", role=Role.ENFORCING))
+    assert answer(enforcing, fleet=replace(FLEET, chosen=frozenset({"a"}))) is Answer.PASS
+
+
 def test_differences_that_were_counted_but_not_listed_fail() -> None:
     assert answer(evidence(report("a", omitted=1), report("b"))) is Answer.FAIL
 

@@ -25,9 +25,11 @@ from netpolicy.rules import (
     PolicyKind,
     Ports,
     Protocol,
+    RateLimit,
     Rule,
     RuleId,
     SecretRef,
+    TlsContext,
 )
 from nodeagent.envoy.secret_values import header_secrets, with_values
 from nodeagent.envoy.tls import Secrets
@@ -119,6 +121,48 @@ def test_flows_of_one_listener_are_each_judged_by_their_own_rules() -> None:
     )
     assert opinion(one) == Opinion()
     found = opinion(one, replace(GET_PRODUCTS, source="10.0.0.3"))
+    assert found is not None
+    assert found.cause is Cause.WOULD_DENY
+
+
+LIMIT = RateLimit(requests=5, seconds=1, burst=5)
+LIMITED = rule("ingress[0]", "web", HttpRule(path="/products", rate_limit=LIMIT))
+ENDED = replace(
+    rule("ingress[0]", "web", HttpRule(path="/products")),
+    terminating_tls=TlsContext(secret=SecretRef(namespace="shop", name="web")),
+)
+
+
+@pytest.mark.parametrize("tried", [LIMITED, ENDED], ids=["a limit", "ended TLS"])
+@pytest.mark.parametrize("reason", [0, POLICY_DENIED])
+def test_a_request_that_a_new_limit_or_tls_is_for_is_said_to_be_not_observed(
+    tried: Rule, reason: int
+) -> None:
+    by = (RuleId(policy=ID, origin="ingress[0]"),)
+    found = opinion(judge(tried), replace(GET_PRODUCTS, drop_reason=reason))
+    assert found == Opinion(cause=Cause.NOT_OBSERVED, rules=by)
+
+
+@pytest.mark.parametrize("tried", [LIMITED, ENDED], ids=["a limit", "ended TLS"])
+def test_a_limit_and_tls_that_are_in_force_already_are_nothing_new(tried: Rule) -> None:
+    same = ShadowJudge(Shadow.CANDIDATE, [policy(tried)], [policy(tried)])
+    assert opinion(same) == Opinion()
+
+
+def test_a_request_that_passes_without_the_new_limit_too_was_observed() -> None:
+    free = HttpRule(method="GET")
+    beside = rule("ingress[1]", "web", free)
+    assert opinion(judge(LIMITED, beside)) == Opinion()
+    assert (
+        opinion(
+            judge(rule("ingress[0]", "web", HttpRule(path="/products", rate_limit=LIMIT), free))
+        )
+        == Opinion()
+    )
+
+
+def test_what_a_new_limit_is_not_for_is_judged_like_any_other() -> None:
+    found = opinion(judge(LIMITED), replace(GET_PRODUCTS, path="/other"))
     assert found is not None
     assert found.cause is Cause.WOULD_DENY
 
