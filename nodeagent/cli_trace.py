@@ -116,6 +116,12 @@ def _follow(options: DropOptions, socket: Path | None, config_path: Path, *, pro
     show_denied_flows(wanted, options, socket_of(socket, config_path))
 
 
+class _CannotFollowError(click.ClickException):
+    """With the code of any other failure the answer would read as: denied."""
+
+    exit_code = CANNOT_TELL
+
+
 def _follow_path(question: Question, options: DropOptions, socket: Path) -> None:
     from nodeagent.cli_live import show_path  # noqa: PLC0415
     from nodeagent.trace.filters import DropFilter, networks  # noqa: PLC0415
@@ -128,7 +134,10 @@ def _follow_path(question: Question, options: DropOptions, socket: Path) -> None
         port=None if is_icmp else question.port,
         protocol=question.protocol,
     )
-    show_path(wanted, options, socket)
+    try:
+        show_path(wanted, options, socket)
+    except click.ClickException as error:
+        raise _CannotFollowError(error.message) from error
 
 
 def _explain(

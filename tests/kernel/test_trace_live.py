@@ -6,6 +6,7 @@ frontend ─ node-a ─ products-db      one agent, the bootstrap policy in forc
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import uuid
@@ -95,10 +96,12 @@ def trace(agents: Agents, when_ready: Callable[[], None], *words: str) -> list[d
 
 
 def test_a_refused_connection_is_followed_from_its_process_to_its_drop(agents: Agents):
+    """Six lines of its first packet, four of the second, which comes a second later."""
     lines = trace(
         agents,
         lambda: connect(agents, FRONTEND.name),
-        "e-commerce/frontend", "e-commerce/products-db", "5432", "--live", "--duration", "2.5",
+        "e-commerce/frontend", "e-commerce/products-db", "5432", "--live",
+        "--count", "10", "--duration", "30",
     )  # fmt: skip
     sightings = [line for line in lines if "hook" in line]
     hooks = [line["hook"] for line in sightings]
@@ -131,8 +134,23 @@ def test_the_kernels_own_answer_is_nobodys(agents: Agents):
     lines = trace(
         agents,
         lambda: agents.world.run(NODE.name, [sys.executable, "-c", send]) and None,
-        NODE.link_v4, DATABASE.v4, "icmp/8", "--live", "--duration", "2",
+        NODE.link_v4, DATABASE.v4, "icmp/8", "--live", "--count", "1", "--duration", "30",
     )  # fmt: skip
     queued = [line for line in lines if line.get("hook") == "queued"]
     assert queued[0]["seen"]["source"] == DATABASE.v4
     assert queued[0]["process"] is None
+
+
+def test_a_flow_that_cannot_be_followed_does_not_read_as_denied(agents: Agents, tmp_path: Path):
+    """The code is not that of the verdict, which is printed all the same."""
+    asked = [NODE.link_v4, DATABASE.v4, "5432", "--live", "--config", str(agents.config(NODE.name))]
+    done = agents.world.run(
+        NODE.name,
+        [sys.executable, "-m", "nodeagent.cli", "trace", *asked],
+        environment={**os.environ, "BCC_KERNEL_SOURCE": str(tmp_path)},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot trace: " in done.stderr
+    assert done.stdout.rstrip().endswith(("ALLOWED", "DENIED"))
