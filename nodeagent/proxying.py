@@ -99,9 +99,9 @@ class Proxying:
         Raises DatapathError or StalledError.
         """
         if self._config is None:
-            self._datapath.set_proxy(0)
+            self._datapath.proxy.lead_to(0)
             return NO_PROXY
-        self._datapath.set_proxy(self._lead())
+        self._datapath.proxy.lead_to(self._lead())
         return ProxySide(
             capabilities=capabilities_of(self._config),
             ports=self._config.ports,
@@ -172,7 +172,7 @@ class Proxying:
 
     def _lead(self) -> int:
         index = ensure_device()
-        self._datapath.guard_proxy(index)
+        self._datapath.proxy.guard(index)
         return index
 
     async def _watch(self, envoy: EnvoyProxy) -> None:
@@ -187,8 +187,8 @@ class Proxying:
 
     def _mend_device(self) -> None:
         faults = device_faults()
-        if faults or not self._datapath.is_proxy_guarded(self._datapath.proxy()):
-            self._datapath.set_proxy(self._lead())
+        if faults or not self._datapath.proxy.is_guarded(self._datapath.proxy.interface()):
+            self._datapath.proxy.lead_to(self._lead())
             self.device_mended += 1
             log.warning(DEVICE_MENDED, faults=list(faults))
 

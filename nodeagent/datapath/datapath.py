@@ -21,7 +21,6 @@ from functools import partial
 from netpolicy.evidence import ASKED, Shadow
 from netpolicy.rules import Direction
 from nodeagent.datapath import (
-    abi,
     abi_numbers,
     attach,
     encryption_maps,
@@ -49,6 +48,7 @@ from nodeagent.datapath.holdings import HeldMaps, Holdings
 from nodeagent.datapath.opened import OpenedPins
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
+from nodeagent.datapath.proxy_way import ProxyWay
 from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
 from nodeagent.datapath.undecided import Undecided
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
@@ -83,6 +83,7 @@ class Datapath:
         self._intended_labels = self.labels()
         self._fingerprints = FingerprintReader()
         self._endpoints = EndpointMap(opened.maps["interfaces"], opened.maps["endpoints"])
+        self.proxy = ProxyWay(opened.maps["proxy"], opened.others[pins.TO_PROXY])
 
     @classmethod
     def open(cls, config: DatapathConfig) -> Datapath:
@@ -325,28 +326,6 @@ class Datapath:
             Direction.INGRESS: programs[pins.TO_UPLINK],
             Direction.EGRESS: programs[pins.FROM_UPLINK],
         }
-
-    # The proxy -------------------------------------------------------------------------------
-
-    def guard_proxy(self, ifindex: int) -> None:
-        """Have redirected packets that arrive on the proxy's device handed to its sockets."""
-        program = self._opened.others[pins.TO_PROXY]
-        attach.attach(ifindex, {Direction.EGRESS: program}, GUARDS)
-
-    def is_proxy_guarded(self, ifindex: int) -> bool:
-        """True if the program of today stands on the proxy's device."""
-        wanted = libbpf.program_id(self._opened.others[pins.TO_PROXY])
-        return any(found.program_id == wanted for found in attach.attached(GUARDS, [ifindex]))
-
-    def set_proxy(self, ifindex: int) -> None:
-        """Redirect packets to this device from now on; 0: to none, and refuse what would be."""
-        word = bytes(abi.Proxy(interface_index=ifindex))
-        libbpf.update(self._maps["proxy"], bytes(4), word)
-
-    def proxy(self) -> int:
-        """The index of the device that packets are redirected to; 0: none."""
-        word = libbpf.lookup(self._maps["proxy"], bytes(4)) or bytes(4)
-        return int(abi.Proxy.from_buffer_copy(word).interface_index)
 
     # What happened --------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def _read(
         flows=tuple(datapath.read_conntrack()),
         attached=attached,
         now_ns=time.monotonic_ns(),
-        proxy_interface=datapath.proxy(),
+        proxy_interface=datapath.proxy.interface(),
     )
 
 

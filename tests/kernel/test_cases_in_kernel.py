@@ -39,7 +39,7 @@ PORTS = PortRange(first=_FIRST, last=_FIRST + 19)
 @pytest.fixture(scope="module")
 def engine() -> Iterator[KernelEngine]:
     with kernel_engine() as fresh:
-        fresh.datapath.set_proxy(TEST_INTERFACE)
+        fresh.datapath.proxy.lead_to(TEST_INTERFACE)
         yield fresh
 
 

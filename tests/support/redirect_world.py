@@ -201,8 +201,8 @@ def scene(folder: Path) -> Iterator[Scene]:
             subprocess.run(["ip", "-n", node, *line.split()], check=True)
         index = pods.within("node", ensure_device)
         undo.callback(pods.within, "node", remove_device)
-        pods.within("node", lambda: pods.datapath.guard_proxy(index))
-        pods.datapath.set_proxy(index)
+        pods.within("node", lambda: pods.datapath.proxy.guard(index))
+        pods.datapath.proxy.lead_to(index)
         web = Web()
         for address in ADDRESSES:
             served = web.serve(pods.listen(address, HTTP_PORT))
