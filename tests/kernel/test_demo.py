@@ -12,7 +12,7 @@ import pytest
 from tests.support import world_sweep
 from tests.support.world import PROJECT
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 
 @pytest.fixture

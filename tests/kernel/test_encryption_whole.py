@@ -25,7 +25,7 @@ from tests.support.whole_rollout import PATIENCE_SECONDS, SETTINGS_FILE, WholeRo
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE, WorldNode
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 STAGES = """\
 rollout:

@@ -14,7 +14,7 @@ from tests.support.whole_rollout import PATIENCE_SECONDS, WholeRollout
 from tests.support.world import World
 from tests.support.world_topology import ECOMMERCE
 
-pytestmark = [pytest.mark.kernel, pytest.mark.slow, pytest.mark.alone]
+pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 GATEWAY = "policies/e-commerce/api-gateway.yaml"
 SETTINGS = """\
