@@ -31,6 +31,7 @@ def demo() -> Iterator[subprocess.Popen[str]]:
         world_sweep.sweep(name)
 
 
+@pytest.mark.timeout(500)
 def test_every_scene_of_the_demo_is_as_expected(demo: subprocess.Popen[str]) -> None:
     shown, _ = demo.communicate(timeout=480)
     assert demo.returncode == 0, shown
