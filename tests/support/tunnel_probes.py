@@ -7,6 +7,8 @@ Shell.
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -120,6 +122,24 @@ def wireguard_go(nodes: TunnelNodes, node: str) -> list[int]:
     )
     pids = map(int, shown.stdout.split())
     return [pid for pid in pids if _name_of(pid).startswith("wireguard-go")]
+
+
+def is_in_kernel(nodes: TunnelNodes) -> bool:
+    """Does this kernel make tunnels itself? Asked of the kernel, not of the agent."""
+    asked = ["ip", "link", "add", "asked", "type", "wireguard"]
+    if nodes.world.run("node-a", asked, check=False).returncode:
+        return False
+    nodes.world.run("node-a", ["ip", "link", "del", "asked"])
+    return True
+
+
+def end_tunnels(nodes: TunnelNodes, node: str) -> None:
+    """Without a word to the agent: a dead wireguard-go takes its device along, the kernel's are removed."""
+    for pid in wireguard_go(nodes, node):
+        os.kill(pid, signal.SIGKILL)
+    if is_in_kernel(nodes):
+        for device in nodes.devices(node):
+            nodes.world.run(node, ["ip", "link", "del", device])
 
 
 def _name_of(pid: int) -> str:

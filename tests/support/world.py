@@ -33,6 +33,8 @@ from tests.support.world_topology import (
 )
 
 POLL_SECONDS: Final = 0.02
+PATIENCE: Final = float(os.environ.get("TIDEGATE_TEST_PATIENCE", "1"))
+"""How many times longer than usual to wait: more where the processor is emulated (tests/vm)."""
 PROJECT: Final = Path(__file__).resolve().parents[2]
 """Where programs start, so that `python -m` finds the project's modules."""
 
@@ -163,6 +165,7 @@ class World:
         self, what: str, is_so: Callable[[], bool], *, timeout: float = 15.0, program: str = ""
     ) -> None:
         """Wait for a state; raise WorldError after `timeout`, or at once if `program` has died."""
+        timeout *= PATIENCE
         deadline = time.monotonic() + timeout
         while not is_so():
             if program and self._processes[program].poll() is not None:

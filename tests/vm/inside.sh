@@ -1,7 +1,7 @@
 #!/bin/bash
 # The virtual machine's only program, once its root is there: run the command, say how it ended, power off.
 # TREE and KERNEL_ROOT come from the kernel's command line.
-export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 TIDEGATE_TEST_PATIENCE=10
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
