@@ -33,6 +33,7 @@ from typing import Final
 
 from nodeagent.datapath import abi, abi_numbers, libbpf
 from nodeagent.datapath.errors import DatapathError
+from nodeagent.datapath.kernel_age import refusal
 from nodeagent.datapath.loading import LoadOutcome
 from nodeagent.datapath.pins import (
     FLOW_MAPS,
@@ -135,7 +136,7 @@ def _load_and_pin(
             )
         _set_constants(opened, pack_settings(config.options))
         resized = _reuse_maps(opened, config, before, shared) if before else ()
-        libbpf.check(library.bpf_object__load(opened), f"loading {config.object_path}")
+        _load(opened, config.object_path)
         if before:
             _carry_over(opened, config, before, resized)
         if "control" not in shared:
@@ -144,6 +145,13 @@ def _load_and_pin(
         _pin_all(opened, config.bpffs, version)
     finally:
         library.bpf_object__close(opened)
+
+
+def _load(opened: int, object_path: Path) -> None:
+    if (result := libbpf.library().bpf_object__load(opened)) < 0:
+        errno = ctypes.get_errno() or -result
+        release = os.uname().release
+        raise DatapathError(refusal(f"loading {object_path}", release=release, errno=errno))
 
 
 def _map_named(opened: int, name: str) -> int:
