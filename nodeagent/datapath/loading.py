@@ -17,7 +17,8 @@ from typing import Final
 from nodeagent.datapath.errors import DatapathError
 from nodeagent.datapath.pins import DatapathConfig, current_version, version_of
 
-LOAD_SECONDS: Final = 60.0
+LOAD_SECONDS: Final = 240.0
+"""Seconds where nothing else runs, but this is when a node has most to do: nothing is lost by waiting."""
 
 
 class LoadOutcome(StrEnum):

@@ -50,7 +50,7 @@ def kernel(series: str) -> Kernel:
     """The kernel, fetched if it is not there yet. Raises CalledProcessError if that fails."""
     folder = _cache() / f"vm-kernel-{series}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_suffix(".lock").open("w") as lock:
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
             _fetch(series, folder)
