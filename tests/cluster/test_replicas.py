@@ -65,6 +65,7 @@ async def three(cluster: Cluster) -> AsyncIterator[tuple[Replicas, int]]:
         yield replicas, await stack.enter_async_context(service_port(*ports))
 
 
+@pytest.mark.slow
 def test_agents_are_served_again_when_a_leader_dies_and_when_its_successor_does(
     server: KubeServer, tmp_path: Path, quick: None
 ) -> None:
