@@ -26,6 +26,7 @@ from nodeagent.cli_options import (
     read_config,
     socket_option,
 )
+from nodeagent.cli_proxy import proxy
 from nodeagent.cli_trace import trace
 
 _EXAMPLES: Final = """\b
@@ -292,6 +293,7 @@ def detach(config_path: Path, yes: bool) -> None:
 main.add_command(bpf)
 main.add_command(encrypt)
 main.add_command(cni)
+main.add_command(proxy)
 main.add_command(trace)
 
 

@@ -78,7 +78,8 @@ def _proxy_text(proxy: pb.ProxyState) -> str:
     if proxy.state == "none":
         return "none"
     counts = f"{len(proxy.listeners)} listeners, {proxy.connections} connections"
-    up = f"up (process {proxy.pid})" if proxy.state == "up" else "DOWN"
+    where = f"process {proxy.pid}" if proxy.pid else "in a container of its own"
+    up = f"up ({where})" if proxy.state == "up" else "DOWN"
     lacking = f"; WITHOUT THEIR SECRETS: {', '.join(proxy.lacking)}" if proxy.lacking else ""
     return f"{up}; {counts}; restarted {proxy.restarts} times{lacking}"
 

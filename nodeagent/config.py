@@ -67,13 +67,14 @@ class CniConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvoyConfig:
     """The node's Envoy. `path` None: it is looked for. `secrets`: the folder of `namespace/name/key`;
-    `ports`: those that are the listeners' alone.
+    `ports`: those that are the listeners' alone. `is_apart`: `nodeagent proxy` runs it, not the agent.
     """
 
     path: Path | None = None
     secrets: Path | None = None
     workers: int = DEFAULT_WORKERS
     ports: PortRange = DEFAULT_PORTS
+    is_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,6 +223,7 @@ def _envoy(fields: Fields, base: Path) -> EnvoyConfig | None:
         secrets=_path(section, "secrets_dir", base),
         workers=_positive(section, "workers", DEFAULT_WORKERS),
         ports=ports,
+        is_apart=section.flag("apart", False),
     )
     section.finish()
     return found

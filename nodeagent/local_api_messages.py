@@ -62,7 +62,7 @@ def proxy_message(status: ProxyStatus | None) -> pb.ProxyState:
     if status is None:
         return pb.ProxyState(state="none")
     return pb.ProxyState(
-        state="up" if status.pid else "down",
+        state="down" if status.pid is None else "up",
         pid=status.pid or 0,
         restarts=status.restarts,
         listeners=status.listeners,

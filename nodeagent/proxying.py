@@ -32,11 +32,13 @@ from nodeagent.envoy.proxy import EnvoyProxy, ProxyStatus
 from nodeagent.envoy.secret_files import read_secrets
 from nodeagent.envoy.secret_values import header_secrets, with_values
 from nodeagent.envoy.settings import EnvoySettings
+from nodeagent.envoy.watcher import Watcher
 from nodeagent.l7.device import device_faults, ensure_device, remove_device
 from nodeagent.l7.listeners import NO_LISTENERS, Listeners
 from nodeagent.l7.saved_seats import SavedSeats
 from nodeagent.plan.enforceable import capabilities
 from nodeagent.plan.redirects import NO_PROXY, ProxySide
+from nodeagent.proxy_settings import ACCESS_LOG, ENVOY_FOLDER, envoy_settings
 
 log: Final = structlog.get_logger()
 
@@ -49,8 +51,6 @@ NOT_RUNNING: Final = "Envoy does not run: flows that it is to judge are dropped"
 PROXY_FAILED: Final = "ProxyFailed"
 CHECK_SECONDS: Final = 3.0
 KEPT_SETS: Final = 4096
-ENVOY_FOLDER: Final = "envoy"
-ACCESS_LOG: Final = "access-log.sock"
 
 
 class Proxying:
@@ -68,16 +68,9 @@ class Proxying:
         self.access_log = state_dir / ENVOY_FOLDER / ACCESS_LOG
         self.admin = Path()
         if config is not None:
-            settings = EnvoySettings(
-                folder=state_dir / ENVOY_FOLDER,
-                access_log=self.access_log,
-                binary=config.path,
-                secrets=config.secrets,
-                workers=config.workers,
-            )
+            settings = envoy_settings(config, state_dir)
             self.admin = settings.admin
-            find_binary(settings)
-            self._envoy = EnvoyProxy(settings)
+            self._envoy = _envoy(config, settings)
 
     @property
     def is_on(self) -> bool:
@@ -191,6 +184,13 @@ class Proxying:
             self._datapath.proxy.lead_to(self._lead())
             self.device_mended += 1
             log.warning(DEVICE_MENDED, faults=list(faults))
+
+
+def _envoy(config: EnvoyConfig, settings: EnvoySettings) -> EnvoyProxy:
+    if config.is_apart:
+        return EnvoyProxy(settings, keeper=Watcher(settings))
+    find_binary(settings)
+    return EnvoyProxy(settings)
 
 
 def capabilities_of(config: EnvoyConfig | None) -> frozenset[Capability]:

@@ -38,16 +38,14 @@ class Admin:
         return self._get("/server_info")
 
     def process(self) -> int | None:
-        """The process that listens on the socket; None if none does."""
+        """The process that listens on the socket, 0 if it is another container's; None if none does."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
             asked.settimeout(ADMIN_SECONDS)
             try:
                 asked.connect(str(self._path))
             except OSError:
                 return None
-            peer = asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        pid, _, _ = _PEER.unpack(peer)
-        return int(pid)
+            return peer_process(asked)
 
     def _get(self, target: str) -> dict[str, Any]:
         connection = _UnixConnection(self._path)
@@ -62,6 +60,13 @@ class Admin:
         if response.status != http.HTTPStatus.OK or len(body) > MAX_ANSWER_BYTES:
             raise ProxyError(f"Envoy answered {target} with {response.status}")
         return _object(body)
+
+
+def peer_process(line: socket.socket) -> int:
+    """The process at the other end, 0 if it is another container's."""
+    peer = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+    pid, _, _ = _PEER.unpack(peer)
+    return int(pid)
 
 
 class _UnixConnection(http.client.HTTPConnection):

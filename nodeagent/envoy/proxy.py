@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -74,7 +74,7 @@ log: Final = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyStatus:
-    """`pid` None: Envoy does not run, and redirected flows are dropped.
+    """`pid` None: Envoy does not run, and redirected flows are dropped. 0: it runs in another container.
 
     `connections`: redirected ones that were open at the last `look`. `lacking`: the rules that let nothing
     pass, or less, for want of a secret.
@@ -87,12 +87,23 @@ class ProxyStatus:
     lacking: tuple[str, ...] = ()
 
 
+class Keeper(Protocol):
+    """Who sees to Envoy's process. `pid` None: it does not run; 0: in another container."""
+
+    pid: int | None
+    restarts: int
+
+    async def run(self) -> None:
+        """Never returns."""
+
+
 class EnvoyProxy:
     """An Envoy of this node's own. `run` is to be running for anything to be served."""
 
-    def __init__(self, settings: EnvoySettings) -> None:
+    def __init__(self, settings: EnvoySettings, *, keeper: Keeper | None = None) -> None:
+        """Without a `keeper` Envoy is run here."""
         self._settings = settings
-        self._supervisor = Supervisor(settings)
+        self._keeper = keeper or Supervisor(settings)
         self._admin = Admin(settings.admin)
         self._turn = asyncio.Lock()
         self._connections = 0
@@ -108,7 +119,7 @@ class EnvoyProxy:
         """Keep Envoy running. Never returns; raises StalledError if there is no program."""
         watch = asyncio.create_task(self._watch_secrets(), name="proxy secrets")
         try:
-            await self._supervisor.run()
+            await self._keeper.run()
         finally:
             watch.cancel()
 
@@ -125,10 +136,10 @@ class EnvoyProxy:
     def status(self) -> ProxyStatus:
         """How it is."""
         return ProxyStatus(
-            pid=self._supervisor.pid,
-            restarts=self._supervisor.restarts,
+            pid=self._keeper.pid,
+            restarts=self._keeper.restarts,
             listeners=tuple(sorted(self._lists.listeners)),
-            connections=self._connections if self._supervisor.pid else 0,
+            connections=self._connections if self._keeper.pid is not None else 0,
             lacking=self._lacking,
         )
 

@@ -24,7 +24,7 @@ from typing import Final
 import structlog
 
 from netpolicy.durable_files import replace
-from netpolicy.errors import TransientError
+from netpolicy.errors import StalledError, TransientError
 from nodeagent.envoy.admin import Admin
 from nodeagent.envoy.bootstrap import DIGEST_KEY, bootstrap
 from nodeagent.envoy.errors import ProxyError
@@ -36,6 +36,7 @@ ADOPTED: Final = "envoy_adopted"
 REPLACED: Final = "envoy_replaced"
 DIED: Final = "envoy_died"
 
+TWO_ENVOYS: Final = "TwoEnvoys"
 SHORT_LIFE_SECONDS: Final = 10.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LAST_PAUSE_SECONDS: Final = 1.0
@@ -59,7 +60,7 @@ class Supervisor:
         self.restarts = 0
 
     async def run(self) -> None:
-        """Never returns. Raises StalledError if there is no program to run."""
+        """Never returns. Raises StalledError if there is no program to run, or another's runs already."""
         binary = find_binary(self._settings)
         pause = 0.0
         while True:
@@ -76,6 +77,11 @@ class Supervisor:
     def _adopt_or_start(self, binary: Path) -> int:
         digest, data = bootstrap(self._settings)
         running = self._admin.process()
+        if running == 0:
+            raise StalledError(
+                f"the Envoy of another container answers on {self._settings.admin}",
+                reason=TWO_ENVOYS,
+            )
         if running is not None:
             if self._is_ours(digest):
                 log.info(ADOPTED, pid=running)

@@ -41,6 +41,7 @@ cni:
 {{- with .Values.agent.envoy }}
 {{- if .enabled }}
 envoy:
+  apart: true
   workers: {{ .workers }}
   first_port: {{ .firstPort }}
   last_port: {{ .lastPort }}

@@ -33,6 +33,21 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
+{{- /* Envoy: sockets with the pods' addresses (NET_ADMIN), and the folder where the agent lays down its files. */ -}}
+{{- define "tidegate.envoyContainer" -}}
+env:
+  - name: NODE_NAME
+    valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
+securityContext:
+  runAsUser: 0
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL], add: [NET_ADMIN]}
+volumeMounts:
+  - {name: config, mountPath: /etc/tidegate/agent.yaml, subPath: agent.yaml, readOnly: true}
+  - {name: envoy, mountPath: /var/lib/tidegate-agent/envoy}
+{{- end -}}
+
 {{- /* The volume of a secret that policies name; by its place, as the place is told apart by a slash. */ -}}
 {{- define "tidegate.envoySecret" -}}
 envoy-{{ printf "%s/%s" .namespace .name | sha256sum | trunc 12 }}
