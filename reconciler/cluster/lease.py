@@ -42,6 +42,11 @@ class LeaseRecord:
     renewed_at: str = ""
     version: str = ""
 
+    @property
+    def hold(self) -> tuple[str, int, str]:
+        """What changes when somebody takes it, renews it or gives it up; others may write annotations."""
+        return self.holder, self.transitions, self.renewed_at
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
@@ -114,9 +119,9 @@ class Election:
     def see(self, record: LeaseRecord, *, now: float) -> None:
         """Take note of what the Lease says."""
         was_away = now - self._looked_at >= RENEW_SECONDS
-        if record != self._seen or was_away:
-            self._seen, self._seen_at = record, now
-        self._looked_at = now
+        if record.hold != self._seen.hold or was_away:
+            self._seen_at = now
+        self._seen, self._looked_at = record, now
         if record.holder != self._identity:
             self._is_heir = False
         if record.holder != self._identity or not self._is_of_our_term(record):

@@ -26,16 +26,16 @@ from tests.support.reconciler_scene import deny, names_of
 pytestmark = pytest.mark.cluster
 
 LEASE = "tidegate-reconciler"
-AWAY = 30.0
+AWAY = 90.0
 """Patience where a server is away, slow, or starts again."""
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Lease lost and taken in seconds, the order of its three times as it is; watches tried again soon."""
-    monkeypatch.setattr(lease_keeper, "RETRY_SECONDS", 0.2)
-    monkeypatch.setattr(lease, "RENEW_SECONDS", 1.0)
-    monkeypatch.setattr(lease, "DURATION_SECONDS", 2)
+    monkeypatch.setattr(lease_keeper, "RETRY_SECONDS", 0.3)
+    monkeypatch.setattr(lease, "RENEW_SECONDS", 2.5)
+    monkeypatch.setattr(lease, "DURATION_SECONDS", 4)
     monkeypatch.setattr(kube_watch, "LONGEST_PAUSE_SECONDS", 1.0)
 
 

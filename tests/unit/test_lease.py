@@ -110,6 +110,19 @@ def test_a_leader_that_is_cut_off_knows_the_term_that_may_be_over_and_forgets_it
     assert a.last_term is None
 
 
+def test_who_only_annotates_it_does_not_renew_it() -> None:
+    """Nor do we, if a first write of ours came through without our hearing of it."""
+    server, a = Server(), Election("a")
+    a.see(server.record, now=0)
+    unheard = a.claim(used=0, renewed_at="0", now=0)
+    assert unheard is not None
+    assert server.write(unheard) is not None
+    for second in range(1, DURATION_SECONDS + 1):
+        assert server.write(server.record) is not None
+        assert not attempt(a, server, now=second)
+    assert attempt(a, server, now=DURATION_SECONDS + 1)
+
+
 def test_renewing_keeps_it() -> None:
     server, a, b = Server(), Election("a"), Election("b")
     for now in range(0, 60, 5):
