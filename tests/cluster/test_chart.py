@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from nodeagent.config import decode_config
+from nodeagent.proxy_settings import ENVOY_FOLDER
 from reconciler.validate.lifelines import RECONCILER
 from tests.support.kube_server import KubeServer
 
@@ -235,6 +236,22 @@ def test_secrets_are_where_the_agent_looks_for_those_that_policies_name(server: 
     (volume,) = (each["name"] for each in pod["volumes"] if "secret" in each)
     mounts = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
     assert mounts[volume] == str(config.envoy.secrets / "shop" / "gateway.tls")
+
+
+def test_envoy_has_a_container_of_its_own_with_fewer_rights(server: KubeServer) -> None:
+    """And the folder where the agent, in the other one, lays down its files."""
+    workload = rendered(server, *EVERYTHING)["DaemonSet", "tidegate-nodeagent"]
+    pod = workload["spec"]["template"]["spec"]
+    agent, envoy = pod["containers"]
+    assert envoy["args"][0] == "proxy"
+    assert envoy["image"] == agent["image"]
+    assert envoy["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
+    paths = {one["name"]: one["hostPath"]["path"] for one in pod["volumes"] if "hostPath" in one}
+    seen = [one["name"] for one in envoy["volumeMounts"] if one["name"] in paths]
+    assert seen == ["envoy"]
+    state = next(m["mountPath"] for m in agent["volumeMounts"] if m["name"] == "state")
+    assert paths["envoy"] == f"{paths['state']}/{ENVOY_FOLDER}"
+    assert envoy["volumeMounts"][-1]["mountPath"] == f"{state}/{ENVOY_FOLDER}"
 
 
 def test_whoever_is_told_of_rollouts_can_be_reached_on_ports_of_its_own(server: KubeServer) -> None:

@@ -27,6 +27,8 @@ from tests.support.world_topology import CONTROL, ECOMMERCE
 pytestmark = [pytest.mark.images, pytest.mark.timeout(1800)]
 
 NOBODY = 65532
+ENVOYS = ["NET_ADMIN"]
+"""The capabilities of Envoy's container."""
 FRONTEND, GATEWAY = ECOMMERCE.pod("frontend"), ECOMMERCE.pod("api-gateway")
 GATEWAY_FILE = "policies/e-commerce/api-gateway.yaml"
 ASKS_ONLY = {"http": [{"method": "GET"}]}
@@ -65,9 +67,10 @@ class Installed:
         )
 
     def start_agent(self, node: str) -> None:
-        """As root with the chart's capabilities, from the agent's image."""
+        """As root with the chart's capabilities, from the agent's image; Envoy beside it, with its own."""
         command = self._inside(node, "run", capabilities=self.capabilities)
         self.world.start(node, node, with_own_sockets(self.world, node, command))
+        self.world.start(f"{node}-envoy", node, self._inside(node, "proxy", capabilities=ENVOYS))
 
     def status(self, node: str) -> dict[str, Any]:
         """What the image's own `nodeagent status` says."""
@@ -90,7 +93,7 @@ class Installed:
             text.replace(str(layout.keys / "nodes" / node), str(own / "given"))
         )
         del document["bpf_object"]  # the image has its own
-        document |= {"envoy": {}, "socket": str(own / "agent.sock")}
+        document |= {"envoy": {"apart": True}, "socket": str(own / "agent.sock")}
         (own / "agent.yaml").write_text(yaml.safe_dump(document))
 
     def _state(self, place: str) -> Path:
