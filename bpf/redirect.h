@@ -27,6 +27,7 @@
 
 #define PROXY_IPV4 0x7f000001            /* where it listens */
 #define PROXY_IPV6_LAST 1
+#define TCP_HEADER_WORDS 12              /* where a TCP header says its length */
 
 static __always_inline __u32 mark_of(const struct __sk_buff *skb)
 {
@@ -144,12 +145,28 @@ static __always_inline void send_back(struct passage *passage)
 	passage->redirect = TG_MARK_REDIRECTED | TG_REDIRECT_BACK;
 }
 
+/* The answer of a proxy's socket that still waits after a connection of these ends, and was of a listener on
+ * the other end's side (see give_to_connection): the client must see it, to end the waiting. It holds nothing
+ * but numbers that this client knew before. */
+static __always_inline bool is_from_waiting(const struct passage *passage)
+{
+	const struct packet *packet = &passage->packet;
+	__u8 header_words;      /* in the upper half */
+
+	return mark_of(passage->skb) == TG_MARK_PROXY_TO_CLIENT &&
+	       packet->tcp_flags == TCP_FLAG_ACK &&
+	       !bpf_skb_load_bytes(passage->skb, packet->l4_offset + TCP_HEADER_WORDS,
+				   &header_words, sizeof(header_words)) &&
+	       passage->skb->len == packet->l4_offset + (header_words >> 4) * 4;
+}
+
 /* Where a packet of a redirected flow goes on to: what the proxy sends, to the pod; all else, to the proxy. */
 static __always_inline void steer(struct passage *passage, bool is_reply, bool is_cut)
 {
 	__u32 from_proxy = is_reply ? TG_MARK_PROXY_TO_OPENER : TG_MARK_PROXY_TO_SERVER;
 
-	if (passage->direction == TG_INGRESS && mark_of(passage->skb) == from_proxy)
+	if (passage->direction == TG_INGRESS &&
+	    (mark_of(passage->skb) == from_proxy || (is_reply && is_from_waiting(passage))))
 		passage->ruling.verdict = TG_ALLOW;
 	else if (is_reply)
 		send_back(passage);

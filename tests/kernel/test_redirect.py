@@ -200,6 +200,21 @@ def test_a_clients_port_serves_again_at_once_where_the_proxy_ended_its_connectio
             assert answer.read().startswith(b"HTTP/1.1 200 ")  # to the end: the proxy's
 
 
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("first", Direction)
+def test_a_clients_port_serves_again_at_once_when_the_flow_is_judged_at_its_other_end(
+    web: Scene, address: str, first: Direction
+) -> None:
+    """The waiting socket bears the mark of the listener that it was of."""
+    ports = {Direction.INGRESS: PROXY_PORT, Direction.EGRESS: EGRESS_PORT}
+    for direction in (first, *(other for other in Direction if other is not first), first):
+        web.pods.enforce(judged(Verdict.REDIRECT, port=ports[direction], direction=direction))
+        connection = web.pods.within("client", lambda: _connect_from(address, 45_003 + first))
+        with connection, connection.makefile("rb") as answer:
+            connection.sendall(b"GET / HTTP/1.1\r\nHost: api\r\nConnection: close\r\n\r\n")
+            assert answer.read().startswith(b"HTTP/1.1 200 ")
+
+
 def _connect_from(address: str, port: int) -> socket.socket:
     made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
