@@ -14,6 +14,8 @@ Holds always:
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import structlog
 
 from reconciler.rollout.carrying_on import OnItsWay
@@ -275,10 +277,11 @@ class Rollouts:
         back: tuple[Rollout, ...] = ()
         if target is not None and allows(target, Restored):
             back = (step(target, Restored(revision=undo.to), now=now)[0],)
+        restored = tuple(_entry_of(one, "Restored", request, now=now) for one in back)
         self._save(
             Change(
                 rollouts=(*back, moved),
-                entries=(entry_of(moved, "Undo", now, by=request.by),),
+                entries=(*restored, _entry_of(moved, "Undo", request, now=now)),
                 handled=(request.action, request.token),
                 at=now,
             )
@@ -317,7 +320,7 @@ class Rollouts:
         rollout = self._rollout
         assert rollout is not None
         moved, commands = step(rollout, event, now=now)
-        entry = entry_of(moved, type(event).__name__, now, by=request.by if request else "")
+        entry = _entry_of(moved, type(event).__name__, request, now=now)
         handled = (request.action, request.token) if request else None
         self._save(Change(rollouts=(moved,), entries=(entry,), handled=handled, at=now))
         if Command.PUBLISH in commands:
@@ -335,6 +338,14 @@ class Rollouts:
                 by=entry.by,
                 reason=entry.reason,
             )
+
+
+def _entry_of(rollout: Rollout, event: str, request: Request | None, *, now: float) -> Entry:
+    """A line of the history; where somebody asked for the step, with name and reason."""
+    if request is None:
+        return entry_of(rollout, event, now)
+    entry = entry_of(rollout, event, now, by=request.by)
+    return replace(entry, reason=request.reason or entry.reason)
 
 
 def _event_of(request: Request) -> Event:

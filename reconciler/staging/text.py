@@ -15,8 +15,8 @@ from typing import Any, Final
 from rich.table import Table
 
 from netpolicy.evidence import Difference, FlowSide
-from reconciler.rollout.gates import number_of, protocol_word, side_text
-from reconciler.rollout.machine import HALTED, STAGES, Rollout
+from reconciler.rollout.gates import Answer, number_of, protocol_word, side_text
+from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.plan import Promotion
 from reconciler.rollout.progress import opens_at, soak_left
 from reconciler.state.rollouts import Entry, Previewed, Sighting
@@ -69,6 +69,9 @@ def status_parts(data: dict[str, Any]) -> list[Table | str]:
         parts.append(f"because   {data['reason']}")
     if (left := data["soakSecondsLeft"]) is not None:
         parts.append(f"next      {_next_text(data, left)}")
+    elif _has_evidence_now(data):
+        by = ", when somebody promotes it" if data["promotion"] == Promotion.MANUAL else ""
+        parts.append(f"next      {_target(data)}{by}: the evidence that was missing has come")
     if (opens := data.get("windowOpens")) is not None:
         parts.append(f"not before {_time_text(opens)}: the rollout windows are closed")
     return [*parts, *_seen_parts(data), *_preview_parts(data.get("preview"))]
@@ -142,9 +145,21 @@ def _stage_text(data: dict[str, Any]) -> str:
     return f"  ({' → '.join([*marked, 'everywhere'])})"
 
 
+def _target(data: dict[str, Any]) -> str:
+    """Where it gets next."""
+    return str([*data["stages"], "everywhere"][data["stage"] + 1])
+
+
+def _has_evidence_now(data: dict[str, Any]) -> bool:
+    """It became inconclusive, and waits for somebody or a window since the evidence came."""
+    seen = data["seen"]
+    return (
+        data["phase"] == Phase.INCONCLUSIVE and seen is not None and seen["answer"] == Answer.PASS
+    )
+
+
 def _next_text(data: dict[str, Any], left: float) -> str:
-    names = [*data["stages"], "everywhere"]
-    target = names[data["stage"] + 1]
+    target = _target(data)
     if not data["sequence"]:
         return "not published yet"
     soak = f"after {_duration(left)} more" if left else "now"

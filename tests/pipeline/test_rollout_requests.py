@@ -48,6 +48,8 @@ def test_undo_works_without_git_and_gives_back_the_same_bytes(tmp_path: Path) ->
             code, _ = await stage.tidegate("undo", "--to", second[:12])
             assert code == 0
             await stage.all_enforce("b")
+            restored = stage.history(second)[-1]
+            assert (restored.event, restored.phase) == ("Restored", "Promoted")
 
     play(script, tmp_path)
 
@@ -96,6 +98,8 @@ def test_a_revision_that_deletes_more_than_the_budget_waits_for_approval(tmp_pat
             assert (await stage.tidegate("approve", "--reason", "they are unused"))[0] == 0
             await stage.until(revision, Phase.PROMOTED)
             await stage.all_enforce("a")
+            approved = [one for one in stage.history(revision) if one.event == "Approve"]
+            assert [one.reason for one in approved] == ["they are unused"]
 
     play(script, tmp_path)
 

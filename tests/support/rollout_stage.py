@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from reconciler.cli import main
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state.database import Database
-from reconciler.state.rollouts import RolloutStore, rollout_of
+from reconciler.state.rollouts import Entry, RolloutStore, rollout_of
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, deny, names_of
 from tests.support.rollout_scene import CANARY_LABEL, INVENTORY, Watcher, watching
@@ -75,13 +75,17 @@ class Stage:
         return result.exit_code, result.output
 
     def entries(self, revision: str) -> list[str]:
+        """Where a revision was, in order."""
+        return [entry.phase for entry in self.history(revision)]
+
+    def history(self, revision: str) -> list[Entry]:
         """What happened to a revision, in order."""
         database = Database.open_read_only(self.scene.state)
         try:
             history = RolloutStore(database).history()
         finally:
             database.close()
-        return [entry.phase for entry in reversed(history) if entry.revision == revision]
+        return [entry for entry in reversed(history) if entry.revision == revision]
 
 
 @asynccontextmanager

@@ -74,6 +74,14 @@ def test_what_waits_for_a_window_says_until_when() -> None:
     assert not any("not before" in line for line in _lines(status_parts(_data(windowOpens=None))))
 
 
+def test_what_was_inconclusive_says_that_only_a_person_is_waited_for() -> None:
+    said = _data(phase="Inconclusive", stage=0, promotion="manual")
+    assert not any(line.startswith("next") for line in _lines(status_parts(said)))
+    said["seen"] |= {"answer": "pass", "reasons": []}
+    line = "next      everywhere, when somebody promotes it: the evidence that was missing has come"
+    assert line in _lines(status_parts(said))
+
+
 def test_rules_stand_one_below_the_other() -> None:
     (table,) = (part for part in status_parts(_data()) if isinstance(part, Table))
     assert list(table.columns[-1].cells) == ["shop/default-deny\nshop/web"]
