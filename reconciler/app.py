@@ -43,7 +43,7 @@ from reconciler.notify import Notifier
 from reconciler.objects import read_policies
 from reconciler.objects.policy import PolicyObject
 from reconciler.publisher import CUT_OFF, Publisher
-from reconciler.push import NodeKeys, PushServer
+from reconciler.push import Hello, NodeKeys, PushServer
 from reconciler.renumbering import Renumbering
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.events import Refused
@@ -79,6 +79,8 @@ IDLE_SECONDS: Final = 60.0
 FEW_PODS: Final = 500
 """So many changed pods take a moment; more are worked through beside the event loop."""
 
+HEARD_ANOTHER: Final = "this leader is cut off, and you heard another since"
+
 MAX_REASON: Final = 1_000
 """Characters that the history keeps of why a commit was stopped."""
 
@@ -107,7 +109,7 @@ class Reconciler:
             self._records,
             encryption=self._encryption,
             changed=self._check_fleet,
-            withdrawn=self._hear_withdrawal,
+            cannot_serve=self._cannot_serve,
         )
         self._push = PushServer(config.push, observer=self._fleet)
         self._publisher = Publisher(
@@ -505,8 +507,11 @@ class Reconciler:
         self._encryption.take_places(await asyncio.to_thread(Places, found.inventory))
         self._push.move_inventory(await asyncio.to_thread(self._addresses.step, found))
 
-    def _hear_withdrawal(self, word: bytes) -> str:
-        return self._withdrawals.hear(word)
+    def _cannot_serve(self, hello: Hello) -> str:
+        """Why an agent that says this must be told nothing now; empty if it can be served."""
+        if hello.sequence > self._publisher.sequence and not self._publisher.may_advance:
+            return HEARD_ANOTHER  # its refusal would speak against a revision that is innocent
+        return self._withdrawals.hear(hello.withdrawal) if hello.withdrawal else ""
 
     def _feed_node_keys(self, node_keys: NodeKeys) -> None:
         self._push.set_node_keys(node_keys)

@@ -54,10 +54,10 @@ class FleetWatch:
         *,
         encryption: EncryptionWatch,
         changed: Callable[[], None],
-        withdrawn: Callable[[bytes], str],
+        cannot_serve: Callable[[Hello], str],
     ) -> None:
-        """`withdrawn` hears of a withdrawal that an agent holds; it says why that cannot be served now."""
-        self._withdrawn = withdrawn
+        """`cannot_serve`: why an agent that says this is told nothing now; empty if it can be served."""
+        self._cannot_serve = cannot_serve
         self._encryption = encryption
         self._records = records
         self._changed = changed
@@ -150,7 +150,7 @@ class FleetWatch:
 
     def cannot_serve(self, hello: Hello) -> str:
         """Why an agent that says this is told nothing now."""
-        return self._withdrawn(hello.withdrawal) if hello.withdrawal else ""
+        return self._cannot_serve(hello)
 
     def agent_connected(self, node: str, hello: Hello) -> None:
         """An agent opened its stream and says what it holds."""

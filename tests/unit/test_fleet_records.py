@@ -34,7 +34,12 @@ class CountingDatabase(Database):
 
 def watch_over(records: FleetRecords, database: Database) -> FleetWatch:
     encryption = EncryptionWatch(database, publish=lambda keys: None)
-    return FleetWatch(records, encryption=encryption, changed=lambda: None, withdrawn=str)
+    return FleetWatch(
+        records,
+        encryption=encryption,
+        changed=lambda: None,
+        cannot_serve=lambda hello: hello.digest,
+    )
 
 
 async def until_saved(records: FleetRecords, database: Database, *, agents: int) -> None:

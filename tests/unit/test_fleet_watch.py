@@ -28,11 +28,11 @@ def fleet(tmp_path: Path) -> FleetWatch:
         FleetRecords(database),
         encryption=EncryptionWatch(database, publish=lambda keys: None),
         changed=lambda: None,
-        withdrawn=lambda word: word.decode(),
+        cannot_serve=lambda hello: hello.withdrawal.decode(),
     )
 
 
-def test_an_agent_that_holds_a_withdrawal_is_served_when_that_counts(fleet: FleetWatch) -> None:
+def test_an_agent_is_served_unless_its_first_word_speaks_against_it(fleet: FleetWatch) -> None:
     hello = Hello(
         instance="i", agent_version="1", capabilities=(), sequence=1, digest="", version=1
     )
