@@ -1,10 +1,10 @@
-"""How long `tidegate preview` takes: 5,000 policies, an export of 10⁷ flows that are all different.
+"""How long `tidegate preview` takes: 5,000 policies; 10⁵, 10⁶ and 10⁷ flows that are all different.
 
-In:   an export as Hubble writes it, made here: 5,000 workloads, each of which speaks to 2,000 others; a
-      change of one policy, and one that changes every policy
+In:   an export as Hubble writes it, made here: 5,000 workloads, each of which speaks to up to 2,000 others;
+      a change of one policy, and one that changes every policy
 Out:  seconds on the clock from the judged policies to the answer, and of all processors; what reading
       takes; the peak of memory
-Shell over the clock, the disk and all processors. The export is some 6 GB and is removed afterwards.
+Shell over the clock, the disk and all processors. The export is some 12 GB and is removed afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +28,8 @@ from reconciler.preview.seen_ends import EndReader
 POLICIES: Final = 5_000
 NAMESPACES: Final = 50
 TIERS: Final = ("web", "api", "db", "queue")
-PEERS: Final = int(os.environ.get("PREVIEW_PEERS", "2000"))
+FLOWS: Final = POLICIES * int(os.environ.get("PREVIEW_PEERS", "2000"))
+SIZES: Final = (FLOWS // 100, FLOWS // 10, FLOWS)
 TARGET_SECONDS: Final = 30.0
 _POLICY: Final = """\
 apiVersion: cilium.io/v2
@@ -47,43 +47,69 @@ spec:
       toPorts: [{{ports: [{{port: "{port}", protocol: TCP}}]}}]
     - fromCIDRSet: [{{cidr: 10.0.0.0/8, except: [10.{block}.0.0/16]}}]
 """
+_LINE: Final = b"".join(
+    [
+        b'{"flow":{"time":"2026-01-01T00:00:00.%(number)09dZ","uuid":"9f6d1c1e-0000-4000-8000-%(number)012d",',
+        b'"verdict":"FORWARDED","ethernet":{"source":"aa:3b:66:09:5d:11","destination":"1e:c0:7d:42:9b:0f"},',
+        b'"IP":{"source":"10.1.2.3","destination":"10.2.3.4","ipVersion":"IPv4"},"l4":{"TCP":{"source_port":',
+        b'%(from_port)d,"destination_port":8080,"flags":{"SYN":true}}},"source":%(source)b,"destination":',
+        b'%(destination)b,"Type":"L3_L4","node_name":"default/node-a","event_type":{"type":4,"sub_type":3},',
+        b'"traffic_direction":"INGRESS","trace_observation_point":"TO_STACK","is_reply":false,"Summary":',
+        b'"TCP Flags: SYN"},"node_name":"default/node-a","time":"2026-01-01T00:00:00.%(number)09dZ"}\n',
+    ]
+)
 _READ_BYTES: Final = 64 << 20
 
 
 def run() -> list[Result]:
-    """Measure on an export of its own."""
+    """Measure on an export of its own, whole, and then on its beginning."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=DIRECTORY, suffix=".json") as file:
         path = Path(file.name)
-        with path.open("wb") as out:
-            out.writelines(_lines())
-        return _measured(path)
-
-
-def _measured(path: Path) -> list[Result]:
-    before = _policies()
-    title = f"{POLICIES * PEERS:,} flows, {path.stat().st_size / 1e9:.1f} GB, {POLICIES:,} policies"
-    results = []
-    for name, changed in (("one policy changed", 1), ("every policy changed", POLICIES)):
-        clock, processors = _taken(path, before, _policies(changed=changed))
-        metric = f"{title}, {name}"
-        results += [
-            Result(metric=metric, value=clock, unit="s", target=TARGET_SECONDS),
-            Result(metric=f"{metric}: of all processors", value=processors, unit="s"),
-        ]
+        lengths = _write(path)
+        results = []
+        for flows in reversed(SIZES):
+            os.truncate(path, lengths[flows])
+            results += _measured(path, flows)
+        reading, memory = _reading(path), _peak_gib()
     return [
         *results,
-        Result(metric="of it reading, a flow, one processor", value=_reading(path), unit="µs"),
-        Result(metric="peak memory of one process", value=_peak_gib(), unit="GiB"),
+        Result(metric="most memory of one process", value=memory, unit="GiB"),
+        Result(metric="a line", value=lengths[FLOWS] / FLOWS, unit="bytes"),
+        Result(metric="reading, a line, one processor", value=reading, unit="µs"),
     ]
 
 
-def _taken(path: Path, before: list[Policy], after: list[Policy]) -> tuple[float, float]:
+def _write(path: Path) -> dict[int, int]:
+    """The export; how long its beginnings of so many lines are."""
+    lengths, written = {}, 0
+    with path.open("wb") as out:
+        for flows in SIZES:
+            out.writelines(_line(number) for number in range(written, flows))
+            lengths[flows], written = out.tell(), flows
+    return lengths
+
+
+def _measured(path: Path, flows: int) -> list[Result]:
+    before, results = _policies(), []
+    for name, changed in (("one policy changed", 1), ("every policy changed", POLICIES)):
+        clock, processors = _taken(path, flows, before, _policies(changed=changed))
+        metric = f"{flows:,} flows, {POLICIES:,} policies, {name}"
+        results += [
+            Result(metric=metric, value=clock, unit="s", target=TARGET_SECONDS),
+            Result(metric=f"{metric}: all processors", value=processors, unit="s"),
+        ]
+    return results
+
+
+def _taken(
+    path: Path, flows: int, before: list[Policy], after: list[Policy]
+) -> tuple[float, float]:
     """Seconds on the clock, and of all processors."""
     begun, used = time.monotonic(), _used()
     found = replay_file(path, before, after)
     taken = time.monotonic() - begun, _used() - used
-    if found.flows != POLICIES * PEERS or not found.seen:
+    if found.flows != flows or not found.seen:
         raise RuntimeError(f"{found.flows} flows judged, {len(found.seen)} rows")
     return taken
 
@@ -123,17 +149,17 @@ def _policies(*, changed: int = 0) -> list[Policy]:
     return [policy for unit in verdict.units for policy in unit.policies]
 
 
-def _lines() -> Iterator[bytes]:
-    ends = [json.dumps(_end(number)).encode() for number in range(POLICIES)]
-    for number, source in enumerate(ends):
-        head = b'{"flow":{"time":"2026-01-01T00:00:00Z","verdict":"FORWARDED","IP":{"source":"10.1.2.3",'
-        head += b'"destination":"10.2.3.4","ipVersion":"IPv4"},"l4":{"TCP":{"source_port":41000,'
-        head += b'"destination_port":8080,"flags":{"SYN":true}}},"is_reply":false,"Type":"L3_L4","source":'
-        head += source + b',"destination":'
-        # The workload that its policy lets ask it is among those that it speaks to.
-        first = number - NAMESPACES
-        for peer in range(first, first + PEERS):
-            yield head + ends[peer % POLICIES] + b'},"node_name":"node-a"}\n'
+def _line(number: int) -> bytes:
+    """Sources take turns, so that any beginning of the export knows them all, and no two lines are alike."""
+    source = number % POLICIES
+    # The workload that its policy lets ask it is among those that it speaks to first.
+    destination = (source - NAMESPACES + number // POLICIES) % POLICIES
+    return _LINE % {
+        b"number": number,
+        b"from_port": 32_768 + number * 7919 % 28_232,
+        b"source": _ENDS[source],
+        b"destination": _ENDS[destination],
+    }
 
 
 def _end(number: int) -> dict[str, object]:
@@ -154,4 +180,10 @@ def _end(number: int) -> dict[str, object]:
 
 
 def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << 20)
+    both = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(who).ru_maxrss for who in both) / (1 << 20)
+
+
+_ENDS: Final = [
+    json.dumps(_end(number), separators=(",", ":")).encode() for number in range(POLICIES)
+]

@@ -72,13 +72,11 @@ class ExportReader:
         is_reply, (protocol, from_port, port) = flow.is_reply, ports
         if (is_reply is None and not is_opening(flow)) or (is_reply and protocol in PORTLESS):
             return Skipped.DIRECTION
-        known, observed = self._ends.known, self.observed
-        source = known.get(bytes(flow.source))
-        if source is None:
-            source = self._ends.source_of(flow)
-        destination = known.get(bytes(flow.destination))
-        if destination is None:
-            destination = self._ends.destination_of(flow)
+        observed, ends = self.observed, self._ends
+        if (source := ends.known.get(bytes(flow.source))) is None:
+            source = ends.source_of(flow)
+        if (destination := ends.known.get(bytes(flow.destination))) is None:
+            destination = ends.destination_of(flow)
         if source is None or destination is None:
             return Skipped.ENDS
         if is_reply:

@@ -21,6 +21,9 @@ POLICY_VERDICT: Final = 5
 """Hubble's event type: made when a flow is judged for the first time, so that it is no reply."""
 
 _ABSENT: Final = msgspec.Raw(b"{}")
+# Looked up once: a member of an enumeration is slow to come by, and every line asks for one.
+_TCP: Final = Protocol.TCP
+_UDP: Final = Protocol.UDP
 
 
 class _Ports(msgspec.Struct, gc=False):
@@ -109,9 +112,9 @@ def ports_of(flow: Flow) -> tuple[Protocol, int, int] | None:
     if l4 is None:
         return None
     if (ports := l4.TCP) is not None:
-        return Protocol.TCP, ports.source_port, ports.destination_port
+        return _TCP, ports.source_port, ports.destination_port
     if (ports := l4.UDP) is not None:
-        return Protocol.UDP, ports.source_port, ports.destination_port
+        return _UDP, ports.source_port, ports.destination_port
     if (ports := l4.SCTP) is not None:
         return Protocol.SCTP, ports.source_port, ports.destination_port
     if l4.ICMPv4 is not None:
