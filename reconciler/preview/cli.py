@@ -17,6 +17,7 @@ from netpolicy.rules import Policy
 from reconciler import workspace
 from reconciler.explain.cli import read_inventory
 from reconciler.judge import judge
+from reconciler.preview.progress import at_terminal
 from reconciler.preview.replay import replay_file
 from reconciler.preview.rows import Kind, Replayed
 from reconciler.preview.text import data, markdown, parts
@@ -33,7 +34,7 @@ CANNOT_TELL: Final = 2
 @click.argument("after", default=".")
 @click.option(
     "--flows", "flows_path", type=click.Path(path_type=Path), required=True,
-    help="Flows as `hubble observe -o json` or `nodeagent flows -o json` writes them.",
+    help="Flows as `hubble observe -o json` or `nodeagent flows -o json` writes them, or packed by gzip.",
 )  # fmt: skip
 @inventory_option
 @repository_option
@@ -68,9 +69,12 @@ def preview(
         inventory = read_inventory(inventory_path)
         old = _policies(before, repository, cluster)
         new = _policies(after, repository, cluster)
-        found = replay_file(flows_path, old, new, inventory=inventory)
+        with at_terminal() as progress:
+            found = replay_file(flows_path, old, new, inventory=inventory, progress=progress)
     except (StalledError, TransientError) as error:
         _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted")  # 1 would say that some flow changes
     _show(found, form)
     changes = found.total(Kind.CUT) + found.total(Kind.OPENED)
     sys.exit(SOME_CHANGE if changes else NONE_CHANGES)

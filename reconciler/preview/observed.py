@@ -35,7 +35,7 @@ class Skipped(StrEnum):
     """Why a line stands for no flow."""
 
     UNREADABLE = "not JSON of a flow"
-    PROTOCOL = "of a protocol that policies do not know"
+    PROTOCOL = "no flow of a protocol that policies know"
     DIRECTION = "not told which side opened it"
     ENDS = "an end is not told"
     SHADOW = "what a shadow would do, not what happened"
