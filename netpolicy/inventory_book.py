@@ -11,21 +11,18 @@ Holds always:
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from dataclasses import replace
-from typing import Final, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from netpolicy.inventory import Change, Inventory, InventoryStep, Node, Pod
 from netpolicy.kube_inventory import addresses_not_of_pods, claim_of, leading_services
 from netpolicy.kube_objects import KubePod
 from netpolicy.services import ClusterService
+from netpolicy.sorted_table import SortedTable
 
 Key = tuple[str, str]
 T = TypeVar("T")
-
-FEW: Final = 500
-"""Up to so many pods that come or go find their place one by one; more are sorted."""
 
 
 class InventoryBook:
@@ -39,13 +36,13 @@ class InventoryBook:
         "_pods",
         "_resolved",
         "_services",
-        "_shelf",
+        "_sorted",
     )
 
     def __init__(self) -> None:
         self._pods: dict[Key, KubePod] = {}
         self._resolved: dict[Key, Pod] = {}
-        self._shelf = _Shelf()
+        self._sorted: SortedTable[Key, Pod] = SortedTable()
         self._claims = _Claims()
         self._nodes: _Answered[tuple[Node, ...]] = _Answered()
         self._not_of_pods: _Answered[frozenset[str]] = _Answered()
@@ -72,7 +69,9 @@ class InventoryBook:
         )
         changed, gone = self._differences(pods, is_whole=is_whole)
         touched = self._claims.move(self._pods, changed, gone)
-        self._take(changed, gone)
+        for key in gone:
+            del self._pods[key]
+        self._pods.update(changed)
         disputed = self._claims.of(touched) if not_of_pods == before else self._pods.keys()
         change = self._resolve({*changed, *disputed}, gone, not_of_pods)
         return InventoryStep(
@@ -81,7 +80,7 @@ class InventoryBook:
                 cluster=cluster,
                 nodes=self._nodes.to(given, lambda: _by_name(given)),
                 namespaces=dict(sorted(namespaces.items())),
-                pods=tuple(self._shelf.pods),
+                pods=self._sorted.values(),
                 api_server=of_api_server,
                 services=self._leading(tuple(services), touched, not_of_pods),
             ),
@@ -99,17 +98,11 @@ class InventoryBook:
         asked = known if is_whole else pods
         return changed, [key for key in asked if key in known and pods.get(key) is None]
 
-    def _take(self, changed: Mapping[Key, KubePod], gone: Collection[Key]) -> None:
-        self._shelf.make_room(gone, [key for key in changed if key not in self._pods])
-        for key in gone:
-            del self._pods[key]
-        self._pods.update(changed)
-
     def _resolve(
-        self, keys: Iterable[Key], gone: Iterable[Key], not_of_pods: Set[str]
+        self, keys: Iterable[Key], gone: Collection[Key], not_of_pods: Set[str]
     ) -> Change[Pod]:
         """Give these pods the addresses that are theirs."""
-        went, came = [self._resolved.pop(key) for key in gone], []
+        went, came = [self._resolved.pop(key) for key in gone], dict[Key, Pod]()
         for key in keys:
             pod, before = self._pods[key].pod, self._resolved.get(key)
             own = tuple(
@@ -122,10 +115,9 @@ class InventoryBook:
                 continue
             if before is not None:
                 went.append(before)
-            came.append(whole)
-            self._resolved[key] = whole
-        self._shelf.put(came)
-        return Change(gone=tuple(went), come=tuple(came))
+            came[key] = self._resolved[key] = whole
+        self._sorted.change(gone, came)
+        return Change(gone=tuple(went), come=tuple(came.values()))
 
     def _leading(
         self, services: tuple[ClusterService, ...], touched: Set[str], not_of_pods: Set[str]
@@ -184,36 +176,6 @@ class _Claims:
         return touched
 
 
-class _Shelf:
-    """The pods in the order of their names."""
-
-    __slots__ = ("_keys", "pods")
-
-    def __init__(self) -> None:
-        self._keys: list[Key] = []
-        self.pods: list[Pod] = []
-
-    def make_room(self, gone: Collection[Key], new: Collection[Key]) -> None:
-        """Take these out, and leave places for those."""
-        if len(gone) + len(new) > FEW:
-            left = dict(zip(self._keys, self.pods, strict=True))
-            self._keys = sorted(left.keys() - set(gone) | set(new))
-            self.pods = [left.get(key, _NOBODY) for key in self._keys]
-            return
-        for key in gone:
-            place = bisect_left(self._keys, key)
-            del self._keys[place], self.pods[place]
-        for key in new:
-            place = bisect_left(self._keys, key)
-            self._keys.insert(place, key)
-            self.pods.insert(place, _NOBODY)
-
-    def put(self, pods: Iterable[Pod]) -> None:
-        """Put these where their places are."""
-        for pod in pods:
-            self.pods[bisect_left(self._keys, (pod.namespace, pod.name))] = pod
-
-
 class _Answered(Generic[T]):
     """The answer to the last question, for as long as the question is the same."""
 
@@ -232,10 +194,6 @@ class _Answered(Generic[T]):
     def forget(self) -> None:
         """The next question is another one."""
         self.last = None
-
-
-_NOBODY: Final = Pod(namespace="", name="", node="")
-"""Stands in a place until its pod is put there."""
 
 
 def _by_name(nodes: Iterable[Node]) -> tuple[Node, ...]:

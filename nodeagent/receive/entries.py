@@ -6,7 +6,8 @@ Pure but for the table it keeps. A message that makes no sense raises StreamFaul
 
 Holds always:
 1. What is kept is bounded, whatever is sent: entries, label sets, and the labels of all sets.
-2. No address is given the host's identity from outside: the host is always admitted, and the feed is
+2. A version costs what changed with it, but for moved pointers.
+3. No address is given the host's identity from outside: the host is always admitted, and the feed is
    not signed. Only the agent says which addresses are its host's.
 """
 
@@ -18,6 +19,7 @@ from typing import Final
 from netpolicy.encryption import NodeKey
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import RESERVED_SOURCE, Label, Labels
+from netpolicy.sorted_table import SortedTable
 from netpolicy.wire.node_encryption import decode_node_keys
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.receive.config import (
@@ -39,7 +41,10 @@ class Entries:
     """The entries of one stream so far."""
 
     def __init__(self) -> None:
-        self._entries: dict[Key, AddressEntry] = {}
+        self._sorted: SortedTable[Key, AddressEntry] = SortedTable()
+        self._known: set[Key] = set()
+        self._gone: set[Key] = set()  # of the version under way
+        self._come: dict[Key, AddressEntry] = {}
         self._label_sets: list[Labels] = []
         self._label_count = 0
         self._is_begun = False
@@ -56,24 +61,40 @@ class Entries:
     def take(self, update: push_pb2.InventoryUpdate) -> tuple[AddressEntry, ...] | None:
         """Fold one message in; all entries in order if it completes a version, else None."""
         if update.reset:
-            self._entries, self._label_sets, self._is_begun = {}, [], True
-            self._label_count, self._node_keys = 0, {}
+            self._forget()
         if not self._is_begun:
             raise StreamFault("the stream does not begin with everything")
         self._label_count += sum(len(labels.labels) for labels in update.label_sets)
         if self._label_count > MAX_LABELS:
             raise StreamFault("more labels than a cluster may have")
         self._label_sets += map(_labels, update.label_sets)
-        for key in update.removals:
-            self._entries.pop(_key(key), None)
-        for entry in update.upserts:
-            self._entries[_key(entry.key)] = self._entry(entry)
-        if len(self._entries) > MAX_INVENTORY_ENTRIES or len(self._label_sets) > MAX_LABEL_SETS:
+        self._take_entries(update)
+        if len(self._known) > MAX_INVENTORY_ENTRIES or len(self._label_sets) > MAX_LABEL_SETS:
             raise StreamFault("more entries than a cluster may have")
         self._take_keys(update)
         if not update.complete:
             return None
-        return tuple(entry for _, entry in sorted(self._entries.items()))
+        self._sorted.change(self._gone, self._come)
+        self._gone, self._come = set(), {}
+        return self._sorted.values()
+
+    def _forget(self) -> None:
+        self._sorted, self._known = SortedTable(), set()
+        self._gone, self._come = set(), {}
+        self._label_sets, self._label_count = [], 0
+        self._node_keys, self._is_begun = {}, True
+
+    def _take_entries(self, update: push_pb2.InventoryUpdate) -> None:
+        for removed in update.removals:
+            key = _key(removed)
+            self._known.discard(key)
+            self._come.pop(key, None)
+            if key in self._sorted:
+                self._gone.add(key)
+        for entry in update.upserts:
+            key = _key(entry.key)
+            self._known.add(key)
+            self._come[key] = self._entry(entry)
 
     def _take_keys(self, update: push_pb2.InventoryUpdate) -> None:
         self._are_keys_pending = update.keys_pending
