@@ -52,11 +52,11 @@ listen: "127.0.0.1:{port}"
 
 @dataclass(slots=True)
 class Heard:
-    """What the agents say. `pods`: when each had a pod of ours; `whole`: when each had everything since the
-    last start."""
+    """What the agents say, by agent: one whose connection broke says it again. `pods`: when it first had a
+    pod of ours; `whole`: when it first had everything since the last start."""
 
-    pods: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-    whole: list[float] = field(default_factory=list)
+    pods: dict[str, dict[bytes, float]] = field(default_factory=lambda: defaultdict(dict))
+    whole: dict[bytes, float] = field(default_factory=dict)
 
 
 def run() -> list[Result]:
@@ -103,7 +103,7 @@ class _Bench:
         self._heard.whole.clear()
         began, theirs = time.time(), processor_seconds(*agents)
         await _until(lambda: len(self._heard.whole) >= NODES)
-        seconds = [at - began for at in self._heard.whole]
+        seconds = [at - began for at in self._heard.whole.values()]
         for percent in (50, 100):
             self._tell(
                 f"{what} → everything at {percent} % of {NODES:,} agents",
@@ -123,7 +123,7 @@ class _Bench:
             began = time.time()
             await asyncio.to_thread(probes.give_address, name)
             await _until(lambda: len(self._heard.pods[name]) >= NODES)  # noqa: B023
-            seconds += [at - began for at in self._heard.pods[name]]
+            seconds += [at - began for at in self._heard.pods[name].values()]
             await asyncio.sleep(random.uniform(0, PAUSE_SECONDS))
         for percent in (50, 99, 100):
             self._tell(
@@ -169,11 +169,11 @@ class _Bench:
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
         async for line in process.stdout:
-            kind, what, at = line.split()
+            kind, what, agent, at = line.split()
             if kind == b"pod":
-                self._heard.pods[what.decode()].append(float(at))
+                self._heard.pods[what.decode()].setdefault(agent, float(at))
             elif int(what) >= PODS:
-                self._heard.whole.append(float(at))
+                self._heard.whole.setdefault(agent, float(at))
 
     def _requests(self) -> int:
         log = self._machine.server.folder / AUDIT_LOG

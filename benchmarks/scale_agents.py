@@ -1,8 +1,8 @@
 """Many agents that follow the inventory: `python -m benchmarks.scale_agents KEYS PORT FIRST LAST`.
 
 In:   the inventory streams of agents FIRST to LAST - 1, each over a connection of its own
-Out:  lines on standard output: `whole ENTRIES TIME` where a stream brought everything, `pod NAME TIME` where
-      a pod of the benchmark's own arrived
+Out:  lines on standard output: `whole ENTRIES AGENT TIME` where a stream brought everything, `pod NAME AGENT
+      TIME` where a pod of the benchmark's own arrived
 Shell. One in SAMPLE is what an agent runs: gRPC's client and `Entries`, which checks every message and keeps
 all that stands. The others read the same bytes and answer them, and take apart each different message once
 for all of them. All dial again with an agent's own pauses.
@@ -44,7 +44,7 @@ async def follow(keys: Path, port: int, number: int) -> None:
     """One agent, until it is cancelled."""
     config, backoff = config_of(keys, keys, port, node=name_of(number)), Backoff()
     while True:
-        heard = Heard(backoff)
+        heard = Heard(number, backoff)
         try:
             if number % SAMPLE:
                 await stream(config, lambda message: heard.message(taken_apart(message)))  # noqa: B023
@@ -83,24 +83,24 @@ def found_in(update: push_pb2.InventoryUpdate) -> Found:
 class Heard:
     """What one stream brought so far."""
 
-    def __init__(self, backoff: Backoff) -> None:
-        self._backoff = backoff
+    def __init__(self, agent: int, backoff: Backoff) -> None:
+        self._agent, self._backoff = agent, backoff
         self._entries, self._is_first = 0, True
         self._probes: list[str] = []
 
     def message(self, found: Found) -> int:
         """Note a message; the version to answer, or 0."""
         self._entries += found.entries
-        if not self._is_first:
-            self._probes += found.probes
+        self._probes += found.probes
         if found.completes:
             self._tell()
         return found.completes
 
     def _tell(self) -> None:
-        lines = [f"pod {name} {time.time()}" for name in self._probes]
+        when = f"{self._agent} {time.time()}"
+        lines = [f"pod {name} {when}" for name in self._probes]
         if self._is_first:
-            lines.append(f"whole {self._entries} {time.time()}")
+            lines.append(f"whole {self._entries} {when}")
         if lines:
             print("\n".join(lines), flush=True)
         self._probes, self._is_first = [], False

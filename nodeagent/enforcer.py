@@ -142,11 +142,11 @@ class Enforcer:
         match step:
             case Activate(generation=generation, enforces=source):
                 await self._activate(generation, origins[source])
-            case UpsertAddresses(addresses=addresses):
-                if await asyncio.to_thread(self._datapath.upsert_addresses, addresses):
+            case UpsertAddresses(addresses=addresses, touched=touched):
+                if await asyncio.to_thread(self._datapath.upsert_addresses, addresses, touched):
                     self._judge_again()
-            case PruneAddresses(addresses=addresses):
-                if await asyncio.to_thread(self._datapath.prune_addresses, addresses):
+            case PruneAddresses(addresses=addresses, touched=touched):
+                if await asyncio.to_thread(self._datapath.prune_addresses, addresses, touched):
                     self._judge_again()
 
     async def _activate(self, generation: Generation, origin: PolicyOrigin) -> None:

@@ -189,13 +189,14 @@ class Datapath:
         """Interface index → endpoint, as the kernel holds them."""
         return peers.read_endpoints(self._endpoints)
 
-    def upsert_addresses(self, plan: AddressPlan) -> int:
-        """Add and change addresses; return how many differed."""
-        return peers.upsert(self._maps["addresses"], self._maps["prefixes"], plan)
+    def upsert_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
+        """Add and change addresses; return how many differed. Prefixes, and all but those `touched`, are
+        not looked at if these are given."""
+        return peers.upsert(self._maps["addresses"], self._maps["prefixes"], plan, touched)
 
-    def prune_addresses(self, plan: AddressPlan) -> int:
-        """Remove addresses that the plan does not have; return how many."""
-        return peers.prune(self._maps["addresses"], self._maps["prefixes"], plan)
+    def prune_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
+        """Remove addresses that the plan does not have; return how many. `touched`: as above."""
+        return peers.prune(self._maps["addresses"], self._maps["prefixes"], plan, touched)
 
     def read_addresses(self) -> AddressPlan:
         """The addresses as the kernel holds them."""

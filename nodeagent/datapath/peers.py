@@ -8,7 +8,7 @@ Shell over those maps.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from struct import Struct
 from typing import Final
@@ -33,21 +33,29 @@ class KernelEndpoint:
     mac: str = ""
 
 
-def upsert(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
-    """Add and change what the plan has otherwise; return how many entries.
+def upsert(
+    addresses: Map, prefixes: Map, plan: AddressPlan, touched: Set[str] | None = None
+) -> int:
+    """Add and change what the plan has otherwise; return how many entries. `touched`: all else is known to
+    be as planned, and is not read.
 
     Refuses a plan without `0.0.0.0/0`: IPv4 addresses are mapped into IPv6 here, and would otherwise
     pass for what `::/0` stands for.
     """
     if _IPV4_WORLD not in plan.prefixes:
         raise DatapathError(f"the address plan lacks {_IPV4_WORLD}")
+    if touched is not None:
+        return sum(_put(addresses, each, plan.exact[each]) for each in touched & plan.exact.keys())
     return _upsert(prefixes, plan.prefixes, packing.pack_prefix) + _upsert(
         addresses, plan.exact, packing.pack_address
     )
 
 
-def prune(addresses: Map, prefixes: Map, plan: AddressPlan) -> int:
-    """Remove what the plan does not have; return how many entries."""
+def prune(addresses: Map, prefixes: Map, plan: AddressPlan, touched: Set[str] | None = None) -> int:
+    """Remove what the plan does not have; return how many entries. `touched`: as above."""
+    if touched is not None:
+        gone = map(packing.pack_address, touched - plan.exact.keys())
+        return sum(libbpf.delete(addresses, key) for key in gone)
     return _prune(addresses, plan.exact, packing.pack_address) + _prune(
         prefixes, plan.prefixes, packing.pack_prefix
     )
@@ -133,6 +141,15 @@ def _endpoint(value: bytes) -> KernelEndpoint:
             for i in range(found.address_count)
         ),
     )
+
+
+def _put(addresses: Map, text: str, identity: int) -> bool:
+    """Write one address; False if that is what is held."""
+    key, value = packing.pack_address(text), _WORD.pack(identity)
+    if libbpf.lookup(addresses, key) == value:
+        return False
+    libbpf.update(addresses, key, value)
+    return True
 
 
 def _upsert(target: Map, wanted: Mapping[str, int], pack: Callable[[str], bytes]) -> int:

@@ -39,11 +39,11 @@ def policy_prefixes(policies: Iterable[Policy]) -> frozenset[str]:
     return frozenset(cidr for cidr in named if cidr not in WORLD_PREFIXES and not _is_mapped(cidr))
 
 
-def wanted_labels(policies: Iterable[Policy], entries: Iterable[AddressEntry]) -> frozenset[Labels]:
-    """Every label set that needs a number: of each address, and of each prefix of the policies."""
+def wanted_labels(policies: Iterable[Policy], used: Iterable[Labels]) -> frozenset[Labels]:
+    """Every label set that needs a number: those used by addresses, and of each prefix of the policies."""
     reserved = frozenset(RESERVED_LABELS.values())
     behind_prefixes = frozenset(map(cidr_labels, policy_prefixes(policies)))
-    return reserved | behind_prefixes | frozenset(entry.labels for entry in entries)
+    return reserved | behind_prefixes | frozenset(used)
 
 
 def plan_addresses(

@@ -5,86 +5,48 @@ Out:  NodePlan: generation, addresses, endpoints, and the names behind the numbe
 Pure.
 
 Holds always:
-1. What the node sees of its own pods stands over what the cluster's feed says of them.
-2. Equal inputs and equal kept numbers give an equal plan.
+1. Equal inputs and equal kept numbers give an equal plan, whatever it was carried on from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
-from netpolicy.capabilities import Capability
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import number_identities
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.rules import Mode, Policy
-from nodeagent.l7.listeners import (
-    DEFAULT_PORTS,
-    NO_LISTENERS,
-    Listeners,
-    PortRange,
-    telling,
-)
+from nodeagent.l7.listeners import NO_LISTENERS, Listeners, telling
 from nodeagent.plan.addresses import canonical_address, plan_addresses, wanted_labels
-from nodeagent.plan.build import ENFORCED, EVALUATED, Built, build, in_force
-from nodeagent.plan.enforceable import CAPABILITIES, refuse_unenforceable
+from nodeagent.plan.build import EVALUATED, Built, build, in_force
+from nodeagent.plan.enforceable import refuse_unenforceable
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.owners import Owners, carried, owners_of
 from nodeagent.plan.redirects import ProxyPorts
 from nodeagent.plan.regroup import rebuild
-from nodeagent.plan.room import AddressRoom, fit
+from nodeagent.plan.room import fit
+
+__all__ = ["CarriedAddresses", "LocalPod", "NodePlan", "PlanInputs", "plan_node"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LocalPod:
-    """A pod on this node before its labels have a number. See `LocalEndpoint` for the fields."""
+class CarriedAddresses:
+    """From which addresses a plan's were carried on, and which of them may differ."""
 
-    endpoint_id: int
-    namespace: str
-    name: str
-    labels: Labels
-    addresses: tuple[str, ...]
-    interface: str
-    mac: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanInputs:
-    """What the plan is made from. `entries` are the whole cluster's, this node's included.
-
-    Of `policies` those of `modes` are enforced; with `has_preview`, all of them are evaluated beside.
-    `candidate`: policies to be evaluated as if they were the enforced ones; with `candidate_is_former`,
-    those that were enforced before these. `remembered`: policies of generations that may come into force
-    again by a flip, so that every address keeps its identity.
-    `node_labels` are the local host's: the reserved label, and the node's own. `room`: what the address
-    maps hold; None for no limit. `capabilities`: what this agent enforces; with a proxy, on `proxy_ports`.
-    """
-
-    node: str
-    policies: tuple[Policy, ...] = ()
-    modes: frozenset[Mode] = ENFORCED
-    has_preview: bool = False
-    candidate: tuple[Policy, ...] | None = None
-    candidate_is_former: bool = False
-    remembered: tuple[Policy, ...] = ()
-    pods: tuple[LocalPod, ...] = ()
-    entries: tuple[AddressEntry, ...] = ()
-    node_addresses: tuple[str, ...] = ()
-    node_labels: Labels = RESERVED_LABELS[ReservedIdentity.HOST]
-    admit_local_host: bool = True
-    room: AddressRoom | None = None
-    capabilities: frozenset[Capability] = CAPABILITIES
-    proxy_ports: PortRange = DEFAULT_PORTS
+    before: AddressPlan
+    touched: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodePlan:
     """The desired state of the node's maps. `identities` maps each number to its labels.
 
-    `candidate` and `preview` are what judges beside `generation`, if anything does. `owners` says
-    what stands behind each address, by its canonical text: names for people.
+    `candidate` and `preview` are what judges beside `generation`, if anything does. `carried`: the plan's
+    addresses were carried on from others.
     """
 
     inputs: PlanInputs
@@ -92,9 +54,15 @@ class NodePlan:
     addresses: AddressPlan
     endpoints: tuple[LocalEndpoint, ...]
     identities: Mapping[int, Labels]
-    owners: Mapping[str, AddressEntry] = field(default_factory=dict)
+    behind: Owners
+    carried: CarriedAddresses | None = field(default=None, compare=False)
     built_candidate: Built | None = None
     built_preview: Built | None = None
+
+    @property
+    def owners(self) -> Mapping[str, AddressEntry]:
+        """What stands behind each address, by its canonical text: names for people."""
+        return self.behind.by_address
 
     @property
     def generation(self) -> Generation:
@@ -137,15 +105,13 @@ def plan_node(
     Raises RejectedBundle for policies that this agent cannot enforce, StalledError for too many.
     """
     candidate = inputs.candidate
-    refuse_unenforceable((*inputs.policies, *(candidate or ())), inputs.capabilities)
-    known = (*inputs.policies, *(candidate or ()), *inputs.remembered)
-    owners = _owners(inputs)
-    entries = tuple(owners.values())
-    wanted = wanted_labels(known, entries) - {inputs.node_labels}
-    numbers = number_identities(wanted, kept=kept)
-    numbers[inputs.node_labels] = int(ReservedIdentity.HOST)
-    identities = {number: labels for labels, number in numbers.items()}
-    identities[int(ReservedIdentity.HOST)] = inputs.node_labels
+    if before is None or not _asks_the_same(before.inputs, inputs):
+        refuse_unenforceable((*inputs.policies, *(candidate or ())), inputs.capabilities)
+    lasting = _lasting(before, inputs)
+    behind, touched = lasting if lasting is not None else (owners_of(inputs), None)
+    identities = _identities(inputs, behind, kept, before if lasting else None)
+    numbers = {labels: number for number, labels in identities.items()}
+    numbers.setdefault(RESERVED_LABELS[ReservedIdentity.HOST], int(ReservedIdentity.HOST))
     endpoints = tuple(
         _endpoint(pod, numbers) for pod in sorted(inputs.pods, key=lambda p: p.endpoint_id)
     )
@@ -164,19 +130,81 @@ def plan_node(
     if inputs.has_preview:
         held = built_candidate.listeners.ports if built_candidate else frozenset()
         built_preview = built(inputs.policies, EVALUATED, standing=enforced.listeners, held=held)
+    if before is not None and touched is not None:
+        addresses = _moved(before.addresses, behind, numbers, touched)
+        carried_from = CarriedAddresses(before=before.addresses, touched=touched)
+    else:
+        addresses, carried_from = _addresses(inputs, behind, numbers), None
     return NodePlan(
         inputs=inputs,
         built=enforced,
-        addresses=_fitted(
-            plan_addresses(known, entries, node_addresses=inputs.node_addresses, numbers=numbers),
-            inputs,
-        ),
+        addresses=addresses,
+        carried=carried_from,
         endpoints=endpoints,
         identities=identities,
-        owners=owners,
+        behind=behind,
         built_candidate=built_candidate,
         built_preview=built_preview,
     )
+
+
+def _asks_the_same(before: PlanInputs, inputs: PlanInputs) -> bool:
+    """True if what an agent must be able to do is what it was."""
+    was = (before.policies, before.candidate, before.capabilities)
+    return was == (inputs.policies, inputs.candidate, inputs.capabilities)
+
+
+def _lasting(before: NodePlan | None, inputs: PlanInputs) -> tuple[Owners, frozenset[str]] | None:
+    """The owners carried on, and the addresses that changed hands: if the plan before knows the same blocks,
+    and had room for every address, as this one has."""
+    if before is None or before.inputs.known != inputs.known:
+        return None
+    found = carried(before.behind, before.inputs, inputs)
+    rooms = (before.inputs.room, inputs.room)
+    if found is None or any(room and len(found[0].by_address) > room.addresses for room in rooms):
+        return None
+    return found if len(before.addresses.exact) == len(before.owners) else None
+
+
+def _identities(
+    inputs: PlanInputs,
+    behind: Owners,
+    kept: Mapping[Labels, int] | None,
+    before: NodePlan | None,
+) -> Mapping[int, Labels]:
+    """The labels of each number; those of the plan before, if no label set came or went."""
+    if before is not None and kept and before.behind.uses.keys() == behind.uses.keys():
+        return before.identities
+    wanted = wanted_labels(inputs.known, behind.uses) - {inputs.node_labels}
+    numbers = number_identities(wanted, kept=kept)
+    identities = {number: labels for labels, number in numbers.items()}
+    identities[int(ReservedIdentity.HOST)] = inputs.node_labels
+    return identities
+
+
+def _addresses(inputs: PlanInputs, behind: Owners, numbers: Mapping[Labels, int]) -> AddressPlan:
+    """All of them anew, as far as there is room."""
+    planned = plan_addresses(
+        inputs.known,
+        behind.by_address.values(),
+        node_addresses=inputs.node_addresses,
+        numbers=numbers,
+    )
+    return _fitted(planned, inputs)
+
+
+def _moved(
+    before: AddressPlan, behind: Owners, numbers: Mapping[Labels, int], touched: frozenset[str]
+) -> AddressPlan:
+    """The addresses carried on."""
+    exact = dict(before.exact)
+    for address in touched:
+        owner = behind.by_address.get(address)
+        if owner is None:
+            del exact[address]
+        else:
+            exact[address] = numbers[owner.labels]
+    return replace(before, exact=exact)
 
 
 def _ports_beside(plan: NodePlan | None) -> frozenset[int]:
@@ -217,28 +245,6 @@ def _built(
     return build(
         enforced, endpoints, identities, admit_local_host=inputs.admit_local_host, proxy=proxy
     )
-
-
-def _owners(inputs: PlanInputs) -> dict[str, AddressEntry]:
-    """One entry an address: the feed's, then this node's pods over it, then the node itself."""
-    owners = {canonical_address(entry.address): entry for entry in inputs.entries}
-    for pod in inputs.pods:
-        for address in map(canonical_address, pod.addresses):
-            owners[address] = AddressEntry(
-                address=address,
-                labels=pod.labels,
-                namespace=pod.namespace,
-                name=pod.name,
-                node=inputs.node,
-            )
-    for address in map(canonical_address, inputs.node_addresses):
-        owners[address] = AddressEntry(
-            address=address,
-            labels=inputs.node_labels,
-            name=inputs.node,
-            node=inputs.node,
-        )
-    return dict(sorted(owners.items()))
 
 
 def _endpoint(pod: LocalPod, numbers: Mapping[Labels, int]) -> LocalEndpoint:

@@ -66,6 +66,8 @@ def regroup(
 ) -> Built | None:
     """The shorter way; None if it cannot be taken."""
     before = built.identities
+    if identities is before and tuple(endpoints) == built.endpoints:
+        return built
     added = {n: own for n, own in identities.items() if n not in before or before[n] != own}
     removed = {n: own for n, own in before.items() if n not in identities or n in added}
     if _goes_by_names(built.policies, built.given) and _declare_ports(added, removed):

@@ -38,6 +38,8 @@ def fit(plan: AddressPlan, room: AddressRoom, *, first: Set[str]) -> AddressPlan
 
     Raises StalledError if not even these have room.
     """
+    if len(plan.exact) <= room.addresses and len(plan.prefixes) <= room.prefixes:
+        return plan
     order = sorted(plan.exact, key=lambda address: (address not in first, address))
     kept, left_out = order[: room.addresses], order[room.addresses :]
     refused = {f"{a}/{ip_address(a).max_prefixlen}": IDENTITY_NO_ROOM for a in left_out}
@@ -49,8 +51,6 @@ def fit(plan: AddressPlan, room: AddressRoom, *, first: Set[str]) -> AddressPlan
             "datapath.max_prefixes",
             reason=NO_ROOM,
         )
-    if not left_out:
-        return plan
     exact = {address: plan.exact[address] for address in sorted(kept)}
     return AddressPlan(exact=exact, prefixes=dict(sorted(prefixes.items())))
 

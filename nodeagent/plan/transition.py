@@ -44,16 +44,19 @@ class Activate:
 
 @dataclass(frozen=True, slots=True)
 class UpsertAddresses:
-    """Add and change addresses; judge all flows again if any changed."""
+    """Add and change addresses; judge all flows again if any changed. `touched`: those that may differ from
+    what the kernel holds, besides prefixes; None: any."""
 
     addresses: AddressPlan
+    touched: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PruneAddresses:
-    """Remove addresses that are not of this plan; judge all flows again if any went."""
+    """Remove addresses that are not of this plan; judge all flows again if any went. `touched`: as above."""
 
     addresses: AddressPlan
+    touched: frozenset[str] | None = None
 
 
 Step = Activate | UpsertAddresses | PruneAddresses
@@ -77,11 +80,20 @@ def transition(
             current = _activate(steps, before, PolicySource.INSTALLED, current)
         else:
             current = _activate(steps, after, PolicySource.DESIRED, current)
-        steps.append(UpsertAddresses(desired.addresses))
+        touched = _touched(installed, desired)
+        steps.append(UpsertAddresses(desired.addresses, touched))
         current = _activate(steps, after, PolicySource.DESIRED, current)
-        steps.append(PruneAddresses(desired.addresses))
+        steps.append(PruneAddresses(desired.addresses, touched))
     _activate(steps, desired.generation, PolicySource.DESIRED, current)
     return tuple(steps)
+
+
+def _touched(installed: NodePlan, desired: NodePlan) -> frozenset[str] | None:
+    """The addresses that differ between the two, where the one was carried on from the other."""
+    carried = desired.carried
+    if carried is None or carried.before is not installed.addresses:
+        return None
+    return carried.touched
 
 
 def _from_unknown(desired: NodePlan, active_digest: str | None) -> tuple[Step, ...]:
@@ -113,7 +125,9 @@ def _over(plan: NodePlan, other: NodePlan) -> Generation:
 
     An endpoint's own identity is the desired plan's, which both hold.
     """
-    identities = {**other.identities, **plan.identities}
+    identities = plan.identities
+    if other.identities is not identities:
+        identities = {**other.identities, **plan.identities}
     # A listener that only a bridge would need is not made: until the last flip its flows are refused.
     proxy = ProxyPorts(is_closed=True)
     return rebuild(plan.built, plan.endpoints, identities, proxy=proxy).generation

@@ -168,6 +168,7 @@ def test_carrying_on_equals_building_anew_at_every_step():
             carried = plan_node(inputs, kept=held.numbers, before=held)
             _assert_equal(carried, anew)
             tally.steps += 1
+            _assert_touched(held, carried)
             tally.carried += regroup(held.built, anew.endpoints, anew.identities) is not None
             held = carried
 
@@ -184,6 +185,15 @@ def _assert_equal(carried: NodePlan, anew: NodePlan) -> None:
     assert carried.built.parts == anew.built.parts
     assert carried.addresses == anew.addresses
     assert carried == anew
+
+
+def _assert_touched(before: NodePlan, after: NodePlan) -> None:
+    """What is said to be touched is all that differs."""
+    if after.carried is None:
+        return
+    was, now = before.addresses.exact, after.addresses.exact
+    assert after.carried.before is before.addresses
+    assert {a for a in {**was, **now} if was.get(a) != now.get(a)} <= after.carried.touched
 
 
 def planned(*pods: tuple[int, Labels], some: tuple[Policy, ...], before: NodePlan | None = None):

@@ -179,7 +179,9 @@ class Case:
             for address in NODES["remote-node"]
         ]
         entries += [entry for service in self.services for entry in service_entries(service)]
-        numbers = number_identities(wanted_labels(self.policies, entries))
+        numbers = number_identities(
+            wanted_labels(self.policies, (entry.labels for entry in entries))
+        )
         endpoints = tuple(
             LocalEndpoint(
                 endpoint_id=index + 1,

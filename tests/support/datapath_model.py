@@ -117,20 +117,28 @@ class ModelDatapath:
     def read_endpoints(self) -> dict[int, LocalEndpoint]:
         return dict(self.endpoints)
 
-    def upsert_addresses(self, plan: AddressPlan) -> int:
+    def upsert_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
         self._call("upsert_addresses")
         before = self.addresses
+        if touched is not None:
+            plan = AddressPlan(
+                exact={a: plan.exact[a] for a in touched & plan.exact.keys()}, prefixes={}
+            )
         self.addresses = AddressPlan(
             exact={**before.exact, **plan.exact}, prefixes={**before.prefixes, **plan.prefixes}
         )
         return _differences(before, self.addresses)
 
-    def prune_addresses(self, plan: AddressPlan) -> int:
+    def prune_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
         self._call("prune_addresses")
         before = self.addresses
+        if touched is None:
+            prefixes = {p: i for p, i in before.prefixes.items() if p in plan.prefixes}
+            gone = before.exact.keys() - plan.exact.keys()
+        else:
+            prefixes, gone = before.prefixes, touched - plan.exact.keys()
         self.addresses = AddressPlan(
-            exact={a: i for a, i in before.exact.items() if a in plan.exact},
-            prefixes={p: i for p, i in before.prefixes.items() if p in plan.prefixes},
+            exact={a: i for a, i in before.exact.items() if a not in gone}, prefixes=prefixes
         )
         return _differences(before, self.addresses)
 

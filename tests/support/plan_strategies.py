@@ -281,7 +281,7 @@ clusters = st.builds(
 
 def plan(cluster: SmallCluster, some: tuple[Policy, ...], *, admit: bool = True) -> Planned:
     """Plan the node of a small cluster."""
-    numbers = number_identities(wanted_labels(some, cluster.entries))
+    numbers = number_identities(wanted_labels(some, (entry.labels for entry in cluster.entries)))
     identities = {number: labels for labels, number in numbers.items()}
     endpoints = tuple(
         LocalEndpoint(
