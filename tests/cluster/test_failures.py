@@ -227,6 +227,11 @@ STEPS: dict[str, dict[str, Any]] = {
         "canary": {"nodes": CANARY, "soak": SOAK},
         "gates": {"minimumFlows": 0, "minimumPods": 0, "unreportedNodes": 1},
     },
+    "Wave": {
+        "shadow": {"soak": "0s"},
+        "waves": {"percent": [50, 100], "soak": SOAK},
+        "gates": {"minimumFlows": 0, "minimumPods": 0, "unreportedNodes": 1},
+    },
     "Promoted": {},
 }
 
