@@ -207,6 +207,19 @@ def test_addresses_are_written_where_they_differ_and_pruned_where_they_are_gone(
     assert datapath.read_addresses() == fewer
 
 
+def test_of_addresses_that_are_named_no_others_are_looked_at(engine: KernelEngine) -> None:
+    datapath, named = engine.datapath, frozenset({"10.0.0.1", "10.0.0.9", "10.0.0.66"})
+    datapath.upsert_addresses(ADDRESSES)
+    before = datapath.read_addresses().exact
+    wanted = replace(ADDRESSES, exact={"10.0.0.1": 77, "10.0.0.66": 78})
+    assert datapath.upsert_addresses(wanted, named) == 2
+    assert datapath.upsert_addresses(wanted, named) == 0
+    assert datapath.prune_addresses(wanted, named) == ("10.0.0.9" in before)
+    assert datapath.prune_addresses(wanted, frozenset({"10.0.0.66", "10.0.0.99"})) == 0
+    rest = {address: number for address, number in before.items() if address not in named}
+    assert datapath.read_addresses().exact == {**rest, "10.0.0.1": 77, "10.0.0.66": 78}
+
+
 def test_ten_thousand_addresses_and_entries_read_back(engine: KernelEngine) -> None:
     many = AddressPlan(
         exact={f"10.1.{n // 250}.{n % 250}": 1000 + n for n in range(10_000)},
