@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import pytest
 
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import parse_labels
+from nodeagent import known_inputs
 from nodeagent.config import decode_config
 from nodeagent.datapath_options import DatapathOptions, FlowLifetimes
+from nodeagent.known_inputs import KeptInputs
 from nodeagent.readiness import say_ready
 from nodeagent.receive.instance import instance_id
 from nodeagent.saved_feed import load_feed, save_feed
@@ -191,3 +194,30 @@ def test_without_a_name_anywhere_the_configuration_is_refused(tmp_path: Path):
     config, faults = decode_config(tmp_path / "agent.yaml", CLUSTER_CONFIG)
     assert config is None
     assert "node" in faults[0].message
+
+
+def test_changes_that_follow_each_other_are_written_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+
+    def counted(path: Path, entries: tuple[AddressEntry, ...]) -> None:
+        written.append(len(entries))
+        save_feed(path, entries)
+
+    monkeypatch.setattr(known_inputs, "save_feed", counted)
+    monkeypatch.setattr(known_inputs, "FEED_REST_SECONDS", 0.3)
+
+    async def script() -> None:
+        kept = KeptInputs(tmp_path)
+        await kept.keep_feed(ENTRIES[:1])
+        assert kept.known_at_start(None).feed == ENTRIES[:1], "the first is written at once"
+        for _ in range(50):
+            await kept.keep_feed(())
+            await kept.keep_feed(ENTRIES)
+        async with asyncio.timeout(60):
+            while kept.known_at_start(None).feed != ENTRIES:
+                await asyncio.sleep(0.05)
+        assert len(written) < 50
+
+    asyncio.run(script())
