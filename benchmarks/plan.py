@@ -1,7 +1,9 @@
 """What one more pod costs an agent, and what tables that endpoints share save.
 
-In:   10³ and 10⁴ identities, 200 policies, 50 pods on the node; 100 pods under one policy
-Out:  milliseconds to plan anew and to carry on; bytes of map entries, shared and apart
+In:   10³ and 10⁴ identities, 200 policies, 50 pods on the node; 50,000 addresses of 10³ label sets; 100 pods
+      under one policy
+Out:  milliseconds to plan anew and to carry on, and of the steps around it; bytes of map entries, shared
+      and apart
 Shell over the clock; what it measures is pure.
 """
 
@@ -16,7 +18,7 @@ from typing import Final, TypeVar
 from benchmarks.report import Result
 from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import pod_labels
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
 from netpolicy.labels import Labels, Selector, equals, selector
 from netpolicy.rules import (
     Action,
@@ -29,12 +31,17 @@ from netpolicy.rules import (
     Protocol,
     Rule,
 )
+from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import Generation, LocalEndpoint
 from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
 from nodeagent.plan.transition import transition
+from nodeagent.receive.entries import Entries
+from reconciler.push.feed import Feed, FeedStream
 
 SIZES: Final = (1_000, 10_000)
+ADDRESSES: Final = 50_000
+LABEL_SETS: Final = 1_000
 POLICIES: Final = 200
 APPS: Final = 500
 LOCAL_PODS: Final = 50
@@ -49,7 +56,7 @@ Made = TypeVar("Made")
 
 def run() -> list[Result]:
     """Measure."""
-    return [*_times(), *_tables()]
+    return [*_times(), *_in_a_large_cluster(), *_tables()]
 
 
 def _times() -> list[Result]:
@@ -73,6 +80,46 @@ def _times() -> list[Result]:
             Result(metric=f"steps to that plan, {size:,} identities", value=steps, unit="ms"),
         ]
     return results
+
+
+def _in_a_large_cluster() -> list[Result]:
+    """From the message about one pod more, of a known kind, to the steps that the kernel is to take."""
+    labels = [_labels(app=f"app-{n}", tier=f"tier-{n % 7}") for n in range(LABEL_SETS)]
+    entries = tuple(_entry(_address(n), labels[n % LABEL_SETS]) for n in range(ADDRESSES))
+    feed, taken = Feed(), Entries()
+    stream, plan = FeedStream(feed), plan_node(replace(_cluster(LOCAL_PODS), entries=entries))
+    feed.move(Change(come=entries))
+    rounds = []
+    for number in range(ROUNDS + 1):
+        news = _last_sent(stream, taken)
+        began = time.process_time()
+        known = taken.take(news) or ()
+        took = time.process_time()
+        after = plan_node(
+            replace(plan.inputs, entries=known), kept=plan.numbers, before=plan if number else None
+        )
+        planned = time.process_time()
+        _steps(plan, after)
+        rounds.append((took - began, planned - took, time.process_time() - planned))
+        plan = after
+        feed.move(Change(come=(_entry(f"10.99.0.{number}", labels[number]),)))
+    whats = ("the message about one pod more", "the plan with it", "the steps to that plan")
+    return [
+        Result(metric=f"{what}, {ADDRESSES:,} addresses", value=median(some) * 1000, unit="ms")
+        for what, some in zip(whats, zip(*rounds[1:], strict=True), strict=True)
+    ]
+
+
+def _last_sent(stream: FeedStream, taken: Entries) -> push_pb2.InventoryUpdate:
+    """The message that completes a version; those before it are taken."""
+    *before, last = map(push_pb2.InventoryUpdate.FromString, stream.messages())
+    for message in before:
+        taken.take(message)
+    return last
+
+
+def _entry(address: str, labels: Labels) -> AddressEntry:
+    return AddressEntry(address=address, labels=labels, namespace="shop", name=address)
 
 
 def _tables() -> list[Result]:
