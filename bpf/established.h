@@ -73,12 +73,13 @@ static __always_inline bool read_short_tcp(void *at, void *data_end, struct shor
 
 	if ((void *)(tcp + 1) > data_end)
 		return false;
+	packet->tcp_flags = ((__u8 *)at)[13];
+	if ((packet->tcp_flags & (TCP_FLAGS_OF_CHANGE | TCP_FLAG_ACK)) != TCP_FLAG_ACK)
+		return false;
 	packet->source_port = bpf_ntohs(tcp->source);
 	packet->destination_port = bpf_ntohs(tcp->dest);
 	packet->tcp_awaits = bpf_ntohl(tcp->ack_seq) >> 16;
-	packet->tcp_flags = ((__u8 *)at)[13];
-	return (packet->tcp_flags & (TCP_FLAGS_OF_CHANGE | TCP_FLAG_ACK)) == TCP_FLAG_ACK &&
-	       tcp->doff * 4 >= sizeof(*tcp) &&
+	return tcp->doff * 4 >= sizeof(*tcp) &&
 	       packet->l4_offset + tcp->doff * 4 <= packet->end;
 }
 

@@ -23,6 +23,7 @@ struct question {
 	__u8 protocol;
 	__u8 direction;
 };
+_Static_assert(sizeof(struct question) == 7 * sizeof(__u32), "no hidden padding");
 
 struct ruling {
 	__u32 remote_identity;
