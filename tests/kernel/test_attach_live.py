@@ -41,6 +41,14 @@ def pods(world: Pods) -> Pods:
 
 
 @pytest.fixture
+def has_tcx(pods: Pods) -> None:
+    """The test is about tcx: skipped where the kernel is older."""
+    ifindex = pods.ifindex(INTERFACE)
+    if not pods.within("node", lambda: tcx.is_there(ifindex)):
+        pytest.skip("this kernel has no tcx")
+
+
+@pytest.fixture
 def without_tcx(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From the call on the kernel answers as one before 6.6."""
     return lambda: monkeypatch.setattr(libbpf, "programs_at", lambda _ifindex, _hook: None)
@@ -141,6 +149,7 @@ def forbidden_flood(pods: Pods) -> Iterator[Callable[[], int]]:
     assert sent[0] > 100 * ROUNDS
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_programs_stand_at_tcx_and_bring_no_clsact(pods: Pods) -> None:
     wanted = pods.datapath.program_ids()
     assert [(f.kind, f.direction, f.program_id) for f in standing(pods)] == [
@@ -181,6 +190,7 @@ def test_without_tcx_others_filters_come_behind_ours(
     subprocess.run([*tc, "del", *where, "bpf"], check=True)
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_filters_give_way_to_tcx_without_an_open_moment(pods: Pods) -> None:
     with forbidden_flood(pods) as arrived:
         for _ in range(ROUNDS):
@@ -191,6 +201,7 @@ def test_filters_give_way_to_tcx_without_an_open_moment(pods: Pods) -> None:
         assert arrived() == 0
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_an_older_program_of_ours_is_replaced_without_an_open_moment(pods: Pods) -> None:
     wanted = pods.datapath.program_ids()[Direction.INGRESS]
     with small_program("tg_to_pod", Says.DROP) as older, forbidden_flood(pods) as arrived:
@@ -205,6 +216,7 @@ def test_an_older_program_of_ours_is_replaced_without_an_open_moment(pods: Pods)
         assert arrived() == 0
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_others_before_ours_come_behind_it_without_an_open_moment(pods: Pods) -> None:
     with small_program("theirs", Says.NEXT) as theirs, forbidden_flood(pods) as arrived:
         for _ in range(ROUNDS):
@@ -216,6 +228,7 @@ def test_others_before_ours_come_behind_it_without_an_open_moment(pods: Pods) ->
         assert arrived() == 0
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_one_that_lets_everything_in_does_not_once_ours_is_first(pods: Pods) -> None:
     with small_program("theirs", Says.PASS) as theirs, pods.listen("10.0.0.2", 8203):
         put_before_ours(pods, theirs)
@@ -230,6 +243,7 @@ def test_one_that_lets_everything_in_does_not_once_ours_is_first(pods: Pods) -> 
             take_off(pods, theirs)
 
 
+@pytest.mark.usefixtures("has_tcx")
 def test_detaching_leaves_others_programs_in_place(pods: Pods) -> None:
     with small_program("theirs", Says.NEXT) as theirs:
         put_before_ours(pods, theirs)
@@ -241,7 +255,9 @@ def test_detaching_leaves_others_programs_in_place(pods: Pods) -> None:
 
 
 def test_what_is_attached_outlives_its_agent_and_its_pins(pods: Pods) -> None:
+    before = kinds(pods)
     pins.remove_all_pins(pods.config.bpffs)
-    assert kinds(pods) == [("tcx", True)]
+    assert kinds(pods) == before
+    assert [is_ours for _, is_ours in before] == [True]
     assert not pods.can_connect("10.0.0.2", 8204)
     pods.datapath.restore_pins()
