@@ -1,10 +1,10 @@
-"""When an old key may go.
+"""When a new key is due, and when the old one may go.
 
 In:   own keys, peers, handshakes, the time
-Out:  Rotation, or None while there is one key
+Out:  whether to make one; Rotation, or None while there is one key
 Pure.
 
-    one key ──make──▶ two keys ──every peer shook hands under the new one, or too late──▶ grace ──▶ one key
+    one key ──due, or told to──▶ two keys ──every peer is met under the new one, or too late──▶ grace ──▶ one key
 
 Holds always:
 1. The old key stays for `GRACE_SECONDS` after the last peer changed over: what it sent before arrives.
@@ -36,6 +36,11 @@ class Rotation:
         if now - self.since >= OVERLAP_SECONDS:
             return True
         return bool(self.settled_at) and now - self.settled_at >= GRACE_SECONDS
+
+
+def is_due(own: tuple[OwnKey, ...], rotation_seconds: int, *, now: float) -> bool:
+    """True if the one key there is has reached the age at which another is made; zero seconds: never."""
+    return len(own) == 1 and 0 < rotation_seconds <= now - own[0].made_at
 
 
 def rotation_step(

@@ -43,7 +43,7 @@ from nodeagent.wireguard.held_routes import ELSEWHERE
 from nodeagent.wireguard.host import HostSide, read_host, require_loose_sources, tunnel_mtu
 from nodeagent.wireguard.keys import KeyStore, PrivateKey
 from nodeagent.wireguard.peers import Agreed, Known, agree, canonical, sent_to
-from nodeagent.wireguard.rotation import Rotation, rotation_step
+from nodeagent.wireguard.rotation import Rotation, is_due, rotation_step
 from nodeagent.wireguard.saved_places import SavedPlaces
 from nodeagent.wireguard.status import TunnelStatus, tunnels_of
 from nodeagent.wireguard.tunnels import (
@@ -435,7 +435,7 @@ class Tunnels:
             self._keys, self._rotation = self._keys[:-1], None
             self._interfaces = {}  # its devices go at the next look
             log.info(KEY_RETIRED, slot=retired.own.slot)
-        elif len(self._keys) == 1 and 0 < rotation_seconds <= now - self._keys[0].own.made_at:
+        elif is_due(self._own, rotation_seconds, now=now):
             self._add_key()
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from demo.outcome import Outcome
 from demo.workload_commands import serve_command
-from netpolicy.encryption import PORTS
+from netpolicy.encryption import MIN_ROTATION_SECONDS, PORTS
 from netpolicy.flow import Occasion
 from netpolicy.rules import Direction
 from tests.support.kernel_pods import within
@@ -86,27 +86,42 @@ def test_pods_talk_through_the_tunnel_and_nothing_of_it_is_in_the_clear(nodes: T
     )
 
 
-def test_a_rotation_loses_no_datagram_and_shows_none(nodes: TunnelNodes) -> None:
-    encrypt(nodes)
-    before = nodes.report("node-a")["keys"][0]["public_key"]
+def test_keys_change_by_age_and_by_command_and_no_datagram_is_lost_or_shown(
+    nodes: TunnelNodes,
+) -> None:
+    settings = replace(STRICT, rotation_seconds=MIN_ROTATION_SECONDS)
+    encrypt(nodes, settings=settings)
+    before = {node: public_keys(nodes, node) for node in NODES}
     ends = nodes.world.namespace(CLIENT.name), nodes.world.namespace(SERVER.name)
     with tap(nodes.world, "node-a") as seen, steady_datagrams(*ends, SERVER.v4) as datagrams:
+        nodes.world.kill("node-b")
+        nodes.age_keys("node-b", MIN_ROTATION_SECONDS)
+        nodes.start("node-b")
+        nodes.wait("node-b", "it makes a key by itself", lambda report: len(report["keys"]) == 2)
+        assert public_keys(nodes, "node-a") == before["node-a"]
         nodes.rotate("node-a")
         nodes.wait("node-a", "it has two keys", lambda report: len(report["keys"]) == 2)
-        nodes.exchange_keys(settings=STRICT, mode="strict")
-        nodes.wait("node-a", "the old key is gone", lambda report: len(report["keys"]) == 1)
-        nodes.exchange_keys(settings=STRICT, mode="strict")
-        nodes.world.wait_for(
-            "both use the new pair",
-            lambda: (
-                (nodes.devices("node-a"), nodes.devices("node-b"))
-                == (["tidegate_wg2"], ["tidegate_wg1"])
-            ),
-        )
-    assert nodes.report("node-a")["keys"][0]["public_key"] != before
+        private = [key for node in NODES for key in nodes.private_keys(node)]
+        nodes.exchange_keys(settings=settings, mode="strict")
+        for node in NODES:
+            nodes.wait(node, "the old key is gone", lambda report: len(report["keys"]) == 1)
+        nodes.exchange_keys(settings=settings, mode="strict")
+        for node in NODES:
+            nodes.world.wait_for(
+                "one pair is left", lambda node=node: len(nodes.devices(node)) == 1
+            )
+    for node in NODES:
+        assert not set(before[node]) & set(public_keys(nodes, node))
     assert datagrams.sent > 1000
     assert datagrams.lost == []
     assert seen.in_the_clear == []
+    assert len(set(private)) == 4
+    logs = [nodes.world.log_path(node).read_text() for node in NODES]
+    assert not [key for key in private if any(key in log for log in logs)]
+
+
+def public_keys(nodes: TunnelNodes, node: str) -> list[str]:
+    return [key["public_key"] for key in nodes.report(node)["keys"]]
 
 
 def test_a_killed_wireguard_go_is_started_again_and_meanwhile_nothing_is_in_the_clear(

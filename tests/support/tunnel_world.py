@@ -115,6 +115,18 @@ class TunnelNodes:
     def rotate(self, node: str) -> None:
         self._file(node).with_name(f"{node}.order").write_text("rotate")
 
+    def age_keys(self, node: str, seconds: float) -> None:
+        """Have the keys of a node whose program does not run be that much older."""
+        for path in self._key_files(node):
+            kept = json.loads(path.read_text())
+            path.write_text(json.dumps(kept | {"made_at": kept["made_at"] - seconds}))
+
+    def private_keys(self, node: str) -> list[str]:
+        return [json.loads(path.read_text())["private_key"] for path in self._key_files(node)]
+
+    def _key_files(self, node: str) -> list[Path]:
+        return sorted((self.world.directory / "state" / node / "wireguard").glob("key-?"))
+
     def devices(self, node: str) -> list[str]:
         shown = within(self.world.namespace(node), socket.if_nameindex)
         return sorted(name for _, name in shown if name.startswith("tidegate_wg"))

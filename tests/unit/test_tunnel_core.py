@@ -31,7 +31,12 @@ from nodeagent.wireguard.difference import (
 )
 from nodeagent.wireguard.handshakes import Handshakes
 from nodeagent.wireguard.peers import Agreed, Known, Peer, PeerKey, agree, sent_to
-from nodeagent.wireguard.rotation import GRACE_SECONDS, OVERLAP_SECONDS, rotation_step
+from nodeagent.wireguard.rotation import (
+    GRACE_SECONDS,
+    OVERLAP_SECONDS,
+    is_due,
+    rotation_step,
+)
 from nodeagent.wireguard.tunnels import (
     OwnKey,
     TunnelDevice,
@@ -166,6 +171,17 @@ def test_a_packet_is_sent_under_the_newest_pair_that_shook_hands() -> None:
     assert senders(agreed, TWO_OWN, {old: NOW - 5}, now=NOW) == {"a": old[0]}
     assert senders(agreed, TWO_OWN, {old: NOW - 5, new: NOW - 1}, now=NOW) == {"a": new[0]}
     assert senders(agreed, TWO_OWN, {old: NOW - 999}, now=NOW) == {"a": new[0]}
+
+
+def test_a_key_is_followed_by_another_when_it_is_as_old_as_the_settings_say() -> None:
+    age, (one,) = 3600, OWN
+    assert [is_due(OWN, age, now=one.made_at + past) for past in (-9, age - 1, age)] == [
+        False,
+        False,
+        True,
+    ]
+    assert not is_due(OWN, 0, now=one.made_at + 10 * age)
+    assert not is_due(TWO_OWN, age, now=one.made_at + 10 * age)
 
 
 def test_an_old_key_goes_after_the_last_peer_changed_over_or_when_it_takes_too_long() -> None:
