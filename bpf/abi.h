@@ -164,6 +164,7 @@ enum tg_place {
 	TG_PLACE_TUNNEL = 2,                 /* elsewhere, at the end of a tunnel */
 	TG_PLACE_UNREACHABLE = 3,            /* elsewhere, and no tunnel leads there */
 	TG_PLACE_SERVICE = 4,                /* behind a service's address: no pod yet */
+	TG_PLACE_NODE = 5,                   /* a node at the end of a tunnel, which nodes' traffic enters */
 };
 
 /* Does a packet go into a tunnel, or did it come out of one? Undecided: which pod a service leads to is

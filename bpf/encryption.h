@@ -52,6 +52,12 @@ static __always_inline bool is_pod(__u8 place)
 	return place == TG_PLACE_HERE || is_elsewhere(place);
 }
 
+/* Does a tunnel lead there? */
+static __always_inline bool is_behind_tunnel(__u8 place)
+{
+	return place == TG_PLACE_TUNNEL || place == TG_PLACE_NODE;
+}
+
 /* Where the other end of a packet is. Not inline: the key gets a stack of its own. */
 static __noinline int find_place(const struct tg_address *remote)
 {
@@ -76,7 +82,7 @@ static __always_inline bool lead_by_mark(struct __sk_buff *skb, __u8 place)
 {
 	if (place == TG_PLACE_UNREACHABLE)
 		return false;
-	if (place == TG_PLACE_TUNNEL)
+	if (is_behind_tunnel(place))
 		put_mark(skb, TG_MARK_ENCRYPT);
 	else if (!is_pod(place))
 		put_mark(skb, TG_MARK_FROM_POD);   /* a service, perhaps, that its selector does not tell of */
@@ -145,7 +151,8 @@ static __always_inline bool is_marked_from_pod(const struct __sk_buff *skb)
 	return mark == TG_MARK_ENCRYPT || mark == TG_MARK_FROM_POD;
 }
 
-/* Does the packet travel from a pod to a pod elsewhere? The tunnel's own packets are the nodes'. */
+/* Does the packet travel from a pod to a pod elsewhere, or to a node as it should through a tunnel? The
+ * tunnel's own packets are the nodes'. */
 static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
 {
 	struct tg_address source = {}, destination = {};
@@ -154,7 +161,8 @@ static __always_inline bool is_pod_traffic(struct __sk_buff *skb)
 	if (!read_ends(skb, &source, &destination))
 		return false;
 	place = place_of(&destination);
-	return is_elsewhere(place) && (is_pod(place_of(&source)) || is_marked_from_pod(skb));
+	return (is_elsewhere(place) || place == TG_PLACE_NODE) &&
+	       (is_pod(place_of(&source)) || is_marked_from_pod(skb));
 }
 
 /* Is all that follows the IP header one whole datagram or segment? */

@@ -63,7 +63,7 @@ static __always_inline __u8 travels_encrypted(const struct passage *passage)
 		return TG_ENCRYPTED_NO;
 	if (is_pod(passage->place))
 		return passage->place == TG_PLACE_TUNNEL ? TG_ENCRYPTED_YES : TG_ENCRYPTED_NO;
-	if (passage->is_tunnelled)
+	if (passage->is_tunnelled || passage->place == TG_PLACE_NODE)
 		return TG_ENCRYPTED_YES;
 	return passage->place == TG_PLACE_SERVICE ? TG_ENCRYPTED_UNDECIDED : TG_ENCRYPTED_NO;
 }

@@ -61,7 +61,7 @@ static __always_inline void judge_alone(struct passage *passage, __u16 port)
 static __always_inline bool is_flow_tunnelled(const struct passage *passage)
 {
 	return passage->direction == TG_INGRESS ? is_marked(passage->skb, TG_MARK_DECRYPTED) :
-						  passage->place == TG_PLACE_TUNNEL;
+						  is_behind_tunnel(passage->place);
 }
 
 static __always_inline void open_flow(struct passage *passage, const struct tg_conntrack_key *key,

@@ -19,3 +19,5 @@ class Place(IntEnum):
     """On another node, or nobody's yet, and no tunnel leads there."""
     SERVICE = 4
     """A service's: which pod it leads to is not decided yet."""
+    NODE = 5
+    """A node's own, at the end of a tunnel that nodes' traffic enters, too."""

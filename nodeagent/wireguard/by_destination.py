@@ -41,7 +41,8 @@ def by_destination(
     found |= {
         cidr: None
         for cidr, place in places.items()
-        if place in (Place.HERE, Place.NO_POD, Place.SERVICE) and _is_within(cidr, blocks)
+        if place in (Place.HERE, Place.NO_POD, Place.SERVICE, Place.NODE)
+        and _is_within(cidr, blocks)
     }
     return found
 

@@ -4,7 +4,7 @@ In:   own keys, peers, handshakes, the time
 Out:  whether to make one; Rotation, or None while there is one key
 Pure.
 
-    one key ──due, or told to──▶ two keys ──every peer is met under the new one, or too late──▶ grace ──▶ one key
+    one key ──due, or told to──▶ two keys ──all are met under the new one, or too late──▶ grace ──▶ one key
 
 Holds always:
 1. The old key stays for `GRACE_SECONDS` after the last peer changed over: what it sent before arrives.

@@ -270,7 +270,10 @@ class Tunnels:
         host = read_host(inputs.node_addresses)
         agreed = self._agree(inputs)
         devices = tunnel_devices(
-            agreed, self._own, port=settings.port, node_traffic=settings.node_traffic
+            agreed,
+            self._own,
+            port=settings.port,
+            node_traffic=inputs.encrypting.takes_node_traffic,
         )
         indices = self._set_devices(devices, host, fallback=settings.userspace_fallback, now=now)
         sent = sent_to(agreed, inputs.encrypting.mode)
@@ -283,6 +286,7 @@ class Tunnels:
             pod_cidrs=settings.pod_cidrs,
             host_addresses=host.addresses,
             strict=inputs.encrypting.mode is EncryptionMode.STRICT,
+            node_traffic=settings.node_traffic,
         )
         self._lead(sent, places, indices, host, node_traffic=settings.node_traffic, now=now)
         self._guard_uplinks(host)
@@ -369,7 +373,7 @@ class Tunnels:
         nodes: dict[str, int] = {}
         for peer in agreed.peers:
             device = indices[through[peer.node]]
-            marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=False), device)
+            marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=node_traffic), device)
             if node_traffic:
                 nodes |= dict.fromkeys(map(host_cidr, peer.addresses), device)
         led = by_destination(marked, places)

@@ -131,9 +131,10 @@ def pod_places(
     pod_cidrs: Iterable[str],
     host_addresses: Iterable[str],
     strict: bool,
+    node_traffic: bool,
 ) -> dict[str, Place]:
-    """Where each pod is. Outside strict mode, pods that no tunnel leads to are left out: they are sent to
-    as if nothing were encrypted."""
+    """Where each pod is, and with `node_traffic` each node. Outside strict mode, pods that no tunnel leads
+    to are left out: they are sent to as if nothing were encrypted."""
     places: dict[str, Place] = {}
     if strict:
         places |= dict.fromkeys(pod_cidrs, Place.UNREACHABLE)
@@ -145,6 +146,8 @@ def pod_places(
             places[host_cidr(canonical(entry.address))] = Place.UNREACHABLE
     for peer in agreed.peers:
         places |= {host_cidr(address): Place.TUNNEL for address in peer.pods}
+        if node_traffic:
+            places |= {host_cidr(address): Place.NODE for address in peer.addresses}
     for entry in entries:
         if entry.namespace and entry.node == node:
             places[host_cidr(canonical(entry.address))] = Place.HERE

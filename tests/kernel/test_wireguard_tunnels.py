@@ -45,6 +45,14 @@ from tests.support.world_topology import ECOMMERCE
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NODES = ("node-a", "node-b")
+MASQUERADING = (
+    *(
+        f"insert rule inet kube-proxy prerouting {ip} meta mark set mark or 0x4000"
+        for ip in ("ip daddr " + SERVICE[0], "ip6 daddr " + SERVICE[1])
+    ),
+    "add rule inet kube-proxy postrouting mark and 0x4000 != 0 meta mark set mark xor 0x4000 masquerade",
+)
+"""With the mark that kube-proxy uses, which is set while the packet's way is looked up."""
 LOCAL_PORT = 9
 LOST_AT_MOST = 1000
 """Datagrams of two seconds: a peer that is not told where the other went is cut off for fifteen and more."""
@@ -212,12 +220,11 @@ def test_a_service_leads_into_the_tunnel_and_in_the_clear_nowhere(nodes: TunnelN
                 assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
             wait_until_the_service_answers(nodes)
         before = refused(nodes, "node-a", Direction.EGRESS)
-        # The node's own address as the source, and no rule: only the mark tells that a pod sent it.
-        masquerade = "add rule inet kube-proxy postrouting ct status dnat masquerade"
-        with translating(nodes, masquerade), without_rule(nodes, 510):
+        # The node's own address as the source: only the mark tells that a pod sent it.
+        with translating(nodes, *MASQUERADING):
             assert not all_are(nodes, Outcome.ANSWERED, SERVICE)
         assert refused(nodes, "node-a", Direction.EGRESS) > before
-    assert seen.in_the_clear == []
+    assert (seen.in_the_clear, seen.ports_in_the_clear) == ([], set())
 
 
 def test_flows_to_a_service_say_whether_they_are_encrypted_from_their_first_packet_on(
@@ -329,6 +336,13 @@ def test_with_node_traffic_nothing_that_nodes_say_is_in_the_clear_but_to_the_rec
             for address in (there.link_v4, there.link_v6):
                 assert connects(nodes, "node-a", address, OUTSIDE_PORT)
         assert seen.ports_in_the_clear == {OUTSIDE_PORT}
+        # One that may not do so yet, but knows that others may.
+        nodes.tell("node-b", mode="strict", settings=STRICT, takes_node_traffic=True)
+        nodes.world.wait_for("node-b does so no more", lambda: not leads_all(nodes, "node-b"))
+        nodes.world.wait_for(
+            "they speak nonetheless", lambda: connects(nodes, "node-a", there.link_v4, 7001)
+        )
+        nodes.tell("node-b", mode="strict", settings=STRICT, takes_node_traffic=False)
     encrypt(nodes)
     with (
         tap(nodes.world, "node-a") as seen,
@@ -339,6 +353,30 @@ def test_with_node_traffic_nothing_that_nodes_say_is_in_the_clear_but_to_the_rec
             lambda: connects(nodes, "node-a", there.link_v4, 7001),
         )
     assert 7001 in seen.ports_in_the_clear
+
+
+def leads_all(nodes: TunnelNodes, node: str) -> bool:
+    """True if a rule leads whatever a node sends into its tunnels."""
+    return "513:" in nodes.world.run(node, ["ip", "rule"]).stdout
+
+
+def test_with_node_traffic_a_pods_packets_are_encrypted_under_its_nodes_address_and_to_nodes(
+    nodes: TunnelNodes,
+) -> None:
+    encrypt(nodes, settings=replace(STRICT, node_traffic=True))
+    with tap(nodes.world, "node-a") as seen:
+        with translating(nodes, *MASQUERADING):
+            wait_until_the_service_answers(nodes)
+        before = refused(nodes, "node-a", Direction.EGRESS)
+        sender = within(
+            nodes.world.namespace(CLIENT.name), lambda: socket.socket(type=socket.SOCK_DGRAM)
+        )
+        with without_rule(nodes, 511), without_rule(nodes, 513), sender:
+            sender.sendto(b"in the clear?", (nodes.world.topology.nodes[1].link_v4, 7001))
+            nodes.world.wait_for(
+                "it is refused", lambda: refused(nodes, "node-a", Direction.EGRESS) > before
+            )
+    assert (seen.in_the_clear, seen.ports_in_the_clear) == ([], set())
 
 
 def test_switched_off_it_leaves_nothing_and_pods_talk_as_before(nodes: TunnelNodes) -> None:

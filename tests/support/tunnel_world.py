@@ -150,4 +150,5 @@ class TunnelNodes:
             "outside_ports": [OUTSIDE_PORT],
             "entries": self.entries(),
             "services": SERVICE,
+            "takes_node_traffic": False,
         }

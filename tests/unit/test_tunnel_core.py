@@ -211,7 +211,7 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
     ]
     agreed = agree(known([node_key("a", 1)], entries))
 
-    def places(*, strict: bool) -> dict[str, Place]:
+    def places(*, strict: bool, node_traffic: bool = False) -> dict[str, Place]:
         return pod_places(
             agreed,
             entries,
@@ -219,6 +219,7 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
             pod_cidrs=("10.0.0.0/8",),
             host_addresses=("10.0.0.254", "10.96.0.2"),  # as kube-proxy may lay them
             strict=strict,
+            node_traffic=node_traffic,
         )
 
     loose = {
@@ -232,6 +233,8 @@ def test_strict_mode_knows_pods_that_nobody_can_reach_and_hosts_that_are_none() 
     assert places(strict=False) == loose
     unreachable = {"10.0.0.0/8": Place.UNREACHABLE, "10.0.2.1/32": Place.UNREACHABLE}
     assert places(strict=True) == loose | unreachable
+    behind_a_tunnel = {"10.0.9.9/32": Place.NODE}
+    assert places(strict=False, node_traffic=True) == loose | behind_a_tunnel
 
 
 def observed(device: TunnelDevice) -> ObservedDevice:
