@@ -140,7 +140,7 @@ def _known(keys: Keys, entries: tuple[AddressEntry, ...]) -> Known:
 
 
 def _devices(agreed: Agreed) -> tuple[TunnelDevice, ...]:
-    return tunnel_devices(agreed, (OWN,), port=PORT, node_traffic=False)
+    return tunnel_devices(agreed, (OWN,), port=PORT)
 
 
 def _observed(device: TunnelDevice) -> ObservedDevice:

@@ -8,9 +8,7 @@ Holds always:
 1. Two nodes encrypt what they say to each other if either of them enforces encryption and both have
    keys: so a canary that is strict is not cut off from the nodes that only watch.
 2. A node that only watches is never strict, whatever it watches.
-3. Where any node may send its own traffic through tunnels, every node takes it from them: else the first
-   to do so could not speak with the others.
-4. A node that neither enforces nor watches encryption has no tunnels.
+3. A node that neither enforces nor watches encryption has no tunnels.
 """
 
 from __future__ import annotations
@@ -25,15 +23,11 @@ from nodeagent.rollout.channels import Channels, Standing
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encrypting:
-    """What a node is to bring about. `node_keys`: of the other nodes, which it is to have tunnels to.
-
-    `takes_node_traffic`: what nodes say themselves is taken from a tunnel, if they send it through one.
-    """
+    """What a node is to bring about. `node_keys`: of the other nodes, which it is to have tunnels to."""
 
     settings: Encryption = OFF
     mode: EncryptionMode = EncryptionMode.OFF
     node_keys: tuple[NodeKey, ...] = ()
-    takes_node_traffic: bool = False
 
 
 def encrypting(
@@ -43,29 +37,24 @@ def encrypting(
     if channels is None or stand is None:
         return Encrypting()
     others = tuple(sorted((k for k in keys if k.node != node), key=_newest_first))
-    own, beside = stand.enforced.encryption, _beside(channels)
-    takes_node_traffic = any(settings.node_traffic for settings in (own, *beside))
+    own = stand.enforced.encryption
     if own.enabled:
-        return Encrypting(
-            settings=own,
-            mode=EncryptionMode.STRICT if own.strict else EncryptionMode.ON,
-            node_keys=others,
-            takes_node_traffic=takes_node_traffic,
-        )
-    if not beside:
+        mode = EncryptionMode.STRICT if own.strict else EncryptionMode.ON
+        return Encrypting(settings=own, mode=mode, node_keys=others)
+    prepared = _beside(channels)
+    if not prepared.enabled:
         return Encrypting()
     return Encrypting(
-        settings=replace(beside[0], strict=False),
+        settings=replace(prepared, strict=False),
         mode=EncryptionMode.PREPARED,
         node_keys=others,
-        takes_node_traffic=takes_node_traffic,
     )
 
 
-def _beside(channels: Channels) -> tuple[Encryption, ...]:
+def _beside(channels: Channels) -> Encryption:
     """Encryption that other nodes may enforce by this publication."""
     bundles = (channels.candidate, channels.stable)
-    return tuple(b.encryption for b in bundles if b is not None and b.encryption.enabled)
+    return next((b.encryption for b in bundles if b is not None and b.encryption.enabled), OFF)
 
 
 def _newest_first(key: NodeKey) -> tuple[str, float, str]:

@@ -49,7 +49,6 @@ from nodeagent.wireguard.status import TunnelStatus, tunnels_of
 from nodeagent.wireguard.tunnels import (
     OwnKey,
     TunnelDevice,
-    allowed_addresses,
     host_cidr,
     pod_places,
     senders,
@@ -269,12 +268,7 @@ class Tunnels:
             self._add_key()
         host = read_host(inputs.node_addresses)
         agreed = self._agree(inputs)
-        devices = tunnel_devices(
-            agreed,
-            self._own,
-            port=settings.port,
-            node_traffic=inputs.encrypting.takes_node_traffic,
-        )
+        devices = tunnel_devices(agreed, self._own, port=settings.port)
         indices = self._set_devices(devices, host, fallback=settings.userspace_fallback, now=now)
         sent = sent_to(agreed, inputs.encrypting.mode)
         if settings.node_traffic:
@@ -373,9 +367,10 @@ class Tunnels:
         nodes: dict[str, int] = {}
         for peer in agreed.peers:
             device = indices[through[peer.node]]
-            marked |= dict.fromkeys(allowed_addresses(peer, node_traffic=node_traffic), device)
+            marked |= dict.fromkeys(map(host_cidr, peer.pods), device)
             if node_traffic:
                 nodes |= dict.fromkeys(map(host_cidr, peer.addresses), device)
+        marked |= nodes
         led = by_destination(marked, places)
         ways = routes.Ways(
             marked=marked,

@@ -27,7 +27,7 @@ from typing import Final
 from netpolicy.inventory import AddressEntry
 from netpolicy.services import is_service
 from nodeagent.plan.places import Place
-from nodeagent.wireguard.peers import SLOTS, Agreed, Peer, canonical
+from nodeagent.wireguard.peers import SLOTS, Agreed, canonical
 
 DEVICE_PREFIX: Final = "tidegate_wg"
 PORTS: Final = SLOTS * SLOTS
@@ -84,7 +84,7 @@ def device_name(own_slot: int, peer_slot: int) -> str:
 
 
 def tunnel_devices(
-    agreed: Agreed, own: tuple[OwnKey, ...], *, port: int, node_traffic: bool
+    agreed: Agreed, own: tuple[OwnKey, ...], *, port: int
 ) -> tuple[TunnelDevice, ...]:
     """The devices, by name; `port`: the first of this node's. Without peers there is one nonetheless, so that
     what hinders it shows early."""
@@ -92,7 +92,8 @@ def tunnel_devices(
     if not agreed.peers:
         pairs = {(key.slot, 0): [] for key in own[:1]}
     for peer in agreed.peers:
-        allowed = allowed_addresses(peer, node_traffic=node_traffic)
+        # The node's own as well, whatever the settings: its key vouches for them.
+        allowed = tuple(map(host_cidr, (*peer.pods, *peer.addresses)))
         overlaps = len(own) * len(peer.keys) > 1
         for own_key in own:
             for key in peer.keys:
@@ -116,11 +117,6 @@ def tunnel_devices(
         )
         for (own_slot, peer_slot), peers in sorted(pairs.items())
     )
-
-
-def allowed_addresses(peer: Peer, *, node_traffic: bool) -> tuple[str, ...]:
-    """The CIDRs behind a peer that travel encrypted."""
-    return tuple(map(host_cidr, (*peer.pods, *(peer.addresses if node_traffic else ()))))
 
 
 def pod_places(

@@ -31,6 +31,7 @@ from tests.support.tunnel_probes import (
     encrypt,
     end_tunnels,
     is_in_kernel,
+    kube_proxy,
     listening,
     refused,
     told_of,
@@ -45,14 +46,17 @@ from tests.support.world_topology import ECOMMERCE
 pytestmark = [pytest.mark.kernel, pytest.mark.slow]
 
 NODES = ("node-a", "node-b")
-MASQUERADING = (
-    *(
-        f"insert rule inet kube-proxy prerouting {ip} meta mark set mark or 0x4000"
-        for ip in ("ip daddr " + SERVICE[0], "ip6 daddr " + SERVICE[1])
-    ),
-    "add rule inet kube-proxy postrouting mark and 0x4000 != 0 meta mark set mark xor 0x4000 masquerade",
+TO_BE_MASQUERADED = "meta mark set mark or 0x4000"
+"""kube-proxy's mark, which is set while the packet's way is looked up."""
+MASQUERADE = (
+    "add rule inet kube-proxy postrouting mark and 0x4000 != 0"
+    " meta mark set mark xor 0x4000 masquerade"
 )
-"""With the mark that kube-proxy uses, which is set while the packet's way is looked up."""
+MASQUERADING = (
+    f"insert rule inet kube-proxy prerouting ip daddr {SERVICE[0]} {TO_BE_MASQUERADED}",
+    f"insert rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} {TO_BE_MASQUERADED}",
+    MASQUERADE,
+)
 LOCAL_PORT = 9
 LOST_AT_MOST = 1000
 """Datagrams of two seconds: a peer that is not told where the other went is cut off for fifteen and more."""
@@ -266,6 +270,26 @@ def test_a_strict_node_refuses_what_another_sends_in_the_clear(nodes: TunnelNode
     assert datagrams.came == set()
 
 
+def test_a_node_port_elsewhere_leads_to_no_pod_of_a_strict_node_in_the_clear(
+    nodes: TunnelNodes,
+) -> None:
+    address = nodes.world.topology.nodes[1].link_v4
+    port = (
+        f"add rule inet kube-proxy prerouting ip daddr {address} tcp dport {SERVER.port}"
+        f" {TO_BE_MASQUERADED} dnat ip to {SERVER.v4}"
+    )
+    encrypt(nodes, mode="on", settings=NORMAL)
+    with kube_proxy(nodes, "node-b", port, MASQUERADE):
+        nodes.world.wait_for(
+            "it answers without strict mode",
+            lambda: all_are(nodes, Outcome.ANSWERED, (address,)),
+        )
+        encrypt(nodes)
+        before = refused(nodes, "node-b", Direction.INGRESS)
+        assert not all_are(nodes, Outcome.ANSWERED, (address,))
+        assert refused(nodes, "node-b", Direction.INGRESS) > before
+
+
 def listens(nodes: TunnelNodes, node: str, port: int) -> bool:
     """On any of the ports from `port` on: which one is told by the slots that its keys are in."""
     these = f"( sport >= :{port} and sport < :{port + PORTS} )"
@@ -336,13 +360,12 @@ def test_with_node_traffic_nothing_that_nodes_say_is_in_the_clear_but_to_the_rec
             for address in (there.link_v4, there.link_v6):
                 assert connects(nodes, "node-a", address, OUTSIDE_PORT)
         assert seen.ports_in_the_clear == {OUTSIDE_PORT}
-        # One that may not do so yet, but knows that others may.
-        nodes.tell("node-b", mode="strict", settings=STRICT, takes_node_traffic=True)
+        # While it is rolled out some do so, and others do not yet.
+        nodes.tell("node-b", mode="strict", settings=STRICT)
         nodes.world.wait_for("node-b does so no more", lambda: not leads_all(nodes, "node-b"))
         nodes.world.wait_for(
             "they speak nonetheless", lambda: connects(nodes, "node-a", there.link_v4, 7001)
         )
-        nodes.tell("node-b", mode="strict", settings=STRICT, takes_node_traffic=False)
     encrypt(nodes)
     with (
         tap(nodes.world, "node-a") as seen,

@@ -48,17 +48,6 @@ def test_a_node_that_enforces_encryption_has_tunnels_to_every_node_with_a_key() 
     assert told(make_channels(3, stable=OPENED)).mode is EncryptionMode.ON
 
 
-def test_every_node_takes_node_traffic_from_tunnels_while_any_may_send_it_through_one() -> None:
-    nodes_too = replace(SEALED, encryption=replace(STRICT, node_traffic=True))
-    canary = told(make_channels(2, stable=SEALED, candidate=nodes_too, nodes=NOBODY))
-    assert (canary.settings, canary.takes_node_traffic) == (STRICT, True)
-    assert told(make_channels(2, stable=nodes_too)).takes_node_traffic
-    assert told(
-        make_channels(2, stable=PLAIN, candidate=nodes_too, nodes=NOBODY)
-    ).takes_node_traffic
-    assert not told(make_channels(2, stable=SEALED)).takes_node_traffic
-
-
 def test_a_node_that_watches_encryption_has_tunnels_to_all_with_a_key_and_is_not_strict() -> None:
     found = told(make_channels(2, stable=PLAIN, candidate=SEALED, nodes=NOBODY))
     assert found == Encrypting(

@@ -43,7 +43,6 @@ def decode_inputs(told: dict[str, Any]) -> EncryptionInputs:
             node_keys=tuple(
                 NodeKey(**key | {"addresses": tuple(key["addresses"])}) for key in told["node_keys"]
             ),
-            takes_node_traffic=told["takes_node_traffic"] or settings["node_traffic"],
         ),
         entries=(
             *(

@@ -173,17 +173,25 @@ def listening(nodes: TunnelNodes, node: str, address: str, port: int) -> socket.
 def translating(nodes: TunnelNodes, *more: str) -> Iterator[None]:
     """As kube-proxy would on node-a: the service's addresses lead to the server."""
     v4, v6 = SERVER.addresses
-    rules = [
+    rules = (
+        f"add rule inet kube-proxy prerouting ip daddr {SERVICE[0]} dnat ip to {v4}",
+        f"add rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} dnat ip6 to {v6}",
+    )
+    with kube_proxy(nodes, "node-a", *rules, *more):
+        yield
+
+
+@contextmanager
+def kube_proxy(nodes: TunnelNodes, node: str, *rules: str) -> Iterator[None]:
+    """A node translates by these rules of the chains `prerouting` and `postrouting`."""
+    chains = (
         "add table inet kube-proxy",
         "add chain inet kube-proxy prerouting { type nat hook prerouting priority dstnat; }",
         "add chain inet kube-proxy postrouting { type nat hook postrouting priority srcnat; }",
-        f"add rule inet kube-proxy prerouting ip daddr {SERVICE[0]} dnat ip to {v4}",
-        f"add rule inet kube-proxy prerouting ip6 daddr {SERVICE[1]} dnat ip6 to {v6}",
-        *more,
-    ]
-    for rule in rules:
-        nodes.world.run("node-a", ["nft", rule])
+    )
+    for rule in (*chains, *rules):
+        nodes.world.run(node, ["nft", rule])
     try:
         yield
     finally:
-        nodes.world.run("node-a", ["nft", "delete table inet kube-proxy"])
+        nodes.world.run(node, ["nft", "delete table inet kube-proxy"])

@@ -150,5 +150,4 @@ class TunnelNodes:
             "outside_ports": [OUTSIDE_PORT],
             "entries": self.entries(),
             "services": SERVICE,
-            "takes_node_traffic": False,
         }

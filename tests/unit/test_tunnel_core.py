@@ -92,7 +92,7 @@ def test_a_node_that_only_prepares_has_tunnels_to_all_and_sends_through_those_to
     agreed = agree(
         known([node_key("a", 1), watching], [pod("10.0.1.1", "a"), pod("10.0.2.1", "b")])
     )
-    (device,) = tunnel_devices(agreed, OWN, port=PORT, node_traffic=False)
+    (device,) = tunnel_devices(agreed, OWN, port=PORT)
     assert {peer.public_key for peer in device.peers} == {key(1), key(2)}
     assert [p.node for p in sent_to(agreed, EncryptionMode.PREPARED).peers] == ["a"]
     for mode in (EncryptionMode.ON, EncryptionMode.STRICT):
@@ -102,7 +102,7 @@ def test_a_node_that_only_prepares_has_tunnels_to_all_and_sends_through_those_to
 def test_a_peer_may_send_from_its_nodes_pods_and_from_no_other() -> None:
     entries = [pod("10.0.1.1", "a"), pod("fd00::1", "a"), pod("10.0.2.1", "b")]
     agreed = agree(known([node_key("a", 1)], entries))
-    (device,) = tunnel_devices(agreed, OWN, port=PORT, node_traffic=False)
+    (device,) = tunnel_devices(agreed, OWN, port=PORT)
     assert (device.name, device.port) == ("tidegate_wg0", PORT)
     assert device.peers == (
         TunnelPeer(
@@ -156,7 +156,7 @@ def test_both_ends_of_a_pair_name_the_same_ports(
     def end(mine: tuple[OwnKey, ...], other: tuple[OwnKey, ...]) -> set[tuple[int, str]]:
         keys = tuple(PeerKey(slot=k.slot, public_key=k.public_key) for k in other)
         agreed = Agreed(peers=(Peer(node="x", keys=keys, endpoint="192.0.2.9", port=PORT),))
-        devices = tunnel_devices(agreed, mine, port=PORT, node_traffic=False)
+        devices = tunnel_devices(agreed, mine, port=PORT)
         return {(d.port, p.endpoint) for d in devices for p in d.peers}
 
     ports = {(port, int(endpoint.split(":")[1])) for port, endpoint in end(own, theirs)}
@@ -262,7 +262,7 @@ def fleet(nodes: int, pods: int) -> TunnelDevice:
         for n in range(nodes)
         for p in range(pods)
     ]
-    (device,) = tunnel_devices(agree(known(keys, entries)), OWN, port=PORT, node_traffic=False)
+    (device,) = tunnel_devices(agree(known(keys, entries)), OWN, port=PORT)
     return device
 
 
@@ -297,7 +297,7 @@ def test_another_key_sets_the_device_anew_and_another_port_does_not() -> None:
 
 def test_a_node_on_another_port_is_sent_to_there() -> None:
     elsewhere = replace(node_key("a", 1, slot=1), port=52000)
-    (device,) = tunnel_devices(agree(known([elsewhere])), OWN, port=PORT, node_traffic=False)
+    (device,) = tunnel_devices(agree(known([elsewhere])), OWN, port=PORT)
     assert (device.port, device.peers[0].endpoint) == (PORT + 1, "192.0.2.3:52002")
     two = [elsewhere, replace(node_key("a", 2), port=PORT)]
     assert agree(known(two)).refused == ("a: its keys name different ports",)
