@@ -190,6 +190,12 @@ class Services:
         shown: dict[str, Any] = json.loads(self.rollout("status", "-o", "json", exits=(0, 1)))
         return shown
 
+    def encrypt_status(self) -> str:
+        """`tidegate encrypt status`; it exits with 1 where anything is wrong."""
+        return self._tidegate(
+            "encrypt", "status", "--state-dir", str(self.layout.state(RECONCILER))
+        )
+
     def annotate_rollout(self, annotation: str, value: str) -> None:
         """Write an annotation into the rollout object, as a person with an editor would."""
         path = self.layout.state(RECONCILER) / ROLLOUT_FILE
