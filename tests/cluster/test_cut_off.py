@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from netpolicy import kube_watch
 from reconciler.cluster import lease, lease_keeper
-from reconciler.in_cluster import run
+from reconciler.in_cluster import reporter, run
 from reconciler.staging.interfaces import Action, Request
 from reconciler.staging.request_file import RolloutFile
 from tests.cluster.test_failures import AWAY, behind_a_line, patiently
@@ -34,6 +34,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEW_SECONDS", 1.0)
     monkeypatch.setattr(lease, "DURATION_SECONDS", 2)
     monkeypatch.setattr(kube_watch, "LONGEST_PAUSE_SECONDS", 1.0)
+    monkeypatch.setattr(reporter, "RETRY_SECONDS", 0.5)
 
 
 async def on_the_leaders_node(cluster: Cluster, *words: str) -> tuple[int, str]:
@@ -52,10 +53,10 @@ async def on_the_leaders_node(cluster: Cluster, *words: str) -> tuple[int, str]:
 async def two_promoted(cluster: Cluster) -> tuple[str, str]:
     """A revision, and another that was enforced after it."""
     first = cluster.scene.repository.commit({A: deny("a")})
-    await until(lambda: cluster.status().get("lastAppliedRevision") == first)
+    await until(lambda: cluster.status().get("lastAppliedRevision") == first, seconds=AWAY)
     second = cluster.scene.repository.commit({B: deny("b")})
-    await until(lambda: cluster.status().get("lastAppliedRevision") == second)
-    await until(lambda: cluster.phase(second) == "Promoted")
+    await until(lambda: cluster.status().get("lastAppliedRevision") == second, seconds=AWAY)
+    await until(lambda: cluster.phase(second) == "Promoted", seconds=AWAY)
     return first, second
 
 
