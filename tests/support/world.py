@@ -97,7 +97,7 @@ class World:
         place: str,
         command: Sequence[str],
         *,
-        timeout: float = 30.0,
+        timeout: float = 90.0,
         environment: Mapping[str, str] | None = None,
         check: bool = True,
     ) -> subprocess.CompletedProcess[str]:
@@ -107,7 +107,7 @@ class World:
             check=False,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=timeout * PATIENCE,
             stdin=subprocess.DEVNULL,
             cwd=PROJECT,
             env=_environment(environment),
