@@ -10,6 +10,7 @@ Holds always:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -22,10 +23,27 @@ METHOD: Final = ":method"
 PATH: Final = ":path"
 HOST: Final = ":authority"
 
+_PLAIN: Final = re.compile(r"(?:[A-Za-z0-9/_]|-|\\[.-])+")
+"""An expression without an operator."""
+_ANYTHING: Final = ".*"
+
 
 def header_expression(name: str, expression: str) -> Json:
-    """The whole of a header (or of a pseudo-header) has the form of an expression."""
+    """The whole of a header (or of a pseudo-header) has the form of an expression.
+
+    What is a plain text, or begins with one, is compared as such: most rules are, and it is cheaper.
+    """
+    if _PLAIN.fullmatch(expression):
+        return {"name": name, "string_match": {"exact": _unescaped(expression)}}
+    stem = expression.removesuffix(_ANYTHING)
+    # `.*` stops at bytes that are no UTF-8, which a path has none of.
+    if name == PATH and stem != expression and _PLAIN.fullmatch(stem):
+        return {"name": name, "string_match": {"prefix": _unescaped(stem)}}
     return {"name": name, "string_match": {"safe_regex": {"regex": expression}}}
+
+
+def _unescaped(plain: str) -> str:
+    return plain.replace("\\", "")
 
 
 def header(name: str, value: str) -> Json:
