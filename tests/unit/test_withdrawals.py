@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,3 +123,18 @@ def test_a_leaders_own_withdrawals_are_no_news_to_it(keys: Path) -> None:
     learns = Withdrawals(KNOWN, keys, first_announced=lambda: 101)
     assert learns.hear(held(keys)) == ""
     assert not learns.is_overruled
+
+
+def test_a_leader_with_state_of_its_own_has_nothing_to_learn(keys: Path, tmp_path: Path) -> None:
+    learns = Withdrawals(NOTHING_REMEMBERED, tmp_path / "none", first_announced=lambda: 0)
+    assert learns.hear(held(keys)) == "", "not even the keys are read"
+
+
+def test_the_same_word_of_many_nodes_is_verified_once(keys: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "keys"
+    shutil.copytree(keys, moved)
+    learns = Withdrawals(KNOWN, moved, first_announced=lambda: 200)
+    word = held(keys)
+    assert learns.hear(word) == BEGINS_ANEW
+    shutil.rmtree(moved)
+    assert learns.hear(word) == BEGINS_ANEW
