@@ -8,6 +8,7 @@ Without a KVM that runs any kernel, the processor is emulated: everything takes 
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 
@@ -27,6 +28,7 @@ PYTEST = (sys.executable, "-m", "pytest", "-q", "--color=no", *UNSAVED, "-o", "t
 @click.argument("words", nargs=-1, required=True, type=click.UNPROCESSED)
 def main(series: str, seconds: float, run: bool, words: tuple[str, ...]) -> None:
     """Run pytest with WORDS, or the command WORDS, as root of a virtual machine with this tree's files."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))  # so that it cleans up
     found = kernel(series)
     print(f"Linux {found.release}, {accelerator()}", file=sys.stderr)
     command = [*words] if run else [*PYTEST, *words]
