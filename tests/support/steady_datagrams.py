@@ -19,6 +19,7 @@ from tests.support.kernel_pods import within
 
 PACE_SECONDS: Final = 0.002
 LINGER_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.05
 PORT: Final = 9999
 
 
@@ -36,7 +37,7 @@ class Datagrams:
 
 @contextmanager
 def steady_datagrams(source: str, destination: str, address: str) -> Iterator[Datagrams]:
-    """Send until the context ends; what is then under way is waited for."""
+    """Send until the context ends; what is then under way is waited for, up to a while."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     def make() -> socket.socket:
@@ -54,11 +55,12 @@ def steady_datagrams(source: str, destination: str, address: str) -> Iterator[Da
             time.sleep(PACE_SECONDS)
 
     def receive() -> None:
-        while not arrived.is_set():
+        while True:
             try:
                 found.came.add(struct.unpack("!I", receiver.recv(64))[0])
             except TimeoutError:
-                continue
+                if arrived.is_set():  # and nothing is left to be read
+                    return
 
     threads = [threading.Thread(target=send), threading.Thread(target=receive)]
     for thread in threads:
@@ -68,7 +70,9 @@ def steady_datagrams(source: str, destination: str, address: str) -> Iterator[Da
     finally:
         over.set()
         threads[0].join()
-        time.sleep(LINGER_SECONDS)
+        until = time.monotonic() + LINGER_SECONDS
+        while found.lost and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
         arrived.set()
         threads[1].join()
         sender.close()
