@@ -177,7 +177,7 @@ def test_an_answer_forged_on_the_link_reaches_no_pod_of_a_strict_node(nodes: Tun
 
 def forge_answer(nodes: TunnelNodes, asker: Asker, source: str) -> None:
     """Have somebody on the link say something in another's name, to who lately had an answer."""
-    nodes.world.wait_for(f"{asker.at} answers", asker.is_answered)
+    nodes.world.wait_for(f"{asker.at} answers", asker.is_answered, timeout=60)
     forge(
         nodes.world,
         sender="node-b",

@@ -120,7 +120,9 @@ def test_keys_change_by_age_and_by_command_and_no_datagram_is_lost_or_shown(
         nodes.exchange_keys(settings=settings, mode="strict")
         for node in NODES:
             nodes.world.wait_for(
-                "one pair is left", lambda node=node: len(nodes.devices(node)) == 1
+                "one pair is left",
+                lambda node=node: len(nodes.devices(node)) == 1,
+                timeout=60,
             )
     for node in NODES:
         assert not set(before[node]) & set(public_keys(nodes, node))

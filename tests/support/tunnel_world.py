@@ -29,7 +29,7 @@ OUTSIDE_PORT: Final = 7443
 SERVICE: Final = ("172.20.0.10", "fd96::10")
 """Outside of the blocks that pods' addresses are from."""
 _HIDE_TUN: Final = 'mount -t tmpfs none /dev/net && exec "$@"'
-READY_SECONDS: Final = 40.0
+READY_SECONDS: Final = 90.0
 
 
 class TunnelNodes:
