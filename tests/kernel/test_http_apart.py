@@ -70,7 +70,7 @@ def is_back(scene: HttpScene, restarts: int) -> None:
         return answers[-1] == JUDGED
 
     scene.world.wait_for("Envoy is back", judges, timeout=PATIENCE_SECONDS)
-    assert {answer[1] for answer in answers} <= {403, "ConnectionResetError", "TimeoutError"}
+    assert 200 not in [answer[1] for answer in answers]
     scene.world.wait_for(
         "the agent knows", lambda: told(scene)["restarts"] == restarts, timeout=PATIENCE_SECONDS
     )
@@ -87,7 +87,9 @@ def test_envoy_goes_on_while_the_agent_is_killed_and_comes_back(
     scene.world.kill(NODE)
     requests_go_on(scene, log)
     scene.agents.start(NODE)
-    scene.world.wait_for("it sees Envoy", lambda: told(scene)["state"] == "up")
+    scene.world.wait_for(
+        "it sees Envoy", lambda: told(scene)["state"] == "up", timeout=PATIENCE_SECONDS
+    )
     scene.enforce("http-more")
     requests_go_on(scene, log)
     scene.world.stop("stream")
@@ -113,7 +115,9 @@ def test_a_killed_envoy_is_started_again_beside_the_agent(scene: HttpScene) -> N
 def test_a_container_that_ends_lets_nothing_pass_until_the_next_one(scene: HttpScene) -> None:
     before = told(scene)["restarts"]
     scene.world.kill(PROXY)
-    scene.world.wait_for("the agent says so", lambda: told(scene)["state"] == "down")
+    scene.world.wait_for(
+        "the agent says so", lambda: told(scene)["state"] == "down", timeout=PATIENCE_SECONDS
+    )
     assert 200 not in ask(scene)
     start_proxy(scene)
     is_back(scene, before + 1)
