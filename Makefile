@@ -14,7 +14,7 @@ BENCH_STAMP := build/stamps/bench
 VM_STAMP := build/stamps/vm
 
 # What another kernel may judge, take or do otherwise; the rest is the same under every kernel.
-VM_TESTS := tests/kernel/test_three_engines.py tests/kernel/test_wireguard_tunnels.py
+VM_TESTS := $(addprefix tests/kernel/test_,datapath_rules.py cases_in_kernel.py attach_live.py wireguard_tunnels.py)
 
 PYTEST = $(BIN)/python -m pytest -q $(AGAIN)
 

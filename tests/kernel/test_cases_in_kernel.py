@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import pytest
 
 from netpolicy.l7 import HttpRequest
+from nodeagent.envoy.errors import ProxyError
 from nodeagent.envoy.settings import LOOPBACK
-from nodeagent.l7.listeners import PortRange
+from nodeagent.l7.listeners import Listeners, PortRange
 from tests.support.case_probes import Probe
 from tests.support.cases import Case, load_planned_cases
 from tests.support.client_hello import client_hello
@@ -28,6 +29,7 @@ from tests.support.kernel_engine import (
     KernelSide,
     kernel_engine,
 )
+from tests.support.world import PATIENCE
 
 pytestmark = pytest.mark.kernel
 
@@ -46,7 +48,19 @@ def engine() -> Iterator[KernelEngine]:
 @pytest.fixture(scope="module")
 def envoy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvoyScene]:
     with envoy_scene(tmp_path_factory.mktemp("envoy"), addresses=LOOPBACK) as scene:
+        _await_start(scene)
         yield scene
+
+
+def _await_start(envoy: EnvoyScene) -> None:
+    """Where the processor is emulated, Envoy starts more slowly than an agent waits for it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS * PATIENCE
+    while True:
+        try:
+            return envoy.serve_listeners(Listeners(listeners=()))
+        except ProxyError:
+            if time.monotonic() > deadline:
+                raise
 
 
 @pytest.mark.parametrize("case", load_planned_cases(), ids=lambda case: case.name)
