@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpolicy import sorted_table
@@ -14,6 +14,7 @@ changes = st.lists(st.tuples(st.sets(keys), st.dictionaries(keys, st.integers())
 
 
 @pytest.mark.parametrize("few", [0, 500])
+@settings(deadline=None, max_examples=40)
 @given(told=changes)
 def test_values_are_in_the_order_of_their_keys(few: int, told: list[tuple[set, dict]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
