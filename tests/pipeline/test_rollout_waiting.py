@@ -90,7 +90,7 @@ def test_a_pause_ends_as_the_settings_say(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("worse", "why"),
     [
-        (AnswerCounts(requests=100, refused=40), "40.0 % of requests are refused (403)"),
+        (AnswerCounts(requests=100, refused=40), "40.0 % of requests are refused (403"),
         (AnswerCounts(requests=100, failed=40), "40.0 % of requests fail (5xx)"),
     ],
 )
