@@ -287,6 +287,26 @@ def test_several_processes_find_what_one_finds(
     assert together == alone
 
 
+def test_how_much_is_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "TURN_BYTES", 10_000)
+    path = tmp_path / "flows.json"
+    path.write_bytes(in_any_order(range(1, 100)))
+    told: list[tuple[int, int]] = []
+    replay_file(path, [], [], processes=2, progress=lambda *read: told.append(read))
+    assert told[-1] == (path.stat().st_size, path.stat().st_size)
+
+
+def test_an_interrupted_preview_does_not_say_that_flows_change(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ExportReader, "feed", interrupted)
+    done = run(folders, "open", "cut", lines(hubble(WEB, API)))
+    assert (done.exit_code, done.stderr) == (2, "tidegate: interrupted\n")
+
+
 def test_only_the_worst_rows_are_listed_and_the_others_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
