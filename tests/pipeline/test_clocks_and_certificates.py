@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from netpolicy.inventory import AddressEntry
+from netpolicy.inventory import AddressEntry, Change
+from netpolicy.labels import Labels
 from nodeagent.bootstrap import CertificateKeeper
 from nodeagent.bootstrap.credential import Credential, new_key
 from reconciler.sign.certificates import certify_node
@@ -93,7 +94,8 @@ def test_a_node_whose_clock_is_wrong_by_hours_keeps_its_policy_and_says_so(
                 said = f"clock is {abs(hours) * 60} minutes {side} the reconciler's"
                 await until(lambda: said in "".join(keeper.alarms()), seconds=PATIENCE)
                 await until(lambda: node.receiver.status().connected, seconds=PATIENCE)
-                push.set_inventory((AddressEntry(address="10.0.0.1", labels=frozenset()),))
+                entry = AddressEntry(address="10.0.0.1", labels=Labels())
+                push.move_inventory(Change(come=(entry,)))
                 await until(lambda: node.inventories, seconds=PATIENCE)
                 push.publish(publish(keys, 2, unit_of("shop", "two")))
                 if hours > DAY / HOURS:
