@@ -163,9 +163,13 @@ class Election:
         """False if somebody of our name took it since: two replicas were given one name."""
         return self._term is None or record.transitions == self._term.token
 
-    def resign(self) -> LeaseRecord | None:
-        """What to write so that another need not wait; None if this replica has nothing to give up."""
-        if self._term is None:
+    def resign(self) -> Term | None:
+        """Lead no more from now on; the term that is to be given up, if there is one."""
+        term, self._term = self._term, None
+        return term
+
+    def given_up(self, found: LeaseRecord, term: Term) -> LeaseRecord | None:
+        """What to write so that another need not wait; None if the Lease is another's by now."""
+        if found.holder != self._identity or found.transitions != term.token:
             return None
-        self._term = None
-        return replace(self._seen, holder="")
+        return replace(found, holder="")

@@ -147,17 +147,28 @@ class LeaseKeeper:
         return _record(await self._api.replace(f"{self._folder}/{NAME}", body))
 
     async def _resign(self) -> None:
-        record = self._election.resign()
-        if record is None:
+        term = self._election.resign()
+        if term is None:
             return
         try:
             async with asyncio.timeout(RETRY_SECONDS):
-                await self._write(record)
-        except KubeRefusal as refusal:
-            if refusal.status != CONFLICT:
-                log.warning(LOST, identity=self._identity, error=str(refusal))
+                while not await self._give_up(term):
+                    pass  # a renewal that was cut short came through after all, or somebody annotated it
         except (TransientError, TimeoutError) as error:
             log.warning(LOST, identity=self._identity, error=str(error))
+
+    async def _give_up(self, term: Term) -> bool:
+        """False if the Lease changed between a look and the write."""
+        record = self._election.given_up(await self._read(), term)
+        if record is None:
+            return True
+        try:
+            await self._write(record)
+        except KubeRefusal as refusal:
+            if refusal.status != CONFLICT:
+                raise
+            return False
+        return True
 
 
 def _record(data: bytes) -> LeaseRecord:

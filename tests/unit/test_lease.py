@@ -183,10 +183,15 @@ def test_what_was_given_up_is_taken_at_once() -> None:
     b.see(server.record, now=0)
     assert b.leader_address == "10.0.0.1:7443"
     assert a.leader_address == ""
-    resigned = a.resign()
-    assert resigned is not None
-    server.write(resigned)
+    term = a.resign()
+    assert term is not None
     assert a.term(now=0) is None
+    server.write(replace(server.record, renewed_at="a renewal that was cut short"))
+    resigned = a.given_up(server.record, term)
+    assert resigned is not None
+    assert b.given_up(server.record, term) is None
+    assert a.given_up(replace(server.record, transitions=term.token + 1), term) is None
+    server.write(resigned)
     assert attempt(b, server, now=0)
 
 
