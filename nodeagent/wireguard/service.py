@@ -177,8 +177,8 @@ class Tunnels:
                         await asyncio.to_thread(self._mend_ways)
 
     def report(self) -> NodeEncryption:
-        """How it stands."""
-        mode = self._mode
+        """How it stands: what is in force, not what is wanted."""
+        mode = self._applied
         if mode is EncryptionMode.OFF or self._inputs is None:
             return NodeEncryption(node=self._node, error=self._error)
         now = time.time()
@@ -197,13 +197,13 @@ class Tunnels:
 
     def status(self) -> TunnelStatus:
         """How it stands, for people."""
-        if self._mode is EncryptionMode.OFF or self._inputs is None:
+        if self._applied is EncryptionMode.OFF or self._inputs is None:
             return TunnelStatus(alarms=self.alarms)
         now = time.time()
-        sent = sent_to(self._agreed, self._mode)
+        sent = sent_to(self._agreed, self._applied)
         through = senders(sent, self._own, self._handshakes.latest, now=now)
         return TunnelStatus(
-            mode=self._mode,
+            mode=self._applied,
             implementation=self._implementation,
             port=self._inputs.encrypting.settings.port,
             keys=self._own,

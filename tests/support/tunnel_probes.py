@@ -37,6 +37,8 @@ def encrypt(nodes: TunnelNodes, mode: str = "strict", settings: Encryption = STR
     nodes.tell_all(mode=mode, settings=settings)
     nodes.start_all()
     nodes.exchange_keys(settings=settings, mode=mode)
+    for node in nodes.world.topology.nodes:
+        nodes.wait(node.name, f"it is {mode}", lambda report: report["mode"] == mode)
     nodes.world.wait_for(
         "both families answer", lambda: all_are(nodes, Outcome.ANSWERED), timeout=40
     )
