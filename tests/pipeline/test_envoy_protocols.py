@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -111,17 +112,24 @@ def frames_of(received: bytearray) -> list[tuple[int, int, bytes]]:
     return h2.frames_in(bytes(received).removeprefix(h2.PREFACE))
 
 
-def test_a_grpc_method_passes_and_another_is_denied_in_grpcs_own_words(tmp_path: Path) -> None:
-    asked = read_requests({"grpc": [{"service": "shop.Cart", "method": "Add"}]})
+@contextmanager
+def cart_behind(root: Path, listed: list[dict[str, Any]], *names: str) -> Iterator[list[Any]]:
+    """The named calls of a cart, through an Envoy that judges by this list."""
+    asked = read_requests({"grpc": listed})
     assert asked is not None
     assert asked.http is not None
     with (
         grpc_server() as upstream,
-        envoy_scene(tmp_path, upstream=upstream) as scene,
+        envoy_scene(root, upstream=upstream) as scene,
         grpc.insecure_channel(f"{scene.address}:{PORT}") as channel,
     ):
         scene.serve(rules(*asked.http))
-        add, drop = (channel.unary_unary(f"/shop.Cart/{name}") for name in ("Add", "Drop"))
+        yield [channel.unary_unary(f"/shop.Cart/{name}") for name in names]
+
+
+def test_a_grpc_method_passes_and_another_is_denied_in_grpcs_own_words(tmp_path: Path) -> None:
+    listed = [{"service": "shop.Cart", "method": "Add"}]
+    with cart_behind(tmp_path, listed, "Add", "Drop") as (add, drop):
         assert add(b"one", timeout=20) == b"/shop.Cart/Add one"
         with pytest.raises(grpc.RpcError) as denied:
             drop(b"one", timeout=20)
@@ -133,16 +141,7 @@ def test_calls_of_a_method_are_limited_and_others_are_not(tmp_path: Path) -> Non
     limit = {"requests": 1, "per": "1h"}
     listed = [{"service": "shop.Cart", "method": "Add", "rateLimit": limit},
               {"service": "shop.Cart", "method": "List"}]  # fmt: skip
-    asked = read_requests({"grpc": listed})
-    assert asked is not None
-    assert asked.http is not None
-    with (
-        grpc_server() as upstream,
-        envoy_scene(tmp_path, upstream=upstream) as scene,
-        grpc.insecure_channel(f"{scene.address}:{PORT}") as channel,
-    ):
-        scene.serve(rules(*asked.http))
-        add, other = (channel.unary_unary(f"/shop.Cart/{name}") for name in ("Add", "List"))
+    with cart_behind(tmp_path, listed, "Add", "List") as (add, other):
         assert add(b"one", timeout=20) == b"/shop.Cart/Add one"
         with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
             add(b"two", timeout=20)

@@ -27,6 +27,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.support.tool_cache import tool_cache
+
 LOCK: Final = Path("requirements/cluster-tools.lock")
 SOURCES: Final = Path("/etc/apt/sources.list.d/debian.sources")
 OLD_SOURCES: Final = Path("/etc/apt/sources.list")
@@ -56,7 +58,7 @@ class KubeTools:
 
 def kube_tools() -> KubeTools:
     """The programs, made if they are not there yet. Raises CalledProcessError if that fails."""
-    folder = _cache() / f"kubernetes-{_recipe_digest()}"
+    folder = tool_cache() / f"kubernetes-{_recipe_digest()}"
     folder.mkdir(parents=True, exist_ok=True)
     tools = KubeTools(
         apiserver=folder / "kube-apiserver", kubectl=folder / "kubectl", helm=folder / "helm"
@@ -68,11 +70,6 @@ def kube_tools() -> KubeTools:
         if not tools.apiserver.exists():
             _build_apiserver(tools.apiserver)
     return tools
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tidegate"
 
 
 def _recipe_digest() -> str:

@@ -9,7 +9,6 @@ and packages are kept in the cache. Minutes the first time, nothing after.
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
+
+from tests.support.tool_cache import tool_cache
 
 SOURCES: Final = Path("/etc/apt/sources.list.d/debian.sources")
 OLD_SOURCES: Final = Path("/etc/apt/sources.list")
@@ -48,7 +49,7 @@ class Kernel:
 
 def kernel(series: str) -> Kernel:
     """The kernel, fetched if it is not there yet. Raises CalledProcessError if that fails."""
-    folder = _cache() / f"vm-kernel-{series}"
+    folder = tool_cache() / f"vm-kernel-{series}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -56,11 +57,6 @@ def kernel(series: str) -> Kernel:
             _fetch(series, folder)
     (release,) = (each.name for each in (folder / "lib/modules").iterdir())
     return Kernel(release=release, root=folder, busybox=folder / "bin/busybox")
-
-
-def _cache() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "tidegate"
 
 
 def _fetch(series: str, folder: Path) -> None:
