@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 
 from netpolicy.errors import Diagnostic
 from netpolicy.labels import Selector
-from netpolicy.rules import Action, Direction, L7Rules, Protocol
+from netpolicy.rules import Direction, L7Rules, Protocol
 from reconciler.codes import fault
 from reconciler.objects.defaults import field_protocols, subject_selector
-from reconciler.objects.policy import PolicyObject, PortGroup
-from reconciler.validate.port_claims import PortClaim, claim_of, conflicts
+from reconciler.objects.policy import PolicyObject
+from reconciler.validate.port_claims import PortClaim, allowing_groups, claim_of, conflicts
 
 Place = tuple[Selector, Direction, Protocol, str]
 
@@ -23,11 +23,13 @@ def check_mixed_requests(policies: Iterable[PolicyObject]) -> Iterator[Diagnosti
     """Find ports that two rules want read as two protocols."""
     claims: defaultdict[Place, list[PortClaim[str]]] = defaultdict(list)
     for policy in policies:
-        for direction, group, kind in _reading_groups(policy):
+        for direction, group in allowing_groups(policy):
+            if group.l7 is None:
+                continue
+            kind, at = request_kind(group.l7), (*group.at, "rules")
             for field in group:
                 for protocol in field_protocols(field, group):
                     place = (subject_selector(policy), direction, protocol, field.name)
-                    at = (*group.at, "rules")
                     claims[place].append(claim_of(field, wish=kind, policy=policy, at=at))
     for made in claims.values():
         for one, other in conflicts(made):
@@ -47,11 +49,3 @@ def request_kind(rules: L7Rules) -> str:
     if rules.dns is not None:
         return "dns"
     return "kafka" if rules.kafka is not None else rules.parser
-
-
-def _reading_groups(policy: PolicyObject) -> Iterator[tuple[Direction, PortGroup, str]]:
-    for section in policy.sections:
-        for rule in section.rules if section.action is Action.ALLOW else ():
-            for group in rule.ports or ():
-                if group.l7 is not None:
-                    yield section.direction, group, request_kind(group.l7)

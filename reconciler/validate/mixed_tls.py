@@ -13,11 +13,11 @@ from typing import Final
 from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
 from netpolicy.labels import Selector
-from netpolicy.rules import Action, Direction, TlsContext
+from netpolicy.rules import Direction, TlsContext
 from reconciler.codes import fault
 from reconciler.objects.defaults import subject_selector
 from reconciler.objects.policy import PolicyObject, PortField, PortGroup
-from reconciler.validate.port_claims import PortClaim, claim_of, conflicts
+from reconciler.validate.port_claims import PortClaim, allowing_groups, claim_of, conflicts
 
 _CLEAR: Final = "connections in clear"
 _TLS: Final = "TLS"
@@ -49,12 +49,10 @@ def check_mixed_tls(policies: Iterable[PolicyObject]) -> Iterator[Diagnostic]:
 
 
 def _reading_groups(policy: PolicyObject) -> Iterator[tuple[Direction, PortGroup]]:
-    for section in policy.sections:
-        for rule in section.rules if section.action is Action.ALLOW else ():
-            for group in rule.ports or ():
-                is_http = group.l7 is not None and group.l7.http is not None
-                if group.asks_for_content and (group.l7 is None or is_http) and not group.listener:
-                    yield section.direction, group
+    for direction, group in allowing_groups(policy):
+        is_http = group.l7 is not None and group.l7.http is not None
+        if group.asks_for_content and (group.l7 is None or is_http) and not group.listener:
+            yield direction, group
 
 
 def _kinds(group: PortGroup) -> Iterator[str]:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from netpolicy.document import NodePath
-from netpolicy.rules import LAST_PORT
-from reconciler.objects.policy import PolicyObject, PortField
+from netpolicy.rules import LAST_PORT, Action, Direction
+from reconciler.objects.policy import PolicyObject, PortField, PortGroup
 
 Wish = TypeVar("Wish", bound=Hashable)
 
@@ -27,6 +27,14 @@ class PortClaim(Generic[Wish]):
     wish: Wish
     policy: PolicyObject
     at: NodePath
+
+
+def allowing_groups(policy: PolicyObject) -> Iterator[tuple[Direction, PortGroup]]:
+    """The groups of ports of all rules that allow something: denies read no requests."""
+    for section in policy.sections:
+        for rule in section.rules if section.action is Action.ALLOW else ():
+            for group in rule.ports or ():
+                yield section.direction, group
 
 
 def claim_of(

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +19,7 @@ from nodeagent.endpoints.cri import ContainerRuntime
 from nodeagent.endpoints.kubernetes import KubernetesPods
 from nodeagent.endpoints.local_pods import local_view
 from nodeagent.endpoints.pod_interfaces import PodInterfaces
+from tests.support.beside import beside
 from tests.support.cluster_node import PODS, ClusterNode, cluster_node
 from tests.support.cri_server import Sandbox, StandInRuntime, serving_runtime
 from tests.support.cut_line import cut_line
@@ -79,14 +80,10 @@ async def agent(
         async for inventory in pods.inventories():
             seen.all.append(inventory)
 
-    tasks = [asyncio.create_task(pods.run()), asyncio.create_task(gather())]
     try:
-        yield seen, pods
+        async with beside(pods.run()), beside(gather()):
+            yield seen, pods
     finally:
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
         await runtime.close()
         await api.close()
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +14,7 @@ from netpolicy.errors import TransientError
 from nodeagent.bootstrap import CertificateKeeper
 from nodeagent.bootstrap.client import ask
 from nodeagent.bootstrap.credential import decode, new_key, request_for, take
+from tests.support.beside import beside
 from tests.support.kube_bootstrap import NAMESPACE, bootstrap, make_accounts, start_pod, token_of
 from tests.support.kube_server import KubeServer
 from tests.support.push_fleet import config_of, make_keys, publish, running, serving, unit_of, until
@@ -30,18 +29,6 @@ def namespace(server: KubeServer) -> str:
     return NAMESPACE
 
 
-@asynccontextmanager
-async def keeping(keeper: CertificateKeeper) -> AsyncIterator[None]:
-    """The keeper at work."""
-    task = asyncio.create_task(keeper.run())
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 def test_an_agent_gets_a_certificate_and_speaks_as_its_node(
     server: KubeServer, namespace: str, tmp_path: Path
 ) -> None:
@@ -51,7 +38,7 @@ def test_an_agent_gets_a_certificate_and_speaks_as_its_node(
         async with bootstrap(server, tmp_path) as place, serving(place.keys) as (push, heard, port):
             config = place.config("node-1", token_of(server, "agent-1"))
             keeper = CertificateKeeper(config)
-            async with keeping(keeper):
+            async with beside(keeper.run()):
                 await asyncio.wait_for(keeper.usable.wait(), 15)
             assert config.credential.stat().st_mode & 0o777 == 0o600
             push.publish(publish(place.keys, 1, unit_of("shop", "one")))
@@ -125,7 +112,7 @@ def test_an_agent_renews_in_time_and_keeps_what_it_has_while_nobody_answers(
         async with bootstrap(server, tmp_path, lifetime=timedelta(seconds=6)) as place:
             config = place.config("node-5", token_of(server, "agent-5"))
             keeper = CertificateKeeper(config, least_pause=timedelta(seconds=0.1))
-            async with keeping(keeper):
+            async with beside(keeper.run()):
                 await asyncio.wait_for(keeper.usable.wait(), 15)
                 first = config.credential.read_bytes()
                 await until(lambda: config.credential.read_bytes() != first)
@@ -135,7 +122,7 @@ def test_an_agent_renews_in_time_and_keeps_what_it_has_while_nobody_answers(
         keeper = CertificateKeeper(config, clock=lambda: held.certificate.not_valid_before_utc)
         assert keeper.usable.is_set()
         keeper = CertificateKeeper(config)
-        async with keeping(keeper):
+        async with beside(keeper.run()):
             await until(lambda: "UNAVAILABLE" in "".join(keeper.alarms()))
         assert config.credential.read_bytes() == last
 

@@ -26,6 +26,7 @@ from nodeagent.endpoints.pod_interfaces import PodInterfaces
 from reconciler.in_cluster.reporter import KEPT_ROLLOUTS
 from reconciler.validate.lifelines import RECONCILER
 from tests.cluster.test_reconciler import A, B, until
+from tests.support.beside import beside
 from tests.support.kube_audit import Request, asked_by, grants_of, missing, unused
 from tests.support.kube_bootstrap import ACCOUNT, start_pod, token_of
 from tests.support.kube_replicas import GROUP, VERSION, Cluster
@@ -184,11 +185,8 @@ async def following(kubeconfig: Path) -> AsyncIterator[KubernetesPods]:
     """An agent's eyes on the API server, its only part that speaks to one."""
     api = await KubeApi.connect(kubeconfig)
     pods = KubernetesPods(api, node=NODE, cluster="default", interfaces=PodInterfaces(None))
-    task = asyncio.create_task(pods.run())
     try:
-        yield pods
+        async with beside(pods.run()):
+            yield pods
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await api.close()

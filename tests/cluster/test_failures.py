@@ -16,6 +16,7 @@ from netpolicy.kube_api import KubeApi, KubeRefusal
 from reconciler.cluster import lease, lease_keeper
 from reconciler.in_cluster.run import Replica
 from tests.cluster.test_reconciler import A, B, until
+from tests.support.beside import beside
 from tests.support.cut_line import CutLine, cut_line
 from tests.support.kube_replicas import Cluster
 from tests.support.kube_server import KubeMachine, KubeServer
@@ -146,13 +147,10 @@ async def storm(cluster: Cluster) -> AsyncIterator[list[str]]:
                     strokes.append(path)
             await asyncio.sleep(0.01)
 
-    task = asyncio.create_task(strike())
     try:
-        yield strokes
+        async with beside(strike()):
+            yield strokes
     finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
         await api.close()
 
 

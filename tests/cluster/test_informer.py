@@ -19,6 +19,7 @@ from netpolicy.kube_objects import PODS, KubeObject, PodObject
 from netpolicy.kube_watch import KubeWatch
 from netpolicy.watch_cache import WatchCache
 from reconciler.cluster.inventory import ClusterInventory
+from tests.support.beside import beside
 from tests.support.cut_line import cut_line
 from tests.support.kube_scene import apply, install_crds, make_namespace, repository
 from tests.support.kube_server import KubeServer
@@ -91,13 +92,8 @@ async def following(
 
     path = f"/api/v1/namespaces/{namespace}/pods"
     watch = KubeWatch(api, path, PodObject, revision_of, changed=show, cache=cache)
-    task = asyncio.create_task(watch.run())
-    try:
+    async with beside(watch.run()):
         yield shown
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def run(script: Callable[[], Any]) -> None:

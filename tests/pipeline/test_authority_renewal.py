@@ -27,7 +27,8 @@ from reconciler.sign.authority import (
 )
 from reconciler.sign.certificates import load_authority, trusted_authorities
 from reconciler.sign.keys_cli import keys as command
-from tests.support.certifying import agent_of, certifying, keeping
+from tests.support.beside import beside
+from tests.support.certifying import agent_of, certifying
 from tests.support.push_fleet import (
     Heard,
     Node,
@@ -125,13 +126,14 @@ def test_an_agent_in_a_cluster_gets_a_certificate_of_whoever_is_trusted_by_itsel
     async def script() -> None:
         async with serving(keys) as (_, heard, port), certifying(keys) as certify:
             bootstrap, receive = agent_of(keys, tmp_path / "a", certify=certify, push=port)
-            async with keeping(CertificateKeeper(bootstrap)) as keeper:
+            keeper = CertificateKeeper(bootstrap)
+            async with beside(keeper.run()):
                 await asyncio.wait_for(keeper.usable.wait(), PATIENCE)
             former = bootstrap.credential.read_bytes()
             for take in STEPS.values():
                 take(keys)
             agent_of(keys, tmp_path / "a", certify=certify, push=port)
-            async with running(receive), keeping(CertificateKeeper(bootstrap)):
+            async with running(receive), beside(CertificateKeeper(bootstrap).run()):
                 await until(lambda: heard.connected, seconds=PATIENCE)
             assert bootstrap.credential.read_bytes() != former
 

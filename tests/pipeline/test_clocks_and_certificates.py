@@ -13,7 +13,8 @@ from netpolicy.labels import Labels
 from nodeagent.bootstrap import CertificateKeeper
 from nodeagent.bootstrap.credential import Credential, new_key
 from reconciler.sign.certificates import certify_node
-from tests.support.certifying import DAY, Clock, agent_of, certifying, keeping
+from tests.support.beside import beside
+from tests.support.certifying import DAY, Clock, agent_of, certifying
 from tests.support.push_fleet import make_keys, publish, running, serving, unit_of, until
 
 SOON = timedelta(seconds=0.5)
@@ -42,7 +43,8 @@ def test_an_agent_whose_certificate_ended_enforces_what_it_has_and_gets_another_
             push.publish(publish(keys, 1, unit_of("shop", "one")))
             async with certifying(keys) as certify:
                 bootstrap, receive = agent_of(keys, tmp_path, certify=certify, push=port)
-                async with keeping(CertificateKeeper(bootstrap)) as keeper:
+                keeper = CertificateKeeper(bootstrap)
+                async with beside(keeper.run()):
                     await asyncio.wait_for(keeper.usable.wait(), PATIENCE)
                 async with running(receive) as node:
                     await until(lambda: heard.last and heard.last.sequence == 1, seconds=PATIENCE)
@@ -50,7 +52,7 @@ def test_an_agent_whose_certificate_ended_enforces_what_it_has_and_gets_another_
             old = lay_down(keys, bootstrap.credential, begins=ended)
             keeper = CertificateKeeper(bootstrap, least_pause=SOON)
             async with running(receive) as node:
-                async with keeping(keeper):
+                async with beside(keeper.run()):
                     await until(
                         lambda: "expired" in node.receiver.status().last_error, seconds=PATIENCE
                     )
@@ -62,7 +64,7 @@ def test_an_agent_whose_certificate_ended_enforces_what_it_has_and_gets_another_
                 async with certifying(keys) as certify:
                     bootstrap, _ = agent_of(keys, tmp_path, certify=certify, push=port)
                     keeper = CertificateKeeper(bootstrap, least_pause=SOON)
-                    async with keeping(keeper):
+                    async with beside(keeper.run()):
                         await until(
                             lambda: heard.last and heard.last.sequence == 2, seconds=PATIENCE
                         )
@@ -83,13 +85,13 @@ def test_a_node_whose_clock_is_wrong_by_hours_keeps_its_policy_and_says_so(
             bootstrap, receive = agent_of(keys, tmp_path, certify=certify, push=port)
             push.publish(publish(keys, 1, unit_of("shop", "one")))
             keeper = CertificateKeeper(bootstrap, clock=clock.now)
-            async with running(receive, clock=clock.seconds), keeping(keeper):
+            async with running(receive, clock=clock.seconds), beside(keeper.run()):
                 await until(lambda: heard.last and heard.last.sequence == 1, seconds=PATIENCE)
                 assert keeper.alarms() == ()
             clock.ahead = hours * HOURS
             bootstrap.credential.unlink()
             keeper = CertificateKeeper(bootstrap, clock=clock.now)
-            async with running(receive, clock=clock.seconds) as node, keeping(keeper):
+            async with running(receive, clock=clock.seconds) as node, beside(keeper.run()):
                 side = "ahead of" if hours > 0 else "behind"
                 said = f"clock is {abs(hours) * 60} minutes {side} the reconciler's"
                 await until(lambda: said in "".join(keeper.alarms()), seconds=PATIENCE)
@@ -117,7 +119,7 @@ def test_a_certificate_of_a_reconciler_whose_clock_was_wrong_is_replaced_once_it
         async with serving(keys) as (_, heard, port), certifying(keys, clock) as certify:
             bootstrap, receive = agent_of(keys, tmp_path, certify=certify, push=port)
             keeper = CertificateKeeper(bootstrap, least_pause=SOON)
-            async with running(receive) as node, keeping(keeper):
+            async with running(receive) as node, beside(keeper.run()):
                 said = "180 minutes behind the reconciler's"
                 await until(lambda: said in "".join(keeper.alarms()), seconds=PATIENCE)
                 error = "our certificate is good from"
@@ -148,7 +150,7 @@ def test_an_agent_that_is_not_let_in_with_a_certificate_that_seems_good_asks_for
                     is_let_in=lambda: node.receiver.status().connected,
                     shut_out_seconds=0.3,
                 )
-                async with keeping(keeper):
+                async with beside(keeper.run()):
                     await until(lambda: heard.connected, seconds=PATIENCE)
 
     asyncio.run(script())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from reconciler.push import Hello
 from reconciler.staging.interfaces import Action, Request
 from reconciler.staging.request_file import RolloutFile
 from reconciler.surroundings import Standalone
+from tests.support.beside import beside
 from tests.support.push_fleet import until
 from tests.support.reconciler_scene import Scene, deny, names_of
 
@@ -36,13 +37,8 @@ class Uncertain(Standalone):
 async def reconciling(scene: Scene, place: Uncertain) -> AsyncIterator[Reconciler]:
     """Run it until the end of the block."""
     reconciler = Reconciler(scene.config, place)
-    task = asyncio.create_task(reconciler.run())
-    try:
+    async with beside(reconciler.run()):
         yield reconciler
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 def test_it_takes_back_and_begins_nothing_until_it_is_certain_again(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from nodeagent.bootstrap import BootstrapConfig, CertificateKeeper
+from nodeagent.bootstrap import BootstrapConfig
 from nodeagent.receive import ReceiveConfig
 from reconciler.bootstrap import BootstrapConfig as ServerConfig
 from reconciler.bootstrap import BootstrapServer
@@ -84,15 +83,3 @@ def agent_of(
         is_bootstrapped=True,
     )
     return bootstrap, receive
-
-
-@asynccontextmanager
-async def keeping(keeper: CertificateKeeper) -> AsyncIterator[CertificateKeeper]:
-    """The keeper at work."""
-    task = asyncio.create_task(keeper.run())
-    try:
-        yield keeper
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task

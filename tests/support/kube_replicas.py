@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from netpolicy.kube_api import KubeApi
 from reconciler.in_cluster.run import ClusterOptions, Replica
 from reconciler.push import PushConfig
 from reconciler.webhook import WebhookConfig
+from tests.support.beside import beside
 from tests.support.kube_scene import apply, install_crds, make_namespace, repository
 from tests.support.kube_server import KubeServer
 from tests.support.reconciler_scene import Scene, a_free_port
@@ -140,11 +141,8 @@ class Cluster:
             namespace=self.namespace, identity=identity, address=f"{host}:{port}"
         )
         replica = Replica(api, config, options)
-        task = asyncio.create_task(replica.run())
         try:
-            yield Member(api=api, replica=replica, port=port, task=task)
+            async with beside(replica.run()) as task:
+                yield Member(api=api, replica=replica, port=port, task=task)
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
             await api.close()

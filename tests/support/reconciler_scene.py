@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from reconciler.state import fleet, judgements
 from reconciler.state.database import Database
 from reconciler.surroundings import Following
 from reconciler.webhook import WebhookConfig
+from tests.support.beside import beside
 from tests.support.git_server_repository import PolicyRepository
 from tests.support.push_fleet import Node, config_of, make_keys, running, until
 
@@ -114,13 +114,8 @@ class Scene:
     async def reconciling(self) -> AsyncIterator[Reconciler]:
         """Run the reconciler until the end of the block."""
         reconciler = standalone(self.config)
-        task = asyncio.create_task(reconciler.run())
-        try:
+        async with beside(reconciler.run()):
             yield reconciler
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     @asynccontextmanager
     async def agent(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from netpolicy.evidence import AnswerCounts, Cause, Difference, FlowSide, NodeEvidence, Role
@@ -15,6 +15,7 @@ from netpolicy.rules import Direction, PolicyId, PolicyKind, Protocol, RuleId
 from netpolicy.terms import CandidateTerms
 from nodeagent.rollout.channels import Channels, Standing
 from nodeagent.rollout.encryption import encrypting
+from tests.support.beside import beside
 from tests.support.push_fleet import Node
 from tests.support.reconciler_scene import Scene
 
@@ -121,10 +122,5 @@ async def watching(
     """A node that reports until the end of the block."""
     async with scene.agent(name, port=port) as node:
         watcher = Watcher(node, name, labels or {})
-        task = asyncio.create_task(watcher.run())
-        try:
+        async with beside(watcher.run()):
             yield watcher
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from reconciler.encryption.watch import EncryptionWatch
@@ -15,6 +15,7 @@ from reconciler.push import Ack, Hello
 from reconciler.state import fleet
 from reconciler.state.database import Database
 from reconciler.state.fleet import AgentRecord
+from tests.support.beside import beside
 
 NODES = frozenset(f"node-{number}" for number in range(300))
 DIGEST = "d" * 64
@@ -44,13 +45,9 @@ def watch_over(records: FleetRecords, database: Database) -> FleetWatch:
 
 async def until_saved(records: FleetRecords, database: Database, *, agents: int) -> None:
     """Run the records' task until the database has so many agents."""
-    task = asyncio.create_task(records.run())
-    async with asyncio.timeout(10):
+    async with beside(records.run()), asyncio.timeout(10):
         while len(fleet.agents(database)) < agents:
             await asyncio.sleep(0.01)
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 def test_what_many_agents_say_at_once_is_one_transaction(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from reconciler.rollout.machine import Phase, Rollout
 from reconciler.state.database import Database
 from reconciler.state.judgements import Judgement, save_judgement
 from reconciler.state.rollouts import Change, Entry, RolloutStore
+from tests.support.beside import beside
 from tests.support.push_fleet import until
 from tests.support.told import TOKEN, Receiver, receiver
 
@@ -147,13 +147,8 @@ def play(
     async def main() -> None:
         telling = Notifier(store)
         telling.want(targets)
-        task = asyncio.create_task(telling.run())
-        try:
+        async with beside(telling.run()):
             await script(telling)
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
 
     asyncio.run(main())
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from tests.support.fetched import private_apt, run
 from tests.support.tool_cache import tool_cache
 
-SOURCES: Final = Path("/etc/apt/sources.list.d/debian.sources")
-OLD_SOURCES: Final = Path("/etc/apt/sources.list")
 HERE: Final = "bookworm"
 SERIES: Final = {
     "5.10": ("bullseye", "linux-image-amd64"),
@@ -65,47 +63,22 @@ def _fetch(series: str, folder: Path) -> None:
     debian, newest = SERIES[series]
     with TemporaryDirectory(dir=folder.parent, prefix="vm-fetch-") as name:
         work = Path(name)
-        apt = _private_apt(work / "apt", debian)
-        _run(["apt-get", *apt, "update", "-qq"])
+        apt = private_apt(work / "apt", lambda text: text.replace(HERE, debian))
+        run(["apt-get", *apt, "update", "-qq"])
         package = _newest_of(newest, apt)
-        _run(["apt-get", *apt, "download", "-qq", package, BUSYBOX], cwd=work)
+        run(["apt-get", *apt, "download", "-qq", package, BUSYBOX], cwd=work)
         unpacked = work / "root"
         for archive in work.glob("*.deb"):
-            _run(["dpkg-deb", "-x", str(archive), str(unpacked)])
+            run(["dpkg-deb", "-x", str(archive), str(unpacked)])
         release = package.removeprefix("linux-image-")
-        _run(["depmod", "-b", str(unpacked), release])
+        run(["depmod", "-b", str(unpacked), release])
         shutil.rmtree(unpacked / "usr", ignore_errors=True)
         unpacked.rename(folder)
 
 
 def _newest_of(package: str, apt: Sequence[str]) -> str:
-    for line in _run(["apt-cache", *apt, "depends", "--important", package]).splitlines():
+    for line in run(["apt-cache", *apt, "depends", "--important", package]).splitlines():
         word, _, needed = line.strip().partition(": ")
         if word == "Depends" and needed.startswith("linux-image-"):
             return needed
     raise LookupError(f"{package} names no kernel: this recipe must be looked at")
-
-
-def _private_apt(folder: Path, debian: str) -> list[str]:
-    """Options that make apt read the lists of a release, and leave the machine's own settings alone."""
-    for each in ("sources", "lists/partial", "cache/archives/partial"):
-        (folder / each).mkdir(parents=True)
-    known = SOURCES if SOURCES.exists() else OLD_SOURCES
-    wanted = folder / "sources" / f"vm{known.suffix}"
-    wanted.write_text(known.read_text().replace(HERE, debian))
-    settings = {
-        "Dir::Etc::sourcelist": "/dev/null",
-        "Dir::Etc::sourceparts": folder / "sources",
-        "Dir::State::lists": folder / "lists",
-        "Dir::Cache": folder / "cache",
-        "APT::Sandbox::User": "root",
-    }
-    return [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
-
-
-def _run(command: Sequence[str], *, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, cwd=cwd, check=False, capture_output=True, text=True)
-    if done.returncode:
-        sys.stderr.write((done.stdout + done.stderr)[-4000:])
-        done.check_returncode()
-    return done.stdout
