@@ -34,7 +34,8 @@ from netpolicy.rules import (
 from netpolicy.wire.tidegate.v1 import push_pb2
 from nodeagent.plan.build import build_generation
 from nodeagent.plan.generation import Generation, LocalEndpoint
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.plan.transition import transition
 from nodeagent.receive.entries import Entries
 from reconciler.push.feed import Feed, FeedStream

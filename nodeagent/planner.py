@@ -37,7 +37,8 @@ from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.known_inputs import KeptInputs, Known, unless_older, unless_taken_back
 from nodeagent.placement import Placement
 from nodeagent.plan.bootstrap import BOOTSTRAP_POLICIES
-from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.plan.redirects import NO_PROXY, ProxySide
 from nodeagent.plan.room import AddressRoom, without_room
 from nodeagent.plan_status import PlanStatus

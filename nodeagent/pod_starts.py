@@ -16,7 +16,7 @@ from nodeagent.endpoints.local_pods import LocalView, local_pods, local_view
 from nodeagent.enforcer import Enforcer
 from nodeagent.placement import Placement
 from nodeagent.plan.generation import LocalEndpoint
-from nodeagent.plan.node_plan import LocalPod
+from nodeagent.plan.inputs import LocalPod
 from nodeagent.planner import Planner
 
 

@@ -20,7 +20,7 @@ from netpolicy.entities import RESERVED_LABELS, ReservedIdentity
 from netpolicy.identity import node_labels
 from netpolicy.inventory import AddressEntry, Inventory, Pod, address_entries, labels_of
 from netpolicy.labels import Labels
-from nodeagent.plan.node_plan import LocalPod
+from nodeagent.plan.inputs import LocalPod
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

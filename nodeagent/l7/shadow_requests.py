@@ -68,11 +68,12 @@ class ShadowJudge:
         """What it says of a request; None if requests of this flow are none of its business."""
         if not request.rule_set or request.drop_reason == RATE_LIMITED:
             return None
-        side = self._side(request, source, destination)
+        asked = _asked(request)
+        side = self._side(request, source, destination, asked)
         if side.outcome not in _BY_REQUEST:
             return None
         passed = request.drop_reason == 0
-        if side.passes and self._untried.depends(side.rules, _asked(request)):
+        if side.passes and self._untried.depends(side.rules, asked):
             return Opinion(cause=Cause.NOT_OBSERVED, rules=side.rules)
         if side.passes == passed:
             return Opinion()
@@ -83,19 +84,23 @@ class ShadowJudge:
             return _UNKNOWN
         return Opinion(cause=Cause.WOULD_DENY, rules=side.rules)
 
-    def _side(self, request: JudgedRequest, source: End, destination: End) -> Side:
+    def _side(
+        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
+    ) -> Side:
         key = (
             request.direction, request.source, request.destination, request.destination_port,
-            request.server_name, _asked(request),
+            request.server_name, asked,
         )  # fmt: skip
         found = self._remembered.get(key)
         if found is None:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            found = self._remembered[key] = self._judge(request, source, destination)
+            found = self._remembered[key] = self._judge(request, source, destination, asked)
         return found
 
-    def _judge(self, request: JudgedRequest, source: End, destination: End) -> Side:
+    def _judge(
+        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
+    ) -> Side:
         is_egress = request.direction is Direction.EGRESS
         flow = Flow(
             source=source,
@@ -104,7 +109,7 @@ class ShadowJudge:
             port=request.destination_port,
             # What is read without TLS asked for no name.
             server_name=request.server_name or "",
-            request=_asked(request),
+            request=asked,
         )
         decision = evaluate(self._of((source if is_egress else destination).labels), flow)
         return decision.egress if is_egress else decision.ingress

@@ -30,8 +30,6 @@ from nodeagent.plan.redirects import ProxyPorts
 from nodeagent.plan.regroup import rebuild
 from nodeagent.plan.room import fit
 
-__all__ = ["CarriedAddresses", "LocalPod", "NodePlan", "PlanInputs", "plan_node"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CarriedAddresses:

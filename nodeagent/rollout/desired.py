@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from netpolicy.bundle import Bundle
-from nodeagent.plan.node_plan import PlanInputs
+from nodeagent.plan.inputs import PlanInputs
 from nodeagent.rollout.channels import Channels, Standing
 
 

@@ -124,10 +124,6 @@ class Side:
             for number in range(len(self._members))
         ]
 
-    def set_of(self, end: int) -> int:
-        """The number of the set of policies that select an end."""
-        return self._set_of[end]
-
     def selecting(self, end: int) -> tuple[Policy, ...]:
         """The policies that select an end."""
         return tuple(self._policies[n] for n in self._members[self._set_of[end]])

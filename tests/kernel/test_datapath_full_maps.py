@@ -31,7 +31,8 @@ from nodeagent.datapath.pins import current_version, map_path, version_of
 from nodeagent.datapath_options import DatapathOptions
 from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.plan.generation import AddressPlan
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.plan.room import AddressRoom
 from tests.support import kernel_packets as packets
 from tests.support.faulty_writes import faulty_writes

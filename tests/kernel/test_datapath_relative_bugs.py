@@ -27,7 +27,8 @@ from netpolicy.rules import (
 from nodeagent.datapath import DatapathError, Reason, libbpf
 from nodeagent.datapath_options import DatapathOptions
 from nodeagent.plan.generation import AddressPlan, PolicyEntry, Verdict
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from tests.support import kernel_packets as packets
 from tests.support.kernel_engine import KernelEngine, kernel_engine
 from tests.support.kernel_fixtures import (

@@ -20,8 +20,9 @@ import pytest
 from netpolicy.rules import Action, Direction, Policy, Protocol
 from nodeagent.datapath import GenerationLabel
 from nodeagent.plan.generation import Generation
+from nodeagent.plan.inputs import PlanInputs
 from nodeagent.plan.model import identity_of, judge
-from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.rollout import confirm
 from reconciler.rollout.lifeline import Contact, Lifeline, begun, ended, lifeline_of
 from reconciler.rollout.machine import Phase, Rollout

@@ -17,7 +17,8 @@ from netpolicy.rules import Action, Direction, Mode, Policy, Protocol
 from nodeagent.enforcer import Enforcer, PolicyOrigin
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
-from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from tests.support import kernel_packets as packets
 from tests.support.agent_scene import REMOTE, WEB
 from tests.support.kernel_engine import TEST_INTERFACE, KernelEngine, kernel_engine

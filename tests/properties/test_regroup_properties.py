@@ -22,7 +22,8 @@ from netpolicy.labels import Labels, equals, selector
 from netpolicy.rules import Action, Direction, Peers, Policy, Ports, Protocol, Rule
 from netpolicy.services import ClusterService, ServicePort
 from nodeagent.plan.generation import PolicyKey
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.plan.regroup import regroup
 from tests.support.plan_strategies import NODE_ADDRESS, policies, policy
 

@@ -10,8 +10,9 @@ from hypothesis import example, given, settings
 
 from netpolicy.rules import Direction, Policy, Protocol
 from nodeagent.plan.generation import AddressPlan, Generation
+from nodeagent.plan.inputs import LocalPod, PlanInputs
 from nodeagent.plan.model import identity_of, judge
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.plan.transition import Activate, PruneAddresses, UpsertAddresses, transition
 from tests.support.plan_strategies import (
     NODE_ADDRESS,

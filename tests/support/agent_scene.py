@@ -9,7 +9,7 @@ from netpolicy.node_choice import NodeChoice
 from netpolicy.rules import Policy, Unit
 from netpolicy.terms import CandidateTerms, ChannelTerms, LabelPairs, Terms
 from nodeagent.endpoints.local_pods import LocalView
-from nodeagent.plan.node_plan import LocalPod
+from nodeagent.plan.inputs import LocalPod
 from nodeagent.rollout.channels import Channels
 
 WEB = LocalPod(

@@ -10,7 +10,7 @@ from netpolicy.entities import entity_selectors
 from netpolicy.identity import pod_labels
 from netpolicy.labels import equals, selector
 from netpolicy.rules import Action, CidrBlock, Direction, Peers, Policy, Ports, Protocol, Rule
-from nodeagent.plan.node_plan import LocalPod
+from nodeagent.plan.inputs import LocalPod
 from tests.support.agent_scene import VIEW
 from tests.support.plan_strategies import policy
 

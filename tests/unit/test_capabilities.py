@@ -31,7 +31,8 @@ from netpolicy.rules import (
     TlsContext,
 )
 from nodeagent.plan.enforceable import CAPABILITIES, capabilities
-from nodeagent.plan.node_plan import PlanInputs, plan_node
+from nodeagent.plan.inputs import PlanInputs
+from nodeagent.plan.node_plan import plan_node
 
 PLAIN = Rule(direction=Direction.EGRESS, action=Action.ALLOW, origin="egress[0]")
 NAME = NamePattern(name="a.example")

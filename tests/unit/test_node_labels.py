@@ -17,8 +17,9 @@ from netpolicy.rules import (
     Rule,
 )
 from nodeagent.endpoints.local_pods import local_view
+from nodeagent.plan.inputs import PlanInputs
 from nodeagent.plan.model import identity_of, judge
-from nodeagent.plan.node_plan import NodePlan, PlanInputs, plan_node
+from nodeagent.plan.node_plan import NodePlan, plan_node
 
 HERE, FAR, BARE = "192.0.2.1", "192.0.2.2", "192.0.2.3"
 

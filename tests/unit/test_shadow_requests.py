@@ -37,7 +37,8 @@ from nodeagent.flows.naming_requests import Places
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
 from nodeagent.plan.enforceable import WITH_PROXY
-from nodeagent.plan.node_plan import LocalPod, NodePlan, PlanInputs, plan_node
+from nodeagent.plan.inputs import LocalPod, PlanInputs
+from nodeagent.plan.node_plan import NodePlan, plan_node
 from nodeagent.request_shadows import RequestShadows
 from nodeagent.rollout.request_tally import RequestTally
 
