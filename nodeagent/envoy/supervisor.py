@@ -8,6 +8,8 @@ Holds always:
 1. There is at most one: one with another bootstrap is ended before its successor starts.
 2. The end of the agent leaves it running, with the connections it has.
 3. While none runs, redirected flows have nobody to go to, and are dropped by the kernel.
+4. One that somebody ends is started again after `FIRST_PAUSE_SECONDS` at most, however often; only one that
+   fails by itself soon after its start is waited for longer each time.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -40,7 +43,11 @@ TWO_ENVOYS: Final = "TwoEnvoys"
 SHORT_LIFE_SECONDS: Final = 10.0
 FIRST_PAUSE_SECONDS: Final = 0.1
 LAST_PAUSE_SECONDS: Final = 1.0
-"""Between two starts of an Envoy that dies at once; one that lived for a while is started again at once."""
+"""Between two starts of an Envoy that fails at once; one that lived for a while is started again at once."""
+ENDED_BY_OTHERS: Final = frozenset(
+    {-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, -signal.SIGHUP}
+)
+"""How a process ends that did not fail by itself."""
 END_SECONDS: Final = 5
 
 log: Final = structlog.get_logger()
@@ -67,11 +74,11 @@ class Supervisor:
             began = self._now()
             self.pid = await asyncio.to_thread(self._adopt_or_start, binary)
             await _ended(self.pid)
-            self._reap()
-            log.error(DIED, pid=self.pid)
+            code = self._reap()
+            log.error(DIED, pid=self.pid, code=code)
             self.pid = None
             self.restarts += 1
-            pause = _pause(pause, lived_seconds=self._now() - began)
+            pause = pause_after(pause, lived_seconds=self._now() - began, code=code)
             await asyncio.sleep(pause)
 
     def _adopt_or_start(self, binary: Path) -> int:
@@ -101,15 +108,21 @@ class Supervisor:
             return False
         return bool(told.get("node", {}).get("metadata", {}).get(DIGEST_KEY) == digest)
 
-    def _reap(self) -> None:
-        if self._child is not None:
-            self._child.wait()
-            self._child = None
+    def _reap(self) -> int | None:
+        """How it ended; None of one that another agent started."""
+        if self._child is None:
+            return None
+        code = self._child.wait()
+        self._child = None
+        return code
 
 
-def _pause(before: float, *, lived_seconds: float) -> float:
+def pause_after(before: float, *, lived_seconds: float, code: int | None) -> float:
+    """How long to wait until the next start, after an Envoy that ended so, and the pause before it."""
     if lived_seconds > SHORT_LIFE_SECONDS:
         return 0.0
+    if code is None or code in ENDED_BY_OTHERS:
+        return FIRST_PAUSE_SECONDS
     return min(max(before * 2, FIRST_PAUSE_SECONDS), LAST_PAUSE_SECONDS)
 
 
