@@ -10,6 +10,7 @@ replaced. Its device goes with it, which is how its death is seen.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -38,6 +39,8 @@ NO_KERNEL_WIREGUARD: Final = "NoKernelWireGuard"
 NO_TUN: Final = "NoTunDevice"
 NO_USERSPACE: Final = "NoWireguardGo"
 DEVICE_TAKEN: Final = "DeviceTaken"
+MAY_NOT: Final = "NotPermitted"
+KERNEL_REFUSES: Final = "KernelRefusesTunnel"
 _KINDS: Final = {"wireguard": Implementation.KERNEL, "tun": Implementation.USERSPACE}
 _POLL_SECONDS: Final = 0.02
 NO_NETWORKS: Final = "169.254.78.2"
@@ -137,7 +140,9 @@ def _find(name: str) -> tuple[int, str] | None:
     def ask(netlink: IPRoute) -> tuple[int, str] | None:
         try:
             links = list(netlink.link("get", ifname=name))
-        except NetlinkError:
+        except NetlinkError as error:
+            if error.code != errno.ENODEV:
+                raise
             return None
         if not links:
             return None
@@ -149,22 +154,42 @@ def _find(name: str) -> tuple[int, str] | None:
 
 
 def _add_in_kernel(name: str) -> bool:
-    """False if the kernel has no WireGuard."""
+    """False if the kernel has no WireGuard. Raises StalledError if it refuses for another reason."""
 
     def add(netlink: IPRoute) -> bool:
         try:
             netlink.link("add", ifname=name, kind="wireguard")
-        except NetlinkError:
-            return False
+        except NetlinkError as error:
+            return _is_there(name, error.code)
         return True
 
     return with_netlink(f"making {name}", add)
+
+
+def _is_there(name: str, code: int) -> bool:
+    """What the kernel's refusal to make a device means: wireguard-go is for one of them only."""
+    if code == errno.EOPNOTSUPP:
+        return False
+    if code == errno.EEXIST:
+        return True  # since we looked; whose it is, the next look says
+    if code in (errno.EPERM, errno.EACCES):
+        raise StalledError(
+            f"the kernel does not let the agent make {name}: "
+            "it needs CAP_NET_ADMIN in this network namespace",
+            reason=MAY_NOT,
+        )
+    raise StalledError(
+        f"the kernel refuses to make {name}: {os.strerror(code)}; its log may say more (dmesg)",
+        reason=KERNEL_REFUSES,
+    )
 
 
 def _delete(netlink: IPRoute, index: int) -> None:
     try:
         netlink.link("del", index=index)
     except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
         log.debug("tunnel_was_gone", index=index, error=str(error))
 
 
