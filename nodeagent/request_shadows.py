@@ -3,6 +3,10 @@
 In:   the plan in force, judged requests; what the secrets hold
 Out:  a RequestTally a shadow; rulings, for the flows that tell people
 Shell over the tallies; one event loop counts. What a shadow says is `nodeagent.l7.shadow_requests`' business.
+
+Holds always:
+1. A tally's causes are the candidate's: where it is enforced, what the former policy would allow is what the
+   candidate denies.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from netpolicy.ends import End
 from netpolicy.evidence import ASKED, Cause, Difference, Shadow
-from netpolicy.http_flow import form_of
+from netpolicy.http_flow import HttpForm, form_of
 from netpolicy.labels import Labels
 from netpolicy.rules import Policy, Protocol
 from nodeagent.flows.naming_requests import Places, ShadowRuling
@@ -20,7 +24,7 @@ from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
 from nodeagent.plan.build import EVALUATED, in_force
 from nodeagent.plan.node_plan import NodePlan
 from nodeagent.rollout.request_tally import RequestTally
-from nodeagent.rollout.tally import Names, names_of, side_of
+from nodeagent.rollout.tally import TURNED, Names, names_of, side_of
 
 WithSecrets = Callable[[Sequence[Policy]], Sequence[Policy]]
 
@@ -50,37 +54,34 @@ class RequestShadows:
         """Count requests; those that a shadow judges otherwise, with what it says."""
         for judge in self._judges:
             for request in requests:
-                source, destination = (
-                    self._end(request.source, places),
-                    self._end(request.destination, places),
-                )
-                opinion = judge.opinion(request, source, destination)
+                ends = self._end(request.source, places), self._end(request.destination, places)
+                opinion = judge.opinion(request, *ends)
                 if opinion is None:
                     continue
+                tally = self.tallies[_place_of(judge.shadow)]
                 if not opinion.is_known and request.time_ns >= self._since_ns:
-                    self.tallies[judge.shadow].add_unknown()
-                elif opinion.cause is Cause.NOT_OBSERVED:
-                    self._count(judge.shadow, request, opinion, places)
+                    tally.add_unknown()
                 elif opinion.cause is not None:
-                    yield request, self._count(judge.shadow, request, opinion, places)
+                    tally.add(
+                        self._difference(
+                            request, _of_candidate(judge, opinion, request, ends), places
+                        )
+                    )
+                    if opinion.cause is not Cause.NOT_OBSERVED:
+                        yield request, _ruling(judge.shadow, opinion)
 
-    def _count(
-        self, shadow: Shadow, request: JudgedRequest, opinion: Opinion, places: Places
-    ) -> ShadowRuling:
+    def _difference(self, request: JudgedRequest, opinion: Opinion, places: Places) -> Difference:
         assert opinion.cause is not None  # the caller looked
-        self.tallies[shadow].add(
-            Difference(
-                source=side_of(places.identity(request.source), self._names),
-                destination=side_of(places.identity(request.destination), self._names),
-                protocol=Protocol.TCP,
-                port=request.destination_port,
-                direction=request.direction,
-                cause=opinion.cause,
-                rules=opinion.rules,
-                request=form_of(request.method, request.path),
-            )
+        return Difference(
+            source=side_of(places.identity(request.source), self._names),
+            destination=side_of(places.identity(request.destination), self._names),
+            protocol=Protocol.TCP,
+            port=request.destination_port,
+            direction=request.direction,
+            cause=opinion.cause,
+            rules=opinion.rules,
+            request=_form(request),
         )
-        return ShadowRuling(shadow=shadow, cause=opinion.cause, rules=opinion.rules)
 
     def _end(self, address: str, places: Places) -> End:
         identities = self._plan.identities if self._plan else {}
@@ -91,7 +92,35 @@ class RequestShadows:
         now = self._with_secrets(in_force(inputs.policies, inputs.modes))
         if plan.candidate is not None and inputs.candidate is not None:
             policies = in_force(inputs.candidate, inputs.modes)
-            yield ShadowJudge(Shadow.CANDIDATE, self._with_secrets(policies), now)
+            shadow = Shadow.FORMER if inputs.candidate_is_former else Shadow.CANDIDATE
+            yield ShadowJudge(shadow, self._with_secrets(policies), now)
         if plan.preview is not None:
             policies = in_force(inputs.policies, EVALUATED)
             yield ShadowJudge(Shadow.PREVIEW, self._with_secrets(policies), now)
+
+
+def _place_of(shadow: Shadow) -> Shadow:
+    """Whose tally it counts in: the former policy is asked in the candidate's place."""
+    return Shadow.CANDIDATE if shadow is Shadow.FORMER else shadow
+
+
+def _of_candidate(
+    judge: ShadowJudge, opinion: Opinion, request: JudgedRequest, ends: tuple[End, End]
+) -> Opinion:
+    """What the candidate does otherwise, whichever of the two is asked."""
+    if judge.shadow is not Shadow.FORMER or opinion.cause is None:
+        return opinion
+    return Opinion(cause=TURNED[opinion.cause], rules=judge.enforced_rules(request, *ends))
+
+
+def _ruling(shadow: Shadow, opinion: Opinion) -> ShadowRuling:
+    assert opinion.cause is not None  # the caller looked
+    return ShadowRuling(shadow=shadow, cause=opinion.cause, rules=opinion.rules)
+
+
+def _form(request: JudgedRequest) -> HttpForm:
+    """Of a connection without requests: what it was, and the name it asked for."""
+    exchange = request.exchange
+    if request.method:
+        return form_of(request.method, request.path)
+    return HttpForm(method=exchange.protocol, path=exchange.host)

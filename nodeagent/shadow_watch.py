@@ -90,8 +90,9 @@ class ShadowWatch:
         followed = self._followed
         if followed is None or followed.names is None:
             return
-        self._earlier = total(self._earlier, self._counted(followed.names))
-        self._earlier = total(self._earlier, self._requests.take())
+        counted = self._counted(followed.names)
+        requested = _news(self._earlier, self._requests.take(), followed.names)
+        self._earlier = total(self._earlier, total(counted, requested))
         self._followed = Followed(
             bundle_digest=followed.bundle_digest,
             generation_digest=followed.generation_digest,
@@ -108,7 +109,8 @@ class ShadowWatch:
         counted = self._earlier
         if followed.names is not None:
             counted = total(counted, self._counted(followed.names))
-        counted = total(counted, self._requests.standing())
+        requested = _news(self._earlier, self._requests.standing(), followed.names)
+        counted = total(counted, requested)
         return replace(self._report(followed, counted), answers=self._requests.answers())
 
     def _counted(self, names: Names) -> Tally:
@@ -119,7 +121,7 @@ class ShadowWatch:
             lost=self._datapath.lost_differences(self._shadow, slot=self._slot),
             names=names,
         )
-        return beyond(self._earlier, counted) if names.enforced else counted
+        return _news(self._earlier, counted, names)
 
     def _report(self, followed: Followed, counted: Tally) -> NodeEvidence:
         return report(
@@ -149,6 +151,11 @@ class ShadowWatch:
         except (OSError, ValueError, DecodeError):
             return Tally()
         return tally_of(saved) if saved.candidate_digest == bundle_digest else Tally()
+
+
+def _news(earlier: Tally, counted: Tally, names: Names | None) -> Tally:
+    """What counts of a tally: where the candidate is enforced, what was not known of it before."""
+    return beyond(earlier, counted) if names is not None and names.enforced else counted
 
 
 def _subject(followed: Followed | None) -> str:

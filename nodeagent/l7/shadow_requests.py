@@ -1,7 +1,7 @@
-"""Judge each request a second time, by the policies that are not in force yet.
+"""Judge each request a second time, by the policies that are not in force yet, or not any more.
 
 In:   the plan, judged requests
-Out:  ShadowRuling: how the candidate, or the preview, judges a request otherwise
+Out:  Opinion: how the candidate, the former policy, or the preview, judges a request otherwise
 Pure. What is judged again is remembered while the plan stands.
 
 The reference judges, on what the proxy's log tells, so that each flow is judged by the rules that a
@@ -13,6 +13,8 @@ Holds always:
    not judged.
 3. A request that passes by a limit, or by TLS treated otherwise, that is not in force yet is said to be not
    observed.
+4. What the former policy let pass without looking into it, and is refused now, is the request's difference:
+   the kernel saw a flow that passes to a proxy.
 """
 
 from __future__ import annotations
@@ -51,14 +53,15 @@ _UNKNOWN: Final = Opinion(is_known=False)
 
 
 class ShadowJudge:
-    """One shadow's policies. Equal requests of equal flows are judged once."""
+    """One shadow's policies, and those in force. Equal requests of equal flows are judged once."""
 
-    __slots__ = ("_policies", "_remembered", "_selecting", "_untried", "shadow")
+    __slots__ = ("_in_force", "_policies", "_remembered", "_selecting", "_untried", "shadow")
 
     def __init__(
         self, shadow: Shadow, policies: Iterable[Policy], in_force: Iterable[Policy] = ()
     ) -> None:
         self.shadow = shadow
+        in_force = self._in_force = tuple(in_force)
         self._policies = tuple(replace(policy, mode=Mode.ENFORCE) for policy in policies)
         self._untried = untried(self._policies, in_force)
         self._selecting: dict[Labels, tuple[Policy, ...]] = {}
@@ -66,14 +69,14 @@ class ShadowJudge:
 
     def opinion(self, request: JudgedRequest, source: End, destination: End) -> Opinion | None:
         """What it says of a request; None if requests of this flow are none of its business."""
-        if not request.rule_set or request.drop_reason == RATE_LIMITED:
+        if request.drop_reason == RATE_LIMITED:
             return None
         asked = _asked(request)
         side = self._side(request, source, destination, asked)
-        if side.outcome not in _BY_REQUEST:
+        if not self._is_asked(request, side):
             return None
         passed = request.drop_reason == 0
-        if side.passes and self._untried.depends(side.rules, asked):
+        if not self._is_former and side.passes and self._untried.depends(side.rules, asked):
             return Opinion(cause=Cause.NOT_OBSERVED, rules=side.rules)
         if side.passes == passed:
             return Opinion()
@@ -83,6 +86,23 @@ class ShadowJudge:
         if self._asks_unknown(subject.labels, side.rules, request.headers):
             return _UNKNOWN
         return Opinion(cause=Cause.WOULD_DENY, rules=side.rules)
+
+    def enforced_rules(
+        self, request: JudgedRequest, source: End, destination: End
+    ) -> tuple[RuleId, ...]:
+        """The rules in force that decided over a request."""
+        return _judge(self._in_force, request, source, destination, _asked(request)).rules
+
+    @property
+    def _is_former(self) -> bool:
+        return self.shadow is Shadow.FORMER
+
+    def _is_asked(self, request: JudgedRequest, side: Side) -> bool:
+        """True if it judges requests here, or let pass unread what is refused now."""
+        if request.rule_set and side.outcome in _BY_REQUEST:
+            return True
+        looked_away = side.passes and not side.redirected
+        return self._is_former and looked_away and request.drop_reason != 0
 
     def _side(
         self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
@@ -95,24 +115,11 @@ class ShadowJudge:
         if found is None:
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered.clear()
-            found = self._remembered[key] = self._judge(request, source, destination, asked)
+            subject = source if request.direction is Direction.EGRESS else destination
+            policies = self._of(subject.labels)
+            found = _judge(policies, request, source, destination, asked)
+            self._remembered[key] = found
         return found
-
-    def _judge(
-        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
-    ) -> Side:
-        is_egress = request.direction is Direction.EGRESS
-        flow = Flow(
-            source=source,
-            destination=destination,
-            protocol=Protocol.TCP,
-            port=request.destination_port,
-            # What is read without TLS asked for no name.
-            server_name=request.server_name or "",
-            request=asked,
-        )
-        decision = evaluate(self._of((source if is_egress else destination).labels), flow)
-        return decision.egress if is_egress else decision.ingress
 
     def _of(self, labels: Labels) -> tuple[Policy, ...]:
         """The policies of an endpoint."""
@@ -135,6 +142,26 @@ class ShadowJudge:
             if RuleId(policy=policy.id, origin=rule.origin) in ids and rule.l7 is not None
             for form in rule.l7.http or ()
         )
+
+
+def _judge(
+    policies: Iterable[Policy],
+    request: JudgedRequest,
+    source: End,
+    destination: End,
+    asked: HttpRequest,
+) -> Side:
+    flow = Flow(
+        source=source,
+        destination=destination,
+        protocol=Protocol.TCP,
+        port=request.destination_port,
+        # What is read without TLS asked for no name.
+        server_name=request.server_name or "",
+        request=asked,
+    )
+    decision = evaluate(policies, flow)
+    return decision.egress if request.direction is Direction.EGRESS else decision.ingress
 
 
 def _asked(request: JudgedRequest) -> HttpRequest:

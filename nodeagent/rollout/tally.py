@@ -79,12 +79,13 @@ class Enforced:
         ).rules
 
 
-_TURNED: Final = {
+TURNED: Final = {
     Cause.WOULD_DENY: Cause.WOULD_ALLOW,
     Cause.WOULD_ALLOW: Cause.WOULD_DENY,
     Cause.WOULD_REDIRECT: Cause.WOULD_NOT_REDIRECT,
     Cause.WOULD_NOT_REDIRECT: Cause.WOULD_REDIRECT,
 }
+"""What the candidate does where the former policy would do this."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +213,7 @@ def _named(one: Counted, names: Names) -> Difference:
         protocol=one.protocol,
         port=one.port,
         direction=one.direction,
-        cause=_TURNED[one.cause] if turned else one.cause,
+        cause=TURNED[one.cause] if turned else one.cause,
         rules=turned.rules(one) if turned else rules,
     )
 

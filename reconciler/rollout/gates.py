@@ -203,15 +203,27 @@ def _thin_coverage(gates: Gates, evidence: Evidence) -> list[str]:
 
 def _not_observed(evidence: Evidence, fleet: Fleet) -> list[str]:
     """Requests of which only nodes that enforce the candidate can tell what becomes of them."""
-    unseen = [one for one in evidence.differences() if one.cause is Cause.NOT_OBSERVED]
-    if not unseen or fleet.chosen:
+    if fleet.chosen:
         return []
-    rules = sorted({str(rule) for one in unseen for rule in one.rules})
-    count = sum(one.count for one in unseen)
-    return [
-        f"not observed: {number_of(count, 'request')} that new limits or TLS settings of"
-        f" {_named(rules)} are for"
-    ]
+    found = evidence.differences()
+    missing = []
+    if unseen := [one for one in found if one.cause is Cause.NOT_OBSERVED]:
+        rules = sorted({str(rule) for one in unseen for rule in one.rules})
+        missing.append(
+            f"not observed: {number_of(_sum(unseen), 'request')} that new limits or TLS settings of"
+            f" {_named(rules)} are for"
+        )
+    if unread := [one for one in found if one.cause is Cause.WOULD_REDIRECT]:
+        flows = dict.fromkeys(flow_text(one) for one in unread)
+        missing.append(
+            f"not observed: the requests of {number_of(_sum(unread), 'flow')} that nobody looks into"
+            f" yet and that new rules are for: {_named([*flows])}"
+        )
+    return missing
+
+
+def _sum(differences: Iterable[Difference]) -> int:
+    return sum(one.count for one in differences)
 
 
 def _flows(count: int, one: str, many: str) -> str:

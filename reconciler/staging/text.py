@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from rich.table import Table
 
-from netpolicy.evidence import Difference, FlowSide
+from netpolicy.evidence import Cause, Difference, FlowSide
 from reconciler.rollout.gates import Answer, number_of, protocol_word, side_text
 from reconciler.rollout.machine import HALTED, STAGES, Phase, Rollout
 from reconciler.rollout.plan import Promotion
@@ -25,10 +25,11 @@ SHORT_HASH: Final = 12
 MOST_ROWS: Final = 20
 
 WOULD_BE: Final = {
-    "would-deny": "denied",
-    "would-allow": "allowed",
-    "would-redirect": "judged by a proxy",
-    "would-not-redirect": "no longer judged by a proxy",
+    Cause.WOULD_DENY: "denied",
+    Cause.WOULD_ALLOW: "allowed",
+    Cause.WOULD_REDIRECT: "judged by a proxy",
+    Cause.WOULD_NOT_REDIRECT: "no longer judged by a proxy",
+    Cause.NOT_OBSERVED: "seen only where it is enforced",
 }
 
 

@@ -33,6 +33,7 @@ FEW = replace(
 SETTINGS = """\
 rollout:
   shadow: {soak: 1h}
+  canary: {nodes: {matchLabels: {kubernetes.io/hostname: node-a}}, soak: 1h}
   promotion: manual
   gates: {unexpectedDenials: 3}
 """
@@ -142,6 +143,16 @@ def test_requests_that_a_change_would_refuse_are_named_and_take_it_back(field: F
     ask_for_accounts(field)
 
 
+def is_said_to_be_unobserved(field: FieldWorld, flow: str) -> None:
+    """Wait until the gates miss what becomes of the requests of this flow."""
+
+    def told() -> bool:
+        seen = field.services.rollout_status()["seen"] or {"reasons": ()}
+        return any("not observed" in one and flow in one for one in seen["reasons"])
+
+    field.world.wait_for("that nobody looked is said", told, timeout=PATIENCE_SECONDS)
+
+
 def test_a_promotion_puts_in_force_what_was_watched_listeners_included_and_cuts_no_connection(
     field: FieldWorld, tmp_path: Path
 ) -> None:
@@ -154,7 +165,17 @@ def test_a_promotion_puts_in_force_what_was_watched_listeners_included_and_cuts_
     field.world.wait_for("both watch it", lambda: field.watches(pushed), timeout=PATIENCE_SECONDS)
     assert (field.ask(*balances).status, field.ask(*greeting).status) == (403, 200)
     watched = kernels(field)
+    is_said_to_be_unobserved(field, "default/demo-api → default/client tcp/80")
 
+    field.services.rollout("promote")
+    field.world.wait_for(
+        "the canary enforces it",
+        lambda: kernels(field)["node-a"].enforced == watched["node-a"].watched,
+        timeout=PATIENCE_SECONDS,
+    )
+    field.world.wait_for("its rules count there", lambda: field.ask(*greeting).status == 403)
+    row = would_be_denied(field, 1)
+    assert (row["request"], row["by"]) == ("POST /public", "default/public-only ingress[0]")
     field.services.rollout("promote")
     field.world.wait_for("it is in force", lambda: field.enforces(pushed), timeout=PATIENCE_SECONDS)
     assert (field.ask(*balances).status, field.ask(*greeting).status) == (200, 403)

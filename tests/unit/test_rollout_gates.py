@@ -84,6 +84,19 @@ def test_what_only_enforcing_can_show_is_inconclusive_until_some_node_enforces()
     assert answer(enforcing, fleet=replace(FLEET, chosen=frozenset({"a"}))) is Answer.PASS
 
 
+def test_a_port_that_nobody_looks_into_yet_is_inconclusive_until_some_node_does() -> None:
+    unread = replace(cut(7), cause=Cause.WOULD_REDIRECT)
+    found = evidence(report("a", unread), report("b"))
+    verdict = judge_stage(Gates(), found, FLEET, ())
+    assert verdict.answer is Answer.INCONCLUSIVE
+    assert verdict.reasons == (
+        "not observed: the requests of 7 flows that nobody looks into yet and that new rules are for:"
+        " shop/prometheus → shop/web tcp/9090",
+    )
+    enforcing = evidence(report("a", unread), report("b"), report("a", role=Role.ENFORCING))
+    assert answer(enforcing, fleet=replace(FLEET, chosen=frozenset({"a"}))) is Answer.PASS
+
+
 def test_differences_that_were_counted_but_not_listed_fail() -> None:
     assert answer(evidence(report("a", omitted=1), report("b"))) is Answer.FAIL
 

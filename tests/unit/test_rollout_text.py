@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner
 from rich.table import Table
 
+from netpolicy.evidence import Cause
 from reconciler.cli import main
-from reconciler.staging.text import status_parts
+from reconciler.staging.text import WOULD_BE, status_parts
 
 WHY = "9 flows that pass now would be denied (tolerated: 0): shop/prometheus → shop/web tcp/80"
 CUT = {
@@ -50,6 +51,10 @@ def _data(**changes: Any) -> dict[str, Any]:
 
 def _lines(parts: Iterable[Table | str]) -> list[str]:
     return [part for part in parts if isinstance(part, str)]
+
+
+def test_every_way_in_which_a_candidate_may_differ_has_a_word() -> None:
+    assert WOULD_BE.keys() == set(Cause)
 
 
 def test_what_was_seen_of_a_revision_that_is_over_is_told_in_the_past() -> None:

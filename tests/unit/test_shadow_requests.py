@@ -258,6 +258,70 @@ def test_only_what_began_since_the_shadow_stands_can_lack_a_header_that_it_asks_
     assert shadows.tallies[Shadow.CANDIDATE].standing().omitted == 2
 
 
+def counted_where_enforced(
+    request: JudgedRequest, *former: Policy, now: Policy | None = None
+) -> list[tuple[Cause, tuple[str, ...], str]]:
+    """What a node that enforces a candidate counts of a request, if the policies before were these."""
+    shadows = RequestShadows()
+    enforced = now or policy(rule("ingress[7]", "web", HttpRule(path="/other")))
+    plan = plan_node(
+        PlanInputs(
+            node="here",
+            policies=(enforced,),
+            candidate=former,
+            candidate_is_former=True,
+            entries=(entry(WEB), entry(API)),
+            capabilities=WITH_PROXY,
+        )
+    )
+    shadows.follow(plan, now_ns=0)
+    audits = list(shadows.rulings([request], Places(plan)))
+    assert {ruling.shadow for _, ruling in audits} <= {Shadow.FORMER}
+    found = shadows.tallies[Shadow.CANDIDATE].standing().differences
+    assert len(audits) == len(found)
+    return [
+        (one.cause, tuple(rule.origin for rule in one.rules), str(one.request)) for one in found
+    ]
+
+
+REFUSED = replace(GET_PRODUCTS, drop_reason=POLICY_DENIED)
+UNREAD = policy(rule("ingress[0]", "web", l7=False))
+NO_HTTP = replace(
+    REFUSED,
+    rule_set="",
+    method="",
+    path="",
+    exchange=HttpExchange(method="", path="", protocol="TLS", host="shop.example"),
+)
+
+
+def test_what_an_enforced_candidate_refuses_of_what_passed_before_is_counted_as_denied() -> None:
+    cut = [(Cause.WOULD_DENY, ("ingress[7]",), "GET /products")]
+    read = policy(rule("ingress[0]", "web", HttpRule(path="/products")))
+    limited = policy(rule("ingress[0]", "web", HttpRule(path="/products", rate_limit=LIMIT)))
+    for former in ((UNREAD,), (read,), (limited,), ()):
+        assert counted_where_enforced(REFUSED, *former) == cut
+    refusing = policy(rule("ingress[0]", "web", HttpRule(path="/elsewhere")))
+    assert counted_where_enforced(REFUSED, refusing) == []
+    assert counted_where_enforced(GET_PRODUCTS, UNREAD) == []
+
+
+def test_what_an_enforced_candidate_lets_pass_that_was_refused_before_is_counted_as_allowed() -> (
+    None
+):
+    refusing = policy(rule("ingress[0]", "web", HttpRule(path="/elsewhere")))
+    now = policy(rule("ingress[7]", "web", HttpRule(path="/products")))
+    allowed = [(Cause.WOULD_ALLOW, ("ingress[7]",), "GET /products")]
+    assert counted_where_enforced(GET_PRODUCTS, refusing, now=now) == allowed
+
+
+def test_what_could_not_be_read_was_cut_by_the_candidate_only_if_nobody_looked_before() -> None:
+    assert counted_where_enforced(NO_HTTP, UNREAD) == [
+        (Cause.WOULD_DENY, ("ingress[7]",), "TLS shop.example")
+    ]
+    assert counted_where_enforced(NO_HTTP, policy(rule("ingress[0]", "web", HttpRule()))) == []
+
+
 @pytest.mark.parametrize(("path", "form"), [
     ("/products?page=2", "/products"),
     ("/users/42/orders", "/users/{number}/orders"),

@@ -9,13 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netpolicy.evaluate import Outcome
-from netpolicy.evidence import MAX_DIFFERENCES, Cause, FlowSide, Role, Shadow
+from netpolicy.evidence import MAX_DIFFERENCES, Cause, Difference, FlowSide, Role, Shadow
+from netpolicy.http_flow import form_of
 from netpolicy.labels import parse_labels
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
 from nodeagent.datapath import Control, KernelDifference
-from nodeagent.plan.generation import Attribution
+from nodeagent.plan.generation import Attribution, Generation
 from nodeagent.receive.reports import BYTES_PER_SECOND, REPEAT_SECONDS, Pace
-from nodeagent.rollout.tally import Names, Tally, names_of, report, tally, tally_of, total
+from nodeagent.rollout.request_tally import RequestTally
+from nodeagent.rollout.tally import (
+    Enforced,
+    Names,
+    Tally,
+    names_of,
+    report,
+    tally,
+    tally_of,
+    total,
+)
 from nodeagent.shadow_watch import EVIDENCE_FILES, Followed, ShadowWatch
 from tests.support.agent_scene import REMOTE, WEB
 from tests.support.datapath_model import ModelDatapath
@@ -139,6 +150,49 @@ def test_the_last_counts_are_read_by_the_slot_that_the_candidate_had(tmp_path: P
     told = watch.evidence()
     assert told is not None
     assert [one.count for one in told.differences] == [SEEN.count]
+
+
+NOTHING = Generation(
+    policy={}, class_of={}, port_class_of={}, endpoint_tables={}, attributions={}, digest=""
+)
+
+
+def refused(path: str) -> Difference:
+    return Difference(
+        source=FlowSide(),
+        destination=FlowSide(),
+        protocol=6,
+        port=80,
+        direction=Direction.INGRESS,
+        cause=Cause.WOULD_DENY,
+        request=form_of("GET", path),
+    )
+
+
+def test_requests_that_were_counted_while_it_was_watched_count_once_where_it_is_enforced(
+    tmp_path: Path,
+) -> None:
+    kernel, requests = ModelDatapath(), RequestTally()
+    watch = ShadowWatch(
+        kernel,  # type: ignore[arg-type]
+        Shadow.CANDIDATE,
+        node="n",
+        state_dir=tmp_path,
+        requests=requests,
+    )
+    watch.follow(followed("a"))
+    requests.add(refused("/orders"))
+    watch.settle()
+    names = replace(NAMES, enforced=Enforced(generation=NOTHING, endpoints={}))
+    watch.follow(replace(followed("a"), role=Role.ENFORCING, names=names))
+    for path in ("/orders", "/orders", "/carts"):
+        requests.add(refused(path))
+    for _ in range(2):
+        told = watch.evidence()
+        assert told is not None
+        counted = {str(one.request): one.count for one in told.differences}
+        assert counted == {"GET /orders": 1, "GET /carts": 1}
+        watch.settle()
 
 
 def test_another_candidate_begins_anew_and_a_damaged_file_counts_for_nothing(
