@@ -15,6 +15,7 @@ from typing import Final
 
 from nodeagent.envoy.document import Json, encode, watched
 from nodeagent.envoy.settings import EnvoySettings
+from nodeagent.envoy.statistics import kept_statistics
 from nodeagent.envoy.upstream import original_cluster
 from nodeagent.l7.access_log import access_log_cluster
 
@@ -58,5 +59,6 @@ def _document(settings: EnvoySettings) -> Json:
         "static_resources": {
             "clusters": [original_cluster(settings), access_log_cluster(settings.access_log)]
         },
+        "stats_config": kept_statistics(),
         "layered_runtime": {"layers": [{"name": "tidegate", "static_layer": runtime}]},
     }

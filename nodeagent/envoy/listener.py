@@ -260,5 +260,10 @@ def _http_filters() -> list[Json]:
     return [
         headers_filter(),
         limits_filter(),
-        extension(_ROUTER, "extensions.filters.http.router.v3.Router", suppress_envoy_headers=True),
+        extension(
+            _ROUTER,
+            "extensions.filters.http.router.v3.Router",
+            dynamic_stats=False,
+            suppress_envoy_headers=True,
+        ),
     ]

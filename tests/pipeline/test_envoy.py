@@ -74,6 +74,14 @@ def _upstream_connections(scene: EnvoyScene) -> int:
     return int(told["cluster.original.upstream_cx_active"])
 
 
+def test_envoy_counts_no_request_which_the_agent_does(scene: EnvoyScene) -> None:
+    scene.serve(PRODUCTS)
+    assert scene.status(request("GET", "/products")) == 200
+    assert scene.status(request("POST", "/products")) == 403
+    counted = Admin(scene.settings.admin).statistics("_rq_|_rq$")
+    assert counted == {}, "each costs every request"
+
+
 def test_a_set_without_rules_refuses_everything(scene: EnvoyScene) -> None:
     scene.serve(RuleSet(rules=()))
     assert scene.status(request()) == 403
