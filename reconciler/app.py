@@ -23,7 +23,7 @@ from prometheus_client.core import Metric
 
 from netpolicy.address_book import AddressBook
 from netpolicy.bundle import bundle_digest, pack_unit
-from netpolicy.errors import Severity, StalledError, TransientError
+from netpolicy.errors import Diagnostic, Severity, StalledError, TransientError
 from netpolicy.inventory import Inventory, InventoryStep
 from netpolicy.status import Condition, Reason
 from netpolicy.status_pages import StatusPages
@@ -67,6 +67,7 @@ from reconciler.surroundings import (
     Standalone,
     Surroundings,
 )
+from reconciler.validate.tls_on_pods import CODE as MET_ON_PODS
 from reconciler.webhook import WebhookServer
 from reconciler.withdrawals import Withdrawals
 
@@ -346,7 +347,7 @@ class Reconciler:
         judged_at = time.monotonic()
         outcome = self._settle(self._judgement(commit, verdict), verdict)
         self._files, self._judged, self._refused = files, commit, not verdict.accepted
-        self._refused_for_pods = any(d.place.path.startswith(FOLDER) for d in verdict.diagnostics)
+        self._refused_for_pods = any(map(_may_be_for_pods, verdict.diagnostics))
         log.info(
             "reconciled",
             revision=commit,
@@ -546,6 +547,11 @@ class Reconciler:
         """Seconds to the next pass."""
         following = self._followed.wanted
         return _pause(following.interval_seconds if following else IDLE_SECONDS, failures)
+
+
+def _may_be_for_pods(found: Diagnostic) -> bool:
+    """True if another inventory may mend it: an intent names pods, or a pod meets two policies."""
+    return found.place.path.startswith(FOLDER) or found.code == MET_ON_PODS
 
 
 def _revision_of(commit: str, verdict: Verdict) -> Revision:

@@ -425,6 +425,13 @@ CODES: Final[dict[str, Code]] = {
         "where a pod is selected by both policies, one proxy would have to read two protocols on one port",
         "give the protocols different ports, or make sure that no pod is selected by both",
     ),
+    "TG334": Code(
+        "two ways to treat the connections of one pod",
+        "a pod that both policies select cannot be had: its node refuses the revision, and goes on by the one"
+        " before",
+        "give the rules different ports or (where TLS is ended) different serverNames, or make sure that no"
+        " pod is selected by both",
+    ),
     "TG340": Code(
         "older spelling",
         "Tidegate reads it; stock Cilium refuses it or drops it in silence",
@@ -459,6 +466,13 @@ CODES: Final[dict[str, Code]] = {
         "intent that does not hold",
         "the files below tests/ say what must pass and what must not, whatever the policies say",
         "correct the policies or, if it is no longer meant, the intent; `tidegate test` shows all of them",
+    ),
+    "TG404": Code(
+        "pods whose connections two policies treat in two ways",
+        "no node that has such a pod could enforce both, so the revision is refused, and what was enforced"
+        " before stays",
+        "give the rules different ports or (where TLS is ended) different serverNames, or change the pods'"
+        " labels: then the revision is judged again",
     ),
 }  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Find what policies that are all valid are nevertheless unlikely to mean.
 
 In:   policies as written and as compiled; the inventory, if there is one
-Out:  warnings, sorted
+Out:  warnings, sorted; and errors where a pod of the inventory is such that no node could enforce them
 Pure; the memo only saves work. One check in each file beside this one. It looks at compiled policies, where
 namespaces, defaults and entities are already written out, and points at their text.
 
@@ -37,6 +37,9 @@ from reconciler.validate.name_service import check_name_service
 from reconciler.validate.one_sided import check_one_sided
 from reconciler.validate.port_names import DeclaredPorts, check_port_names
 from reconciler.validate.shadows import check_shadows
+from reconciler.validate.tls_on_pods import Pods, check_tls_on_pods
+from reconciler.validate.tls_overlaps import CODE as TLS_OVERLAP
+from reconciler.validate.tls_overlaps import check_tls_overlaps
 from reconciler.validate.written import Written, WrittenIndex, WrittenMemo
 
 
@@ -64,10 +67,16 @@ class _Cluster:
     addresses: ClusterAddresses
     ports: DeclaredPorts
     lifelines: tuple[Lifeline, ...]
+    pods: Pods
 
 
 def _cluster(inventory: Inventory | None) -> _Cluster:
-    return _Cluster(ClusterAddresses(inventory), DeclaredPorts(inventory), lifelines_in(inventory))
+    return _Cluster(
+        ClusterAddresses(inventory),
+        DeclaredPorts(inventory),
+        lifelines_in(inventory),
+        Pods(inventory),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +109,17 @@ def find_mistakes(
         found += known.diagnostics
         found += known.in_cluster
     memo.index, memo.found = index, fresh
-    return sorted(set(found), key=lambda diagnostic: diagnostic.sort_key)
+    return sorted(
+        _with_certain(found, check_tls_on_pods(written, index, cluster.pods)),
+        key=lambda diagnostic: diagnostic.sort_key,
+    )
+
+
+def _with_certain(found: Iterable[Diagnostic], errors: Iterable[Diagnostic]) -> set[Diagnostic]:
+    """What a known pod makes certain need not be warned of at the same place."""
+    certain = set(errors)
+    places = {error.place for error in certain}
+    return certain | {one for one in found if one.code != TLS_OVERLAP or one.place not in places}
 
 
 def _found(policy: Written, index: WrittenIndex, cluster: _Cluster, memo: MistakeMemo) -> _Found:
@@ -141,3 +160,4 @@ def _check(policy: Written, index: WrittenIndex) -> Iterator[Diagnostic]:
     yield from check_name_service(policy, index)
     yield from check_denied_names(policy)
     yield from check_l7_kinds(policy, index)
+    yield from check_tls_overlaps(policy, index)

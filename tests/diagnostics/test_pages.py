@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parents[2] / "docs" / "diagnostics"
 ELSEWHERE = {
     "TG050", "TG051", "TG052", "TG054", "TG055", "TG056", "TG063", "TG109", "TG202", "TG308",
     "TG331", "TG332",
-    "TG401", "TG402", "TG403",
+    "TG401", "TG402", "TG403", "TG404",
 }  # fmt: skip
 
 

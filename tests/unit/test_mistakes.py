@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import combinations
 from typing import Any
 
 import pytest
 
 from netpolicy.ends import NamedPort
+from netpolicy.errors import Diagnostic, Severity
 from netpolicy.inventory import Inventory, Node, Pod
 from netpolicy.rules import Protocol
 from reconciler.files import SourceFile
@@ -232,3 +234,107 @@ def test_two_kinds_of_requests_meet_only_where_pods_and_ports_may() -> None:
     other = reading("b", "app", "80", kafka=[{"topic": "t"}])
     other["spec"]["endpointSelector"] = {"matchLabels": {"app": "y"}}
     assert codes(http, other) == []
+
+
+def on_443(
+    name: str, label: str, ends: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    """A policy for pods with `label: x` that reads their port 443 in some way."""
+    port = {"ports": [{"port": more.pop("port", "443"), "protocol": "TCP"}], **more}
+    peers = ends if ends is not None else {"fromEntities": ["cluster"]}
+    made = policy(name, ingress=[{**peers, "toPorts": [port]}])
+    return {**made, "spec": {**made["spec"], "endpointSelector": {"matchLabels": {label: "x"}}}}
+
+
+def ended(secret: str) -> dict[str, Any]:
+    return {"terminatingTLS": {"secret": {"name": secret}}}
+
+
+def seen(*policies: dict[str, Any], inventory: Inventory | None = None) -> list[Diagnostic]:
+    data = "\n---\n".join(map(json.dumps, policies)).encode()
+    file = SourceFile(path="policies/p.yaml", blob_id="", data=data)
+    return list(judge([file], inventory=inventory).diagnostics)
+
+
+def pods_labelled(*labels: dict[str, str]) -> Inventory:
+    pods = (
+        Pod(namespace="shop", name=f"p{number}", node="n", labels=one, ports=(HTTPS,))
+        for number, one in enumerate(labels)
+    )
+    return Inventory(pods=tuple(pods))
+
+
+HTTPS = NamedPort(name="https", protocol=Protocol.TCP, port=443)
+BOTH, ONE, OTHER = {"app": "x", "tier": "x"}, {"app": "x"}, {"tier": "x"}
+TLS_WAYS: tuple[dict[str, Any], ...] = (ended("a"), ended("b"), {"serverNames": ["shop.example"]})
+CLEAR_WAYS: tuple[dict[str, Any], ...] = (
+    {"rules": {"http": [{"method": "GET"}]}},
+    {"rules": {"http": [{"method": "GET"}]}, "originatingTLS": {"secret": {"name": "a"}}},
+)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [*combinations(TLS_WAYS, 2), *combinations(CLEAR_WAYS, 2)]
+)
+def test_connections_that_policies_treat_in_two_ways_are_warned_of_and_refused_for_known_pods(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    for first, second in ((one, other), (other, one)):
+        policies = on_443("a", "app", **first), on_443("b", "tier", **second)
+        assert codes(*policies) == ["TG334"]
+        assert codes(*policies, inventory=pods_labelled(ONE, OTHER)) == ["TG334"]
+        (found,) = seen(*policies, inventory=pods_labelled(ONE, BOTH, OTHER, BOTH))
+        assert (found.code, found.severity) == ("TG404", Severity.ERROR)
+        assert found.message.startswith("shop/p1, shop/p3: ")
+        assert "shop/a ingress[0] (policies/p.yaml:" in found.message or (
+            "shop/b ingress[0] (policies/p.yaml:" in found.message
+        )
+
+
+def test_connections_that_never_meet_are_not_warned_of() -> None:
+    one = on_443("a", "app", **ended("a"))
+    everyone = pods_labelled(BOTH)
+    for other in (
+        on_443("b", "tier", **ended("a")),
+        on_443("b", "tier", **ended("b"), port="444"),
+        on_443("b", "tier", rules={"http": [{}]}),
+        on_443("b", "tier", **ended("b"), serverNames=["b.example"]),
+    ):
+        assert codes(one, other, inventory=everyone) == []
+    from_pods = on_443("a", "app", {"fromEndpoints": [{}]}, **ended("a"))
+    from_outside = on_443("b", "tier", {"fromCIDR": ["192.0.2.0/24"]}, **ended("b"))
+    assert codes(from_pods, from_outside, inventory=everyone) == []
+    elsewhere = on_443("b", "tier", **ended("b"))
+    elsewhere["metadata"]["namespace"] = "blog"
+    assert codes(one, elsewhere) == []
+
+
+def test_where_a_pod_is_known_only_what_its_node_could_not_enforce_is_an_error() -> None:
+    one, other = on_443("a", "app", **ended("a")), on_443("b", "tier", **ended("b"))
+    everyone = pods_labelled(BOTH)
+    opened = policy("open", ingress=[{"fromEntities": ["cluster"]}])
+    assert codes(one, other, opened, inventory=everyone) == ["TG334"], "all bytes pass, unread"
+    denied = policy("shut", enableDefaultDeny=OPEN, ingressDeny=[{"fromEntities": ["cluster"]}])
+    assert "TG404" not in codes(one, other, denied, inventory=everyone)
+    trial = {
+        **other,
+        "metadata": {**other["metadata"], "annotations": {"tidegate.dev/mode": "dry-run"}},
+    }
+    assert codes(one, trial, inventory=everyone) == ["TG334"], "not enforced yet"
+    strangers = {"fromEndpoints": [{"matchLabels": {"app": "none"}}]}
+    nobody = on_443("b", "tier", strangers, **ended("b"))
+    assert "TG404" not in codes(one, nobody, inventory=everyone), "nobody is both one's peer"
+    by_name = on_443("b", "tier", **ended("b"), port="https")
+    assert [d.code for d in seen(one, by_name, inventory=everyone)] == ["TG404"]
+    block = {"fromCIDR": ["192.0.2.0/24"]}
+    outside = on_443("a", "app", block, **ended("a")), on_443("b", "tier", block, **ended("b"))
+    assert [d.code for d in seen(*outside, inventory=everyone)] == ["TG404"]
+
+
+def test_patterns_that_the_proxy_takes_for_one_are_one() -> None:
+    names = ("*.shop.example", "**.shop.example")
+    policies = [
+        on_443(f"p{number}", "app", **ended(f"s{number}"), serverNames=[name])
+        for number, name in enumerate(names)
+    ]
+    assert [d.code for d in seen(*policies)] == ["TG221"]
