@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netpolicy.errors import StalledError
+from netpolicy.errors import Severity, StalledError
 from netpolicy.status import ConditionType
 from reconciler.app import standalone
 from reconciler.notify import Kind
@@ -24,7 +24,7 @@ from reconciler.state.rollouts import RolloutStore, rollout_of
 from reconciler.webhook import WebhookConfig
 from tests.support.git_host import SECRET, deliver
 from tests.support.push_fleet import until
-from tests.support.reconciler_scene import Scene, a_free_port, deny, names_of
+from tests.support.reconciler_scene import INVENTORY, Scene, a_free_port, deny, names_of
 from tests.support.told import receiver
 
 pytestmark = pytest.mark.slow
@@ -267,6 +267,47 @@ def test_a_refused_revision_is_judged_again_when_agents_can_enforce_it(tmp_path:
             await scene.until_reason("ValidationFailed")
             async with scene.agent(capabilities=("http", "l4")) as node:
                 await until(lambda: names_of(node) == ["http"])
+
+    play(script, tmp_path)
+
+
+READ_IN_TWO_WAYS = """\
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {app: web}}
+  ingress: [{toPorts: [{ports: [{port: "443", protocol: TCP}], terminatingTLS: {secret: {name: a}}}]}]
+---
+apiVersion: cilium.io/v2
+kind: CiliumNetworkPolicy
+metadata: {name: front, namespace: shop}
+spec:
+  endpointSelector: {matchLabels: {tier: front}}
+  ingress: [{toPorts: [{ports: [{port: "443", protocol: TCP}], serverNames: [shop.example]}]}]
+"""
+
+
+def test_a_pod_whose_tls_is_wanted_in_two_ways_holds_a_revision_until_its_labels_are_others(
+    tmp_path: Path,
+) -> None:
+    async def script(scene: Scene) -> None:
+        front = INVENTORY.replace("{app: web}", "{app: web, tier: front}")
+        scene.inventory.write_text(front)
+        able = ("l4", "http", "tls", "secrets", "server-names")
+        async with scene.reconciling(), scene.agent(capabilities=able) as node:
+            scene.repository.commit({A: deny("a")})
+            await until(lambda: names_of(node) == ["a"])
+            scene.repository.commit({B: READ_IN_TWO_WAYS})
+            await scene.until_reason("ValidationFailed")
+            judgement = scene.judgement()
+            assert judgement is not None
+            assert [d.code for d in judgement.diagnostics if d.severity is Severity.ERROR] == [
+                "TG404"
+            ]
+            assert names_of(node) == ["a"]
+            scene.inventory.write_text(INVENTORY)
+            await until(lambda: names_of(node) == ["a", "front", "web"])
 
     play(script, tmp_path)
 
