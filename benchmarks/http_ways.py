@@ -202,7 +202,7 @@ class Ways:
         services.start_agent(_A.name)
         services.wait_for_agent(_A.name)
         self.world.wait_for(
-            "the policy is in force", lambda: self.status()["commit"] == pushed.commit, timeout=60
+            "the policy is in force", lambda: self.status()["commit"] == pushed.commit, timeout=120
         )
 
     def _pids(self, name: str) -> tuple[int, ...]:

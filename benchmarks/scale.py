@@ -47,6 +47,7 @@ CONFIG: Final = """\
 state_dir: state
 keys: keys
 listen: "127.0.0.1:{port}"
+agents_patience: 0
 """
 
 

@@ -33,6 +33,7 @@ from reconciler.bringing_back import BringingBack, Judged
 from reconciler.config import ReconcilerConfig
 from reconciler.encryption.places import Places
 from reconciler.encryption.watch import EncryptionWatch
+from reconciler.first_revision import FirstRevision, unknown
 from reconciler.fleet_records import FleetRecords
 from reconciler.fleet_watch import FleetWatch
 from reconciler.followed import Followed
@@ -48,7 +49,7 @@ from reconciler.renumbering import Renumbering
 from reconciler.rollout.descent import may_follow
 from reconciler.rollout.events import Refused
 from reconciler.rollout.machine import Phase, Rollout, step
-from reconciler.sign import expiry_of
+from reconciler.sign import HeldReader, expiry_of
 from reconciler.signatures.check import check_signatures
 from reconciler.signatures.rules import Covers
 from reconciler.source import Fetched, Relation, RevisionFiles
@@ -120,12 +121,14 @@ class Reconciler:
             least_sequence=surroundings.least_sequence,
             may_advance=surroundings.may_advance,
         )
+        reader = HeldReader(config.keys)
         self._withdrawals = Withdrawals(
             # Whoever has state of its own knows better than the objects.
             NOTHING_REMEMBERED if self._publisher.sequence else remembered,
-            config.keys,
+            reader,
             first_announced=lambda: self._publisher.first_sequence,
         )
+        self._first = FirstRevision(reader, is_asking=lambda: self._knows_nothing)
         self._renumbering = Renumbering(self._publisher, self._fleet)
         self._store = RolloutStore(self._database)
         self._rollouts = Rollouts(self._store, self._publisher)
@@ -284,6 +287,7 @@ class Reconciler:
         with suppress(TimeoutError):
             async with asyncio.timeout(INVENTORY_PATIENCE_SECONDS):
                 await self._has_inventory.wait()
+        await self._ask_agents()
         failures = 0
         while True:
             failures = 0 if await self._pass() else failures + 1
@@ -291,6 +295,32 @@ class Reconciler:
                 async with asyncio.timeout(self._delay(failures)):
                     await self._wake.wait()
             self._wake.clear()
+
+    @property
+    def _knows_nothing(self) -> bool:
+        """True while neither our state nor an object says what is enforced."""
+        return not self._publisher.sequence and not self._withdrawals.remembered.stable
+
+    async def _ask_agents(self) -> None:
+        """Where nothing is known, nodes may enforce something all the same."""
+        patience = self._config.agents_patience_seconds
+        if not self._knows_nothing or self._fleet.spoke(self._nodes()):
+            return
+        log.info("agents_asked", nodes=len(self._nodes()), patience_seconds=patience)
+        self._say(conditions.asking(patience))
+        await self._first.until_all_spoke(
+            lambda: self._fleet.spoke(self._nodes()), seconds=patience
+        )
+        log.info(
+            "agents_answered",
+            all_spoke=self._fleet.spoke(self._nodes()),
+            enforced=self._first.remembered.stable,
+        )
+
+    def _remembered(self) -> Remembered:
+        """What was enforced before this start without state, as the objects or else agents know it."""
+        known = self._withdrawals.remembered
+        return known if known.stable else self._first.remembered
 
     async def _pass(self) -> bool:
         """One pass; False if something failed that a retry may heal."""
@@ -324,7 +354,7 @@ class Reconciler:
         if following is None or following.is_suspended:
             self._check_fleet()
             return
-        if not self._rollouts.stable and self._withdrawals.remembered.stable:
+        if not self._rollouts.stable and self._remembered().stable:
             await self._bring_back()
         started = time.monotonic()
         brought = self._store.brought() or self._rollouts.stable
@@ -338,6 +368,7 @@ class Reconciler:
             log.info("revision_waits", revision=commit, why=CUT_OFF)
             return
         with self._told_where_it_stops(commit):
+            self._check_first(commit)
             self._check_descent(fetched)
             await asyncio.to_thread(self._check_signatures, following, commit, brought)
         files = await asyncio.to_thread(self._followed.source.read, commit, known=self._files)
@@ -366,9 +397,13 @@ class Reconciler:
     async def _bring_back(self) -> None:
         """Publish again what was enforced, and what was on its way, when the state was lost."""
         bringing_back = BringingBack(
-            self._followed.source, self._rollouts, self._store, self._judge_again
+            self._followed.source,
+            self._rollouts,
+            self._store,
+            self._judge_again,
+            is_acknowledged=self._is_acknowledged,
         )
-        await bringing_back.run(lambda: self._withdrawals.remembered)
+        await bringing_back.run(self._remembered)
 
     async def _judge_again(self, commit: str, files: RevisionFiles) -> Judged:
         self._judged_for = self._fleet.capabilities(self._nodes())
@@ -405,12 +440,21 @@ class Reconciler:
             self._notifier.wake()
             raise
 
+    def _check_first(self, commit: str) -> None:
+        """Agents that hold what nobody can read may enforce anything: no commit is the first for them."""
+        held = self._renumbering.held_sequence
+        if held and not self._publisher.sequence and not self._is_acknowledged(commit):
+            raise unknown(held, commit)
+
+    def _is_acknowledged(self, commit: str) -> bool:
+        return judgements.is_acknowledged(self._database, commit)
+
     def _check_descent(self, fetched: Fetched) -> None:
         if may_follow(
             fetched.commit,
             last_brought=fetched.previous or "",
             descends=fetched.relation is not Relation.DIVERGED,
-            acknowledged=judgements.is_acknowledged(self._database, fetched.commit),
+            acknowledged=self._is_acknowledged(fetched.commit),
         ):
             return
         raise StalledError(
@@ -512,7 +556,8 @@ class Reconciler:
         """Why an agent that says this must be told nothing now; empty if it can be served."""
         if hello.sequence > self._publisher.sequence and not self._publisher.may_advance:
             return HEARD_ANOTHER  # its refusal would speak against a revision that is innocent
-        return self._withdrawals.hear(hello.withdrawal) if hello.withdrawal else ""
+        self._first.hear(hello.held)
+        return self._withdrawals.hear(hello.held) if hello.held else ""
 
     def _feed_node_keys(self, node_keys: NodeKeys) -> None:
         self._push.set_node_keys(node_keys)
@@ -536,6 +581,7 @@ class Reconciler:
     def _check_fleet(self) -> None:
         """Agents or nodes changed: may the rollout move, or a refused revision be enforced now?"""
         nodes = self._nodes()
+        self._first.look()
         self._renumbering.look()
         self._rollout_task.wake()
         self._surroundings.stands()

@@ -1,6 +1,6 @@
 """After the state was lost: publish what is enforced, and what is on its way, as they were.
 
-In:   Remembered: what is known elsewhere; Git
+In:   Remembered: what objects or agents know; Git
 Out:  publications and rollouts as before, under a new number
 Shell over the source.
 
@@ -10,6 +10,7 @@ Holds always:
 3. Where what is on its way cannot be gone on with, what is enforced is published alone: nodes that enforced
    the other go back, and it begins anew.
 4. Nothing is published of what was found to be taken back while it was read.
+5. Where what is enforced cannot be had, nothing is published until a person says what is to take its place.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ log = structlog.get_logger()
 
 BROUGHT_BACK: Final = "state_brought_back"
 BEGINS_ANEW: Final = "rollout_begins_anew"
+GIVEN_UP: Final = "state_not_brought_back"
 LEARNT: Final = "an earlier leader took it back, as agents know"
 
 
@@ -58,29 +60,29 @@ class BringingBack:
         rollouts: Rollouts,
         store: RolloutStore,
         judge: Callable[[str, RevisionFiles], Awaitable[Judged]],
+        *,
+        is_acknowledged: Callable[[str], bool],
     ) -> None:
+        """`is_acknowledged`: true of a commit that a person wants in place of what is enforced."""
         self._source = source
         self._rollouts = rollouts
         self._store = store
         self._judge = judge
+        self._is_acknowledged = is_acknowledged
 
     async def run(self, known: Callable[[], Remembered]) -> None:
         """Raises StalledError or TransientError if what is enforced cannot be had, or is known to be another
-        meanwhile."""
+        meanwhile. Publishes nothing if a person gave up on it."""
         remembered = known()
-        stable = await self._found_again(remembered.stable)
-        if stable is None:
-            raise StalledError(
-                f"the branch does not descend from the enforced revision {remembered.stable}",
-                reason=Reason.HISTORY_DIVERGED,
-            )
-        if not stable.verdict.accepted:
-            raise StalledError(
-                f"the enforced revision {remembered.stable} is refused now",
-                reason=Reason.VALIDATION_FAILED,
-            )
+        head, stable = await self._found_again(remembered.stable)
+        if stable is None or not stable.verdict.accepted:
+            if not self._is_acknowledged(head):
+                raise _cannot_be_had(remembered.stable, head, is_in_branch=stable is not None)
+            self._keep_back(remembered)
+            log.warning(GIVEN_UP, revision=remembered.stable, acknowledged=head)
+            return
         said = remembered.on_its_way
-        current = await self._found_again(said.revision) if said is not None else None
+        _, current = await self._found_again(said.revision) if said is not None else ("", None)
         if known() != remembered:
             raise TransientError("agents know of another revision that was enforced")
         self._keep_back(remembered)
@@ -111,10 +113,24 @@ class BringingBack:
         log.warning(BEGINS_ANEW, revision=said.revision, phase=said.phase)
         return self._rollouts.begin(stable, now=time.time())
 
-    async def _found_again(self, commit: str) -> Judged | None:
-        """A commit judged as it was; None if the branch does not hold it any more."""
+    async def _found_again(self, commit: str) -> tuple[str, Judged | None]:
+        """Where the branch is, and a commit judged as it was: None if the branch does not hold it."""
         fetched = await asyncio.to_thread(self._source.fetch, since=commit)
         if fetched.relation is Relation.DIVERGED:
-            return None
+            return fetched.commit, None
         files = await asyncio.to_thread(self._source.read, commit, known=None)
-        return await self._judge(commit, files)
+        return fetched.commit, await self._judge(commit, files)
+
+
+def _cannot_be_had(stable: str, head: str, *, is_in_branch: bool) -> StalledError:
+    """Why the enforced revision is not published again, and what a person can do."""
+    instead = f"to enforce {head} at once in its place: tidegate acknowledge {head}"
+    if not is_in_branch:
+        return StalledError(
+            f"the branch does not descend from the enforced revision {stable}; {instead}",
+            reason=Reason.HISTORY_DIVERGED,
+        )
+    return StalledError(
+        f"the enforced revision {stable} is refused now; {instead}",
+        reason=Reason.VALIDATION_FAILED,
+    )

@@ -97,6 +97,22 @@ def _reconciling(reason: str, message: str) -> Condition:
     return Condition(type=ConditionType.RECONCILING, status=True, reason=reason, message=message)
 
 
+def asking(seconds: float) -> tuple[Condition, ...]:
+    """Nothing is known of what nodes enforce: their agents are asked first, for so long at most."""
+    return (
+        Condition(
+            type=ConditionType.READY,
+            status=False,
+            reason=Reason.PROGRESSING,
+            message="nothing is published yet",
+        ),
+        _reconciling(
+            Reason.PROGRESSING,
+            f"waits until each node's agent has said what it enforces, for {seconds:g} seconds at most",
+        ),
+    )
+
+
 def with_times(
     conditions: Iterable[Condition], before: Iterable[Condition], *, now: float
 ) -> tuple[Condition, ...]:

@@ -37,6 +37,8 @@ DEFAULT_WEBHOOK: Final = "[::]:9443"
 DEFAULT_INTERVAL_SECONDS: Final = 30.0
 LEAST_INTERVAL_SECONDS: Final = 0.1
 DEFAULT_TIMESTAMP_INTERVAL_SECONDS: Final = 3600.0
+DEFAULT_AGENTS_PATIENCE_SECONDS: Final = 35.0
+"""An agent that missed its reconciler for long dials it every 30 seconds at the latest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,8 @@ class ReconcilerConfig:
     keys: Path
     push: PushConfig
     timestamp_interval_seconds: float
+    agents_patience_seconds: float = DEFAULT_AGENTS_PATIENCE_SECONDS
+    """How long a start without state waits for agents to say what they enforce."""
     following: Following | None = None
     """What is followed; None where a PolicyRepository object will say so."""
     inventory: Path | None = None
@@ -91,6 +95,9 @@ def _config(
         push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
         timestamp_interval_seconds=fields.seconds(
             "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
+        ),
+        agents_patience_seconds=fields.seconds(
+            "agents_patience", DEFAULT_AGENTS_PATIENCE_SECONDS, least=0.0
         ),
         sentry_dsn_file=_path(fields, "sentry_dsn_file", base),
         metrics=fields.listen("metrics"),

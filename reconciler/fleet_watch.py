@@ -71,9 +71,14 @@ class FleetWatch:
             record.node: (record.sequence, record.changed_at) for record in records.all()
         }
         """The newest publication that a node ever said it enforces, and when it first said so."""
+        self._spoke: set[str] = set()
         self._held_sequence = 0
         self._held_digests: set[str] = set()
         """The highest number that an agent of this run says it holds, and what it says is in it."""
+
+    def spoke(self, nodes: frozenset[str]) -> bool:
+        """True if the agent of each of these nodes, and of one at least, spoke in this run."""
+        return bool(nodes) and nodes <= self._spoke
 
     @property
     def held_sequence(self) -> int:
@@ -155,6 +160,7 @@ class FleetWatch:
     def agent_connected(self, node: str, hello: Hello) -> None:
         """An agent opened its stream and says what it holds."""
         log.info("agent_connected", node=node, sequence=hello.sequence)
+        self._spoke.add(node)
         self._remember(
             replace(
                 self._last(node),

@@ -1,8 +1,8 @@
 """Learn from agents what an earlier leader took back and could tell nobody else.
 
-In:   signed withdrawals that agents hold; what was remembered elsewhere when this leader began
+In:   the signed terms that agents hold; what was remembered elsewhere when this leader began
 Out:  what is to be remembered instead
-Shell over the keys' files. A leader that is cut off from the API server takes revisions back all the same;
+Shell over what agents show. A leader that is cut off from the API server takes revisions back all the same;
 the objects still call them enforced when another leads.
 
 Holds always:
@@ -17,12 +17,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import structlog
 
-from reconciler.sign import Signer, Withdrawal, read_withdrawal
+from reconciler.sign import Held, HeldReader
 from reconciler.surroundings import Remembered
 
 log = structlog.get_logger()
@@ -37,13 +36,12 @@ class Withdrawals:
     """What one leader learns. Only one that began without state of its own has anything to learn."""
 
     def __init__(
-        self, remembered: Remembered, keys: Path, *, first_announced: Callable[[], int]
+        self, remembered: Remembered, reader: HeldReader, *, first_announced: Callable[[], int]
     ) -> None:
         """`first_announced`: the first number that this leader announced; 0 before."""
-        self._keys = keys
+        self._reader = reader
         self._first_announced = first_announced
         self._is_overruled = asyncio.Event()
-        self._read_last: tuple[bytes, Withdrawal | None] = (b"", None)
         self.remembered = remembered
 
     @property
@@ -59,28 +57,22 @@ class Withdrawals:
         """An agent holds this; returns why it cannot be served now, or nothing."""
         if not self.remembered.stable:
             return ""
-        word = self._read(data)
+        word = self._reader.read(data)
         first = self._first_announced()
-        if word is None or (first and word.sequence >= first):
+        if word is None or not word.withdrawn or (first and word.sequence >= first):
             return ""
         learnt = remembering(self.remembered, word)
         if learnt is None:
             return BEGINS_ANEW if self.is_overruled else ""
-        log.warning(LEARNT, revision=word.revision, stable=word.stable, sequence=word.sequence)
+        log.warning(LEARNT, revision=word.withdrawn, stable=word.stable, sequence=word.sequence)
         self.remembered = learnt
         if not first:
             return ""
         self._is_overruled.set()
         return BEGINS_ANEW
 
-    def _read(self, data: bytes) -> Withdrawal | None:
-        """What it says. All nodes hold the same: it is verified once."""
-        if data != self._read_last[0]:
-            self._read_last = data, read_withdrawal(data, Signer.load(self._keys).root)
-        return self._read_last[1]
 
-
-def remembering(known: Remembered, word: Withdrawal) -> Remembered | None:
+def remembering(known: Remembered, word: Held) -> Remembered | None:
     """What is known with a withdrawal; None if that is no news.
 
     It names the last revision that was taken back. Whatever else the objects call enforced, or on its way,
@@ -89,7 +81,7 @@ def remembering(known: Remembered, word: Withdrawal) -> Remembered | None:
     if not known.stable or word.sequence <= known.sequence:
         return None
     way = known.on_its_way
-    gone = {word.revision, known.stable, way.revision if way else ""} - {"", word.stable}
+    gone = {word.withdrawn, known.stable, way.revision if way else ""} - {"", word.stable}
     learnt = gone - set(known.taken_back)
     return replace(
         known,

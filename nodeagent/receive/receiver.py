@@ -308,7 +308,7 @@ class Receiver:
             sequence=held.channels.sequence if held else 0,
             digest=held.channels.stable.digest if held else "",
             version=held.signed.version if held else 0,
-            withdrawal=_withdrawal(held),
+            held=held.stored.metadata["targets.json"] if held else b"",
         )
 
     def _answer(self, announced: push_pb2.Announcement, failure: _Failure | None) -> push_pb2.Ack:
@@ -411,13 +411,6 @@ class Receiver:
                 log.error(METADATA_EXPIRED, sequence=self.status().sequence)
             was_expired = is_expired
             await asyncio.sleep(EXPIRY_CHECK_SECONDS)
-
-
-def _withdrawal(held: HeldBundle | None) -> bytes:
-    """What is signed of a revision that was taken back, as it is held."""
-    if held is None or not held.signed.terms.withdrawn:
-        return b""
-    return held.stored.metadata["targets.json"]
 
 
 async def _no_keys_wanted(keys: tuple[NodeKey, ...]) -> None:

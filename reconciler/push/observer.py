@@ -13,7 +13,7 @@ from netpolicy.node_encryption import NodeEncryption
 class Hello:
     """What an agent that connects says of itself; sequence 0 and empty digest: it has no bundle.
 
-    `withdrawal`: signed metadata that it holds and that takes a revision back, if it does; not verified.
+    `held`: the signed metadata that it holds; not verified.
     """
 
     instance: str
@@ -22,7 +22,7 @@ class Hello:
     sequence: int
     digest: str
     version: int
-    withdrawal: bytes = b""
+    held: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

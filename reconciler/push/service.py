@@ -42,7 +42,7 @@ from reconciler.push.turns import Turns
 
 MAX_TEXT: Final = 1000
 MAX_CAPABILITIES: Final = 32
-MAX_WITHDRAWAL: Final = 64 * 1024
+MAX_HELD: Final = 64 * 1024
 SESSION_OPEN: Final = (("tidegate-session", "open"), ("tidegate-hears", "encryption preview"))
 """Sent when a stream is accepted, so that an agent knows before there is anything to announce. A stream
 ends with a message that nobody knows: what agents may say beyond answers and evidence is said here."""
@@ -252,7 +252,7 @@ def _hello(message: push_pb2.Hello) -> Hello:
         sequence=_sequence(message.sequence),
         digest=_digest(message.digest),
         version=message.version,
-        withdrawal=message.withdrawal if len(message.withdrawal) <= MAX_WITHDRAWAL else b"",
+        held=message.held if len(message.held) <= MAX_HELD else b"",
     )
 
 

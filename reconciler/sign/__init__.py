@@ -1,6 +1,7 @@
 """Units in; TUF metadata and targets out."""
 
 from reconciler.publication import Candidate, Publication
+from reconciler.sign.held import Held, HeldReader, read_held
 from reconciler.sign.keys import Signer, init_keys, rotate
 from reconciler.sign.publish import (
     Lifetimes,
@@ -10,19 +11,19 @@ from reconciler.sign.publish import (
     sign_publication,
 )
 from reconciler.sign.targets import content_of, units_of
-from reconciler.sign.withdrawal import Withdrawal, read_withdrawal
 
 __all__ = [
     "Candidate",
+    "Held",
+    "HeldReader",
     "Lifetimes",
     "Publication",
     "Signer",
-    "Withdrawal",
     "content_of",
     "expiry_of",
     "init_keys",
     "is_ageing",
-    "read_withdrawal",
+    "read_held",
     "refresh_timestamp",
     "rotate",
     "sign_publication",

@@ -36,13 +36,14 @@ def test_content_under_a_number_that_agents_hold_gets_a_higher_one(
     async def script() -> None:
         scene = Scene(tmp_path)
         scene.repository.commit({A: deny("a")})
-        async with scene.agent(capabilities=tuple(BASELINE)) as node:
-            async with scene.reconciling():
-                await until(lambda: names_of(node) == ["a"])
-            shutil.rmtree(scene.state)
-            first[0] = first_number
-            revision = scene.repository.commit({A: deny("b")})
-            async with scene.reconciling():
+        async with scene.agent(capabilities=tuple(BASELINE)) as node, scene.reconciling():
+            await until(lambda: names_of(node) == ["a"])
+        shutil.rmtree(scene.state)
+        first[0] = first_number
+        revision = scene.repository.commit({A: deny("b")})
+        async with scene.reconciling() as reconciler:
+            await until(lambda: reconciler.stable == revision)  # nobody said what it holds
+            async with scene.agent(capabilities=tuple(BASELINE)) as node:
                 await until(lambda: names_of(node) == ["b"])
                 assert node.bundles[-1].sequence == TAKEN + 1
                 await until(lambda: promoted(scene, revision))

@@ -38,6 +38,7 @@ state_dir: state
 keys: keys
 inventory: world/inventory.yaml
 listen: "127.0.0.1:{port}"
+agents_patience: 0
 repository: {{url: "{url}", interval: 0.1}}
 """
 
@@ -76,6 +77,8 @@ class Scene:
     interval_seconds: float = 0.1
     notifications: tuple[Target, ...] = ()
     verification: Verification | None = None
+    agents_patience_seconds: float = 0.0
+    """For scenes whose agents hold something that the reconciler has lost: wait for them."""
 
     def __post_init__(self) -> None:
         self.repository = PolicyRepository(self.root / "policies.git")
@@ -106,6 +109,7 @@ class Scene:
             ),
             push=PushConfig.of_keys(self.keys, listen=f"127.0.0.1:{self.port}"),
             timestamp_interval_seconds=3600,
+            agents_patience_seconds=self.agents_patience_seconds,
             metrics=f"127.0.0.1:{self.metrics_port}" if self.metrics_port else "",
             webhook=self.webhook,
         )

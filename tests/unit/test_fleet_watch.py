@@ -28,7 +28,7 @@ def fleet(tmp_path: Path) -> FleetWatch:
         FleetRecords(database),
         encryption=EncryptionWatch(database, publish=lambda keys: None),
         changed=lambda: None,
-        cannot_serve=lambda hello: hello.withdrawal.decode(),
+        cannot_serve=lambda hello: hello.held.decode(),
     )
 
 
@@ -37,7 +37,7 @@ def test_an_agent_is_served_unless_its_first_word_speaks_against_it(fleet: Fleet
         instance="i", agent_version="1", capabilities=(), sequence=1, digest="", version=1
     )
     assert fleet.cannot_serve(hello) == ""
-    assert fleet.cannot_serve(replace(hello, withdrawal=b"begin anew")) == "begin anew"
+    assert fleet.cannot_serve(replace(hello, held=b"begin anew")) == "begin anew"
 
 
 REFUSED = replace(ACK, error="its map is full", reason="ApplyFailed", refused_sequence=5)

@@ -13,7 +13,7 @@ import pytest
 from netpolicy.terms import decode_terms
 from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.rollout.machine import Phase
-from reconciler.sign import Signer, Withdrawal, read_withdrawal, sign_publication
+from reconciler.sign import Held, HeldReader, Signer, read_held, sign_publication
 from reconciler.surroundings import NOTHING_REMEMBERED, Remembered
 from reconciler.withdrawals import BEGINS_ANEW, Withdrawals, remembering
 from tests.support.push_fleet import make_keys, unit_of
@@ -21,7 +21,7 @@ from tests.support.push_fleet import make_keys, unit_of
 FIRST, SECOND, THIRD = ("1" * 40, "2" * 40, "3" * 40)
 WAY = OnItsWay(revision=THIRD, stable=SECOND, phase=Phase.SHADOW, stage=0, stages=("shadow",))
 KNOWN = Remembered(stable=SECOND, sequence=100)
-WORD = Withdrawal(sequence=101, revision=SECOND, stable=FIRST)
+WORD = Held(sequence=101, withdrawn=SECOND, stable=FIRST)
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +48,7 @@ def held(keys: Path, *, withdrawn: str = SECOND, sequence: int = 101) -> bytes:
 
 
 def test_a_withdrawal_that_our_keys_signed_is_read(keys: Path) -> None:
-    assert read_withdrawal(held(keys), Signer.load(keys).root) == WORD
-    assert read_withdrawal(held(keys, withdrawn=""), Signer.load(keys).root) is None
+    assert read_held(held(keys), Signer.load(keys).root) == WORD
 
 
 def test_nobody_else_can_make_one(keys: Path, tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_nobody_else_can_make_one(keys: Path, tmp_path: Path) -> None:
     document = json.loads(held(keys, withdrawn=""))
     document["signed"]["custom"]["withdrawn"] = SECOND
     for word in (held(others), json.dumps(document).encode(), b"", b"{}", b"\xff", b"[]"):
-        assert read_withdrawal(word, root) is None
+        assert read_held(word, root) is None
 
 
 def test_terms_say_what_is_taken_back_only_if_something_is(keys: Path) -> None:
@@ -80,7 +79,7 @@ def test_what_was_on_its_way_goes_with_what_it_rests_on() -> None:
     learnt = remembering(replace(KNOWN, on_its_way=WAY), WORD)
     assert learnt is not None
     assert (learnt.taken_back, learnt.on_its_way) == ((SECOND, THIRD), None)
-    aborted = replace(WORD, revision=THIRD, stable=SECOND)
+    aborted = replace(WORD, withdrawn=THIRD, stable=SECOND)
     learnt = remembering(replace(KNOWN, on_its_way=WAY), aborted)
     assert learnt is not None
     assert (learnt.stable, learnt.taken_back, learnt.on_its_way) == (SECOND, (THIRD,), None)
@@ -88,7 +87,7 @@ def test_what_was_on_its_way_goes_with_what_it_rests_on() -> None:
 
 def test_of_several_withdrawals_the_last_says_what_is_enforced() -> None:
     """Both were taken back, one after the other; a node holds the second word alone."""
-    learnt = remembering(KNOWN, Withdrawal(sequence=102, revision=FIRST, stable=THIRD))
+    learnt = remembering(KNOWN, Held(sequence=102, withdrawn=FIRST, stable=THIRD))
     assert learnt is not None
     assert (learnt.stable, learnt.taken_back) == (THIRD, (FIRST, SECOND))
 
@@ -105,14 +104,14 @@ def test_an_older_word_than_the_objects_is_no_news(known: Remembered) -> None:
 
 
 def test_a_leader_that_announced_nothing_yet_only_takes_note(keys: Path) -> None:
-    learns = Withdrawals(KNOWN, keys, first_announced=lambda: 0)
+    learns = Withdrawals(KNOWN, HeldReader(keys), first_announced=lambda: 0)
     assert learns.hear(held(keys)) == ""
     assert learns.remembered.stable == FIRST
     assert not learns.is_overruled
 
 
 def test_a_leader_that_announced_it_begins_anew(keys: Path) -> None:
-    learns = Withdrawals(KNOWN, keys, first_announced=lambda: 200)
+    learns = Withdrawals(KNOWN, HeldReader(keys), first_announced=lambda: 200)
     assert learns.hear(b"whatever") == ""
     assert learns.hear(held(keys)) == BEGINS_ANEW
     assert learns.is_overruled
@@ -120,20 +119,21 @@ def test_a_leader_that_announced_it_begins_anew(keys: Path) -> None:
 
 
 def test_a_leaders_own_withdrawals_are_no_news_to_it(keys: Path) -> None:
-    learns = Withdrawals(KNOWN, keys, first_announced=lambda: 101)
+    learns = Withdrawals(KNOWN, HeldReader(keys), first_announced=lambda: 101)
     assert learns.hear(held(keys)) == ""
     assert not learns.is_overruled
 
 
 def test_a_leader_with_state_of_its_own_has_nothing_to_learn(keys: Path, tmp_path: Path) -> None:
-    learns = Withdrawals(NOTHING_REMEMBERED, tmp_path / "none", first_announced=lambda: 0)
+    nowhere = HeldReader(tmp_path / "none")
+    learns = Withdrawals(NOTHING_REMEMBERED, nowhere, first_announced=lambda: 0)
     assert learns.hear(held(keys)) == "", "not even the keys are read"
 
 
 def test_the_same_word_of_many_nodes_is_verified_once(keys: Path, tmp_path: Path) -> None:
     moved = tmp_path / "keys"
     shutil.copytree(keys, moved)
-    learns = Withdrawals(KNOWN, moved, first_announced=lambda: 200)
+    learns = Withdrawals(KNOWN, HeldReader(moved), first_announced=lambda: 200)
     word = held(keys)
     assert learns.hear(word) == BEGINS_ANEW
     shutil.rmtree(moved)

@@ -29,22 +29,22 @@ class ReconcilerMessage(_message.Message):
     def __init__(self, announcement: _Optional[_Union[Announcement, _Mapping]] = ..., confirmation: _Optional[_Union[Confirmation, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("instance", "agent_version", "capabilities", "sequence", "digest", "version", "withdrawal")
+    __slots__ = ("instance", "agent_version", "capabilities", "sequence", "digest", "version", "held")
     INSTANCE_FIELD_NUMBER: _ClassVar[int]
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
-    WITHDRAWAL_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
     instance: str
     agent_version: str
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     sequence: int
     digest: str
     version: int
-    withdrawal: bytes
-    def __init__(self, instance: _Optional[str] = ..., agent_version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., version: _Optional[int] = ..., withdrawal: _Optional[bytes] = ...) -> None: ...
+    held: bytes
+    def __init__(self, instance: _Optional[str] = ..., agent_version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., sequence: _Optional[int] = ..., digest: _Optional[str] = ..., version: _Optional[int] = ..., held: _Optional[bytes] = ...) -> None: ...
 
 class Announcement(_message.Message):
     __slots__ = ("nonce", "version", "sequence", "digest")
