@@ -64,7 +64,7 @@ def test_an_undo_holds_while_the_api_server_and_git_are_dead_and_is_told_when_it
     machine: KubeMachine, tmp_path: Path
 ) -> None:
     async def script() -> None:
-        cluster = Cluster.make(machine.server, "undone", tmp_path)
+        cluster = Cluster.make(machine.server, "undone-by-hand", tmp_path)
         cluster.follow()
         async with (
             cluster.scene.agent() as node,
