@@ -22,7 +22,7 @@ from types import MappingProxyType
 from typing import Final
 
 from netpolicy.evidence import ASKED, Shadow
-from nodeagent.datapath import Datapath, GenerationLabel
+from nodeagent.datapath import Datapath, GenerationLabel, Tunnelled
 from nodeagent.flows.naming import RevisionMeaning
 from nodeagent.plan.generation import Generation
 from nodeagent.plan.node_plan import NodePlan
@@ -93,6 +93,10 @@ class Enforcer:
     def revision(self) -> int:
         """The datapath's revision."""
         return self._datapath.control().revision
+
+    def tunnelled(self) -> Tunnelled | None:
+        """Who says of a connection whether it travels encrypted; None: none does."""
+        return self._datapath.tunnelled()
 
     async def enforce(
         self, plan: NodePlan, origin: PolicyOrigin, *, candidate: PolicyOrigin | None = None

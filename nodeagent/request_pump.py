@@ -80,4 +80,5 @@ class RequestPump:
             served=self._served,
             revision=self._enforcer.revision,
             commit=installed.origin.commit if installed else "",
+            tunnelled=self._enforcer.tunnelled(),
         )

@@ -14,6 +14,7 @@ from nodeagent.datapath.loading import LoadOutcome, ensure_loaded
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig
 from nodeagent.datapath.shadows import KernelDifference
+from nodeagent.datapath.tunnelled import Tunnelled
 
 __all__ = [
     "ConntrackEntry",
@@ -32,5 +33,6 @@ __all__ = [
     "LoadOutcome",
     "Occasion",
     "Reason",
+    "Tunnelled",
     "ensure_loaded",
 ]

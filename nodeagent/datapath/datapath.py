@@ -50,6 +50,7 @@ from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
 from nodeagent.datapath.proxy_way import ProxyWay
 from nodeagent.datapath.shadows import KernelDifference, ShadowMaps
+from nodeagent.datapath.tunnelled import Tunnelled
 from nodeagent.datapath.undecided import Undecided
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.places import Place
@@ -305,6 +306,12 @@ class Datapath:
     def places(self) -> dict[str, Place]:
         """Where the kernel believes pods to be."""
         return encryption_maps.read_places(self._maps["pod_places"])
+
+    def tunnelled(self) -> Tunnelled | None:
+        """Who says of a connection whether it travels encrypted; None: none does."""
+        if not self.encryption().is_on:
+            return None
+        return Tunnelled(self._maps["conntrack"], self._maps["half_open"])
 
     def guard_tunnel(self, ifindex: int) -> None:
         """Have what comes out of a tunnel known as decrypted."""

@@ -7,6 +7,7 @@ Pure.
 Holds always:
 1. A rule is named only out of the rule set that judged the request; if that is gone, none is.
 2. What was refused before any rule was asked is blamed on every rule of the listener it came to.
+3. A request travels encrypted if the flow of its connection does.
 """
 
 from __future__ import annotations
@@ -38,6 +39,19 @@ class ServedRules(Interface):
 
     def rules_at(self, direction: Direction, port: int) -> tuple[RuleId, ...]:
         """What a listener serves."""
+
+
+class IsTunnelled(Interface):
+    """Whether a connection travels through a tunnel to another node."""
+
+    def __call__(
+        self,
+        endpoint_id: int,
+        direction: Direction,
+        source: tuple[str, int],
+        destination: tuple[str, int],
+    ) -> bool:
+        """Of the endpoint's connection from one address and port to another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,13 +108,14 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What stands over all requests that are named together."""
+    """What stands over all requests that are named together. `tunnelled` None: nothing is encrypted."""
 
     node: str
     places: Places
     served: ServedRules
     revision: int = 0
     commit: str = ""
+    tunnelled: IsTunnelled | None = None
 
 
 def name_requests(
@@ -136,7 +151,7 @@ def name_requests(
         reply_packets=[0] * len(requests),
         reply_bytes=[0] * len(requests),
         http=range(1, len(requests) + 1),
-        encrypted=bytes(len(requests)),
+        encrypted=_encrypted(requests, judged),
         redirected=bytes(len(requests)),
     )
     return FlowColumns(
@@ -146,6 +161,23 @@ def name_requests(
         rows=rows,
         exchanges=tuple(one.exchange for one in requests),
     )
+
+
+def _encrypted(requests: Sequence[JudgedRequest], judged: Judged) -> bytes:
+    """Each connection is asked for once."""
+    if judged.tunnelled is None:
+        return bytes(len(requests))
+    connections = [
+        (
+            judged.places.endpoint(_own_address(one)),
+            one.direction,
+            (one.source, one.source_port),
+            (one.destination, one.destination_port),
+        )
+        for one in requests
+    ]
+    known = {one: judged.tunnelled(*one) for one in set(connections)}
+    return bytes(known[one] for one in connections)
 
 
 def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged) -> Because:

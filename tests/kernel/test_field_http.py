@@ -197,6 +197,31 @@ def test_requests_are_judged_as_before_at_both_ends_of_a_tunnel_and_nothing_is_i
     assert seen.tunnelled > 0
 
 
+def test_a_request_says_whether_its_connection_travels_encrypted(field: FieldWorld) -> None:
+    encrypt_strictly(field)
+    sealed, clear = "/private?sealed", "/metrics?clear"
+    assert field.ask("client", "demo-api", "GET", sealed).status == 403
+    assert field.ask("prometheus", "api-gateway", "GET", clear).status == 403
+
+    def told(node: str, mark: str) -> set[tuple[str, bool]]:
+        found = (flow for flow in field.all_flows(node) if flow["Type"] == "L7")
+        return {
+            (flow["traffic_direction"], flow["IP"]["encrypted"])
+            for flow in found
+            if mark in flow["l7"]["http"]["url"]
+        }
+
+    for node, mark, expected in (
+        ("node-a", sealed, {("EGRESS", True)}),
+        ("node-b", sealed, {("INGRESS", True)}),
+        ("node-b", clear, {("INGRESS", False)}),
+    ):
+        field.world.wait_for(
+            f"{mark} is told", lambda node=node, mark=mark: bool(told(node, mark)), timeout=60
+        )
+        assert told(node, mark) == expected
+
+
 def encrypt_strictly(field: FieldWorld) -> None:
     """Both nodes are strict, and have shaken hands."""
     if "strict" not in field.agent("node-a", "encrypt", "status"):

@@ -134,6 +134,21 @@ def test_a_refused_request_is_blamed_on_every_rule_that_lets_others_pass() -> No
     )
 
 
+def test_a_request_travels_encrypted_if_its_connection_does_and_each_is_asked_for_once() -> None:
+    asked: list[tuple[object, ...]] = []
+
+    def tunnelled(*connection: object) -> bool:
+        asked.append(connection)
+        return connection[2] == ("10.0.1.1", 41234)
+
+    other = replace(REFUSED, source_port=5)
+    flows = name_requests([REFUSED, other, REFUSED], replace(JUDGED, tunnelled=tunnelled))
+    assert [flow.encrypted for flow in flows.records()] == [True, False, True]
+    ends = [(0, Direction.INGRESS, ("10.0.1.1", port), ("10.0.1.2", 80)) for port in (5, 41234)]
+    assert sorted(asked, key=str) == sorted(ends, key=str)
+    assert not any(flow.encrypted for flow in name_requests([REFUSED], JUDGED).records())
+
+
 def test_a_request_beyond_a_limit_is_blamed_on_the_rule_that_limits_it() -> None:
     beyond = replace(PASSED, drop_reason=RATE_LIMITED, exchange=replace(PASSED.exchange, code=429))
     (flow,) = name_requests([beyond], JUDGED).records()
