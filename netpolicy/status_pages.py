@@ -33,11 +33,16 @@ class StatusPages:
         *,
         metrics: Callable[[], Sequence[Metric]],
         is_ready: Callable[[], bool],
+        why_not: Callable[[], str] = lambda: "",
         limits: Limits = LIMITS,
     ) -> None:
-        """`listen`: `127.0.0.1:9090`, `[::]:9090`. Raises StalledError if it is no such address."""
+        """`listen`: `127.0.0.1:9090`, `[::]:9090`. Raises StalledError if it is no such address.
+
+        `why_not`: what a program that is not ready waits for, in words.
+        """
         self._metrics = metrics
         self._is_ready = is_ready
+        self._why_not = why_not
         self._server = OneAnswerServer(listen, limits=limits, answer=self._answer)
 
     async def start(self) -> int:
@@ -59,7 +64,8 @@ class StatusPages:
         if path == b"/readyz":
             if self._is_ready():
                 return Answer(status=HTTPStatus.OK, body=b"ok\n")
-            return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, body=b"not ready\n")
+            body = ": ".join(filter(None, ("not ready", self._why_not()))) + "\n"
+            return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, body=body.encode())
         if path == b"/metrics":
             return Answer(
                 status=HTTPStatus.OK,

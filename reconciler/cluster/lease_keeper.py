@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -69,6 +68,8 @@ class LeaseKeeper:
         self._used = used
         self._has_changed = asyncio.Condition()
         self._was = ""
+        self.trouble = ""
+        """Why the last try came to nothing; empty if it came through."""
 
     @property
     def term(self) -> Term | None:
@@ -89,9 +90,7 @@ class LeaseKeeper:
         """Try until cancelled; then give up what is held."""
         try:
             while True:
-                with suppress(TransientError, TimeoutError):
-                    async with asyncio.timeout(RETRY_SECONDS * 2):
-                        await self._try()
+                self.trouble = await self._tried()
                 await self._tell()
                 await asyncio.sleep(RETRY_SECONDS)
         finally:
@@ -112,6 +111,18 @@ class LeaseKeeper:
 
     def _may_last(self, term: Term) -> bool:
         return self.last_term is not None and self.last_term.token == term.token
+
+    async def _tried(self) -> str:
+        """Try once; returns why that came to nothing, if it did."""
+        seconds = RETRY_SECONDS * 2
+        try:
+            async with asyncio.timeout(seconds):
+                await self._try()
+        except TimeoutError:
+            return f"the API server gave no answer in {seconds:g} seconds"
+        except TransientError as error:
+            return str(error)
+        return ""
 
     async def _try(self) -> None:
         found = await self._read()

@@ -1,6 +1,6 @@
 """What a replica knows of itself and of the API server, whether it leads or not.
 
-In:   is it leading, what is followed, when its certificates end
+In:   is it leading, what is followed, when its certificates end, what it waits for
 Out:  metric families
 Pure.
 """
@@ -13,10 +13,14 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 
 def replica_metrics(
-    *, leads: bool, followed: Mapping[str, bool], certificates: Mapping[str, float]
+    *,
+    leads: bool,
+    followed: Mapping[str, bool],
+    certificates: Mapping[str, float],
+    waits_since: Mapping[str, float],
 ) -> tuple[Metric, ...]:
     """`followed`: kind of objects → true if what is known of it is not older than the last event;
-    `certificates`: which one → when it ends."""
+    `certificates`: which one → when it ends; `waits_since`: what it waits for → since when."""
     leading = GaugeMetricFamily(
         "tidegate_replica_leads", "1: this replica leads for certain.", value=float(leads)
     )
@@ -34,4 +38,11 @@ def replica_metrics(
     )
     for name, at in sorted(certificates.items()):
         ends.add_metric((name,), at)
-    return (leading, watches, ends)
+    waits = GaugeMetricFamily(
+        "tidegate_replica_waits_since_timestamp_seconds",
+        "Since when this replica waits for what it cannot serve agents without, in Unix seconds.",
+        labels=("for",),
+    )
+    for needed, since in sorted(waits_since.items()):
+        waits.add_metric((needed,), since)
+    return (leading, watches, ends, waits)

@@ -57,6 +57,7 @@ from reconciler.in_cluster.mirror import Mirror
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests, RequestsOfBoth
 from reconciler.in_cluster.said import on_its_way
+from reconciler.in_cluster.waiting import Lack, Needed, Waiting
 from reconciler.notify import Target
 from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.server_certificate import ends_at
@@ -141,6 +142,7 @@ class Replica:
         self._keeper = LeaseKeeper(
             api, options.namespace, options.identity, address=options.address, used=self._used
         )
+        self._waiting = Waiting(self._lacks)
         self._reconciler: Reconciler | None = None
         self._announced = 0
         self._mirror: Mirror | None = None
@@ -156,6 +158,7 @@ class Replica:
                 for watch in (self._repositories, self._rollouts, self._inventory, self._keeper):
                     tasks.create_task(watch.run())
                 tasks.create_task(self._take_turns())
+                tasks.create_task(self._waiting.run())
 
     @property
     def rollout_requests(self) -> RequestsOfBoth:
@@ -204,7 +207,7 @@ class Replica:
         return push, Forwarder(webhook.listen, lambda: _at_port(self._keeper.leader_address, port))
 
     async def _until_synced(self) -> None:
-        while not (self._repositories.cache.is_synced and self._rollouts.cache.is_synced):
+        while not all(watch.cache.is_synced for watch in self._watches):
             await self._changed.wait()
             self._changed.clear()
 
@@ -402,8 +405,27 @@ class Replica:
         return StatusPages(
             self._config.metrics,
             metrics=self._metrics,
-            is_ready=lambda: self._reconciler is not None or bool(self._keeper.leader_address),
+            is_ready=lambda: self._lacks() is None,
+            why_not=lambda: self._waiting.words,
         )
+
+    def _lacks(self) -> Lack | None:
+        """What is missing before agents can be served here, or by the leader that they are passed on to."""
+        if self._reconciler is not None or self._keeper.leader_address:
+            return None
+        unread = [one for one in self._watches if not one.cache.is_synced]
+        if unread:
+            first = unread[0]
+            return Lack(
+                of=Needed.API_SERVER,
+                why=f"{first.resource} were not read yet: {first.trouble or 'no answer'}",
+            )
+        why = "no replica is known to hold the Lease"
+        return Lack(of=Needed.LEADER, why=self._keeper.trouble or why)
+
+    @property
+    def _watches(self) -> tuple[KubeWatch[Any, Any], ...]:
+        return self._repositories, self._rollouts
 
     def _certificates(self) -> dict[str, float]:
         """When those end that agents see, and that agents' own are signed with."""
@@ -413,13 +435,14 @@ class Replica:
 
     def _metrics(self) -> tuple[Metric, ...]:
         """The replica's own, and while it leads those of the fleet."""
-        watches: tuple[KubeWatch[Any, Any], ...] = (self._repositories, self._rollouts)
         own = replica_metrics(
             leads=self._reconciler is not None and self.may_advance(),
             followed={
-                watch.resource: watch.is_followed for watch in (*watches, *self._inventory.watches)
+                watch.resource: watch.is_followed
+                for watch in (*self._watches, *self._inventory.watches)
             },
             certificates=self._certificates(),
+            waits_since=self._waiting.since,
         )
         return own if self._reconciler is None else (*own, *self._reconciler.metrics())
 

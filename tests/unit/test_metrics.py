@@ -174,7 +174,12 @@ def standing(
 
 def names_of(known: Standing) -> set[str]:
     """Every metric of an agent, of a reconciler that knows this, and of a replica in a cluster."""
-    replica = replica_metrics(leads=True, followed={"pods": True}, certificates={"server": 1.0})
+    replica = replica_metrics(
+        leads=True,
+        followed={"pods": True},
+        certificates={"server": 1.0},
+        waits_since={"api-server": 1.0},
+    )
     metrics = (*all_of_the_agent(), *reconciler_metrics(known), *replica)
     return {name for name, *_ in samples(metrics)}
 
