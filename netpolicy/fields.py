@@ -83,6 +83,9 @@ class Fields:
         """A port as people write it: a number, or a text such as `udp/53`; required."""
         self._asked.add(key)
         value = self._values.get(key)
+        if value is None:
+            self._missing(key)
+            return ""
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             self.fault((key,), BAD_VALUE, f'{key} must be a port, such as 80 or "udp/53"')
             return ""
@@ -211,12 +214,16 @@ class Fields:
         value = self._values.get(key)
         if value is None:
             if required:
-                self.fault((), MISSING_FIELD, f'"{key}" is missing')
+                self._missing(key)
             return None
         if isinstance(value, bool) is not (kind is bool) or not isinstance(value, kind):
             self._wrong((*self.path, key), value, kind)
             return None
         return value
+
+    def _missing(self, key: str) -> None:
+        says = "nothing can stand in for it"
+        self.fault((), MISSING_FIELD, f'"{key}" is missing', why=says, fix=f'add "{key}"')
 
     def _wrong(self, path: NodePath, value: Any, wanted: type) -> None:
         found = next((word for kind, word in _WORDS.items() if type(value) is kind), "nothing")
@@ -229,7 +236,7 @@ class Fields:
                 why="without quotes YAML reads numbers, and words such as on, no and n, as such"
                 if unquoted
                 else "",
-                fix="write it in quotes" if unquoted else "",
+                fix="write it in quotes" if unquoted else f"write {_WORDS[wanted]}",
             )
         )
 
@@ -251,4 +258,6 @@ def _not_one(path: str, count: int) -> Diagnostic:
         severity=Severity.ERROR,
         place=Place(path=path),
         message=f"the file holds {count} documents and must hold one",
+        why="which of several counts cannot be told",
+        fix="keep one; only policies may be separated by ---",
     )

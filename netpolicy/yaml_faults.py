@@ -29,7 +29,7 @@ FAULTS: Final[dict[str, Fault]] = {
     ),
     "TG051": Fault(
         "not UTF-8", "byte {subject} is not UTF-8 text",
-        "policies are UTF-8, as Kubernetes reads them",
+        "files are read as UTF-8, as Kubernetes reads them",
         "save the file as UTF-8",
     ),
     "TG052": Fault(

@@ -24,9 +24,13 @@ def load(name: str, repository: Path, *, path: str = "") -> RevisionFiles:
     neither a folder nor a revision.
     """
     here = Path(name)
-    if here.is_dir():
+    try:
+        is_there, is_folder = here.exists(), here.is_dir()
+    except OSError as error:
+        raise StalledError(f"{name}: {error.strerror}") from error
+    if is_folder:
         return read_folder(here / path)
-    if here.exists():
+    if is_there:
         raise StalledError(f"{name}: give the repository's folder, not a file of it")
     git = _open(repository, name)
     config = SourceConfig(url=f"file://{repository.absolute()}", path=path)

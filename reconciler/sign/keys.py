@@ -203,7 +203,7 @@ def _read_roots(directory: Path) -> dict[str, bytes]:
     paths = sorted((directory / "metadata").glob("*.root.json"))
     if not paths:
         raise StalledError(
-            f"{directory} holds no root metadata: run tidegate keys init {directory}",
+            f"{directory} holds no root metadata: give the folder that `tidegate keys init` made",
             reason=_REASON,
         )
     try:

@@ -30,7 +30,10 @@ def read_folder(root: Path, *, limits: SourceLimits | None = None) -> RevisionFi
         tops = [e for e in _entries(root) if e.name in FOLDERS or e.name == SETTINGS_FILE]
         if not tops:
             names = ", ".join([*sorted(FOLDERS), SETTINGS_FILE])
-            raise StalledError(f"{root}: is no policy repository (none of {names} is there)")
+            raise StalledError(
+                f"{root}: is no policy repository (none of {names} is there);"
+                " give the folder that holds them"
+            )
         found = [file for top in tops for file in _walk(top, "", 0, faults)]
         files = _load(found, limits or SourceLimits(), faults)
     except OSError as error:

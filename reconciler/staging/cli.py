@@ -128,7 +128,7 @@ def undo(to: str, reason: str, wait_seconds: float, place: Place) -> None:
 def _about_the_current(action: Action, text: str) -> None:
     """A command that asks for one action on the revision that is on its way."""
 
-    @rollout.command(action, help=text)
+    @rollout.command(action.value, help=text)
     @reason_option
     @wait_option
     @place_options

@@ -126,8 +126,12 @@ class Database:
     def open_read_only(cls, directory: Path) -> Database:
         """Open the database for reading; raises StalledError if there is none of this version."""
         path = directory / "state.db"
-        if not path.is_file():
-            raise StalledError(f"{path}: no reconciler has run here", reason=Reason.STORAGE_FAILED)
+        try:
+            is_there = path.is_file()
+        except OSError as error:
+            raise _unreadable(path, str(error.strerror)) from error
+        if not is_there:
+            raise _unreadable(path, "no reconciler has run here")
         with _storage_faults(path):
             db = _connect(f"file:{path}?mode=ro")
             _check_version(db, path)
@@ -194,6 +198,15 @@ def _check_whole(db: sqlite3.Connection, path: Path) -> None:
     answer = db.execute("PRAGMA quick_check").fetchone()[0]
     if answer != "ok":
         raise _storage_stalled(path, f"damaged: {answer}")
+
+
+def _unreadable(path: Path, why: str) -> StalledError:
+    """For people who ask: where else the answer may be."""
+    return StalledError(
+        f"{path}: {why}. --state-dir names another folder; for a cluster ask"
+        " `kubectl get policyrepositories,policyrollouts -A`, or `tidegate rollout … --kubernetes`",
+        reason=Reason.STORAGE_FAILED,
+    )
 
 
 def _check_version(db: sqlite3.Connection, path: Path) -> None:
