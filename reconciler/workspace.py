@@ -38,14 +38,30 @@ def load(name: str, repository: Path, *, path: str = "") -> RevisionFiles:
 
 
 def _open(repository: Path, name: str) -> pygit2.Repository:
-    found = pygit2.discover_repository(str(repository))
-    if found is None:
-        raise StalledError(f"{name}: no such folder, and {repository} is in no Git repository")
-    return pygit2.Repository(found)
+    try:
+        found = pygit2.discover_repository(str(repository))
+        if found is None:
+            raise StalledError(f"{name}: no such folder, and {repository} is in no Git repository")
+        return pygit2.Repository(found)
+    except (OSError, pygit2.GitError) as error:
+        raise StalledError(f"{repository}: {_why_not_opened(error, repository)}") from error
+
+
+def _why_not_opened(error: Exception, repository: Path) -> str:
+    """Git opens no repository of somebody else's, whose configuration could run programs."""
+    if "not owned by" in str(error):
+        return (
+            "the repository belongs to another user; if you trust it:"
+            f" git config --global --add safe.directory {repository.absolute()}"
+        )
+    return f"the repository cannot be opened: {str(error).splitlines()[0]}"
 
 
 def _commit(git: pygit2.Repository, name: str) -> pygit2.Commit:
     try:
         return git.revparse_single(name).peel(pygit2.Commit)
     except (KeyError, ValueError, pygit2.GitError) as error:
-        raise StalledError(f"{name}: neither a folder nor a revision of {git.path}") from error
+        shallow = "; the clone is shallow: fetch the whole history" if git.is_shallow else ""
+        raise StalledError(
+            f"{name}: neither a folder nor a revision of {git.path}{shallow}"
+        ) from error

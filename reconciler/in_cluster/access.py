@@ -42,6 +42,8 @@ from reconciler.state.rollouts import Entry
 
 LOOK_SECONDS: Final = 0.5
 OWN_KUBECONFIG: Final = Path("~/.kube/config")
+POD_VARIABLE: Final = "KUBERNETES_SERVICE_HOST"
+"""What Kubernetes sets in every pod."""
 
 Answer = TypeVar("Answer")
 
@@ -147,7 +149,7 @@ class ClusterAccess:
 
     def _with_api(self, use: Callable[[KubeApi], Awaitable[Answer]]) -> Answer:
         async def connected() -> Answer:
-            api = await KubeApi.connect(self._kubeconfig or _found_kubeconfig())
+            api = await KubeApi.connect(_readable(self._kubeconfig or _found_kubeconfig()))
             try:
                 return await use(api)
             finally:
@@ -193,4 +195,19 @@ def _found_kubeconfig() -> Path | None:
     """The one that kubectl would take; None: this is a pod."""
     named = os.environ.get("KUBECONFIG", "").partition(os.pathsep)[0]
     path = Path(named) if named else OWN_KUBECONFIG.expanduser()
-    return path if named or path.exists() else None
+    try:
+        found = path if named or path.exists() else None
+    except OSError as error:
+        raise StalledError(f"{path}: {error.strerror}") from error
+    if found is None and POD_VARIABLE not in os.environ:
+        raise StalledError(f"{path} is not there, and this is no pod: give --kubeconfig")
+    return found
+
+
+def _readable(path: Path | None) -> Path | None:
+    try:
+        if path is not None:
+            path.open("rb").close()
+    except OSError as error:
+        raise StalledError(f"{path}: {error.strerror}") from error
+    return path

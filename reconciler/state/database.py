@@ -204,7 +204,7 @@ def _unreadable(path: Path, why: str) -> StalledError:
     """For people who ask: where else the answer may be."""
     return StalledError(
         f"{path}: {why}. --state-dir names another folder; for a cluster ask"
-        " `kubectl get policyrepositories,policyrollouts -A`, or `tidegate rollout … --kubernetes`",
+        " `kubectl get policyrepositories,policyrollouts -A`, or `tidegate rollout status --kubernetes`",
         reason=Reason.STORAGE_FAILED,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -154,3 +155,55 @@ def test_a_faulty_configuration_says_every_fault_and_exits_2(tmp_path: Path) -> 
     assert result.exit_code == 2
     for word in ("repositry", '"inventory" is missing', '"repository" is missing'):
         assert word in result.output
+
+
+@pytest.mark.parametrize(
+    "words", [("validate",), ("status", "--state-dir"), ("rollout", "status", "--state-dir")]
+)
+def test_a_name_that_cannot_be_looked_at_exits_2(words: tuple[str, ...]) -> None:
+    result = tidegate(*words, "n" * 300)
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert "File name too long" in result.output
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives files to somebody else")
+def test_a_repository_of_somebody_else_says_how_to_trust_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUDO_UID", raising=False)
+    git = PolicyRepository(tmp_path / "git")
+    os.chown(git.path, 12345, 12345)
+    result = tidegate("validate", "HEAD", "--repository", git.path)
+    assert result.exit_code == 2
+    assert "safe.directory" in result.output
+
+
+def test_a_revision_that_a_shallow_clone_lacks_says_so(tmp_path: Path) -> None:
+    git = PolicyRepository(tmp_path / "git")
+    commit = git.commit({"policies/shop/web.yaml": GOOD})
+    (Path(git.path) / "shallow").write_text(f"{commit}\n")
+    result = tidegate("diff", "main", "nowhere", "--repository", git.path)
+    assert result.exit_code == 2
+    assert "fetch the whole history" in result.output
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"), [(("validat",), "validate"), (("rollout", "promot"), "promote")]
+)
+def test_a_misspelt_command_is_told_the_one_that_was_meant(
+    words: tuple[str, ...], meant: str
+) -> None:
+    result = tidegate(*words)
+    assert result.exit_code == 2
+    assert f"Did you mean '{meant}'?" in result.output
+
+
+def test_a_cluster_that_nobody_named_exits_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    result = tidegate("rollout", "status", "--kubernetes")
+    assert result.exit_code == 2
+    assert "give --kubeconfig" in result.output
