@@ -66,6 +66,44 @@ def test_bytes_that_may_be_read_in_two_ways_reach_the_server_in_one(
     assert found == ([case["reaches"]] if "reaches" in case else [])
 
 
+ASKED = "GET {path} HTTP/1.1\r\nHost: api\r\n{headers}\r\n"
+KIB = 1024
+HUGE: dict[str, tuple[str, int]] = {
+    "a header beyond what is read": (f"X: {'a' * 61 * KIB}\r\n", 431),
+    "a header name beyond what is read": (f"X{'a' * 61 * KIB}: b\r\n", 431),
+    "many headers that are long together": (f"X: {'a' * KIB}\r\n" * 62, 431),
+    "more headers than are read": ("X: a\r\n" * 201, 431),
+    "what is wanted, behind long headers": (
+        f"X: {'a' * 50 * KIB}\r\nX-Internal: yes\r\n", 200),
+    "what is wanted, behind many headers": ("X: a\r\n" * 190 + "X-Internal: yes\r\n", 200),
+    "what is wanted, and behind long ones not": (
+        f"X-Internal: yes\r\nX: {'a' * 50 * KIB}\r\nX-Internal: no\r\n", 403),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("why", HUGE)
+def test_huge_headers_are_judged_whole_or_not_read_at_all(scene: EnvoyScene, why: str) -> None:
+    headers, status = HUGE[why]
+    sent = ASKED.format(path="/internal", headers=headers).encode()
+    case = {"status": status, **({"reaches": "/internal"} if status == 200 else {})}
+    assert [one.path for one in told(scene, sent, case)] == ["/internal"] * (status == 200)
+
+
+@pytest.mark.parametrize(("size", "status"), [(50, 200), (61, 431)])
+def test_a_huge_path_is_judged_whole_or_not_read_at_all(
+    scene: EnvoyScene, size: int, status: int
+) -> None:
+    """What is beyond the end of the part that the rule would need decides, too."""
+    path = f"/public/{'a/' * (size * KIB // 2)}"
+    passes = {"status": status, **({"reaches": path} if status == 200 else {})}
+    reached = told(scene, request("GET", path), passes)
+    assert [one.path for one in reached] == [path] * (status == 200)
+    out = f"{path}{'../' * (size * KIB // 2 + 1)}admin"
+    assert told(scene, request("GET", out), {"status": 431}) == []
+    short = f"/public/{'a/' * 4 * KIB}{'../' * (4 * KIB + 1)}admin"
+    assert told(scene, request("GET", short), {"status": 403}) == []
+
+
 def told(scene: EnvoyScene, sent: bytes, case: dict[str, Any]) -> list[HttpRequest]:
     """What reaches the server of some bytes, all of it let pass by the evaluator."""
     before = len(scene.backend.received)

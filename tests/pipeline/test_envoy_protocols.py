@@ -51,6 +51,8 @@ BAD_STREAMS = {
     "dots before a semicolon": (*PLAIN[:2], (":path", "/public/%2e%2e;/admin"), PLAIN[3]),
     "an escaped slash": (*PLAIN[:2], (":path", "/public/..%2fadmin"), PLAIN[3]),
     "dot segments": (*PLAIN[:2], (":path", "/public/../admin"), PLAIN[3]),
+    "headers beyond what is read": (*PLAIN, *(("x", "a" * 1000),) * 62),
+    "more headers than are read": (*PLAIN, *(("x", "a"),) * 201),
     "a host beside another authority": (*PLAIN[:3], (":authority", "evil"), ("host", "api")),
 }
 
@@ -71,6 +73,11 @@ def test_no_oddity_of_a_stream_reaches_the_server(scene: EnvoyScene) -> None:
     with ThreadPoolExecutor(len(BAD_STREAMS)) as threads:
         sent = [h2.headers(*pairs) for pairs in BAD_STREAMS.values()]
         assert [*threads.map(lambda one: reached(scene, one), sent)] == [[]] * len(sent)
+
+
+def test_long_headers_of_a_stream_are_judged_whole(scene: EnvoyScene) -> None:
+    long = (*PLAIN, *(("x", "a" * 1000),) * 50)
+    assert h2.HEADERS in {kind for kind, _, _ in reached(scene, h2.headers(*long))}
 
 
 def test_a_stream_is_judged_by_itself(scene: EnvoyScene) -> None:
