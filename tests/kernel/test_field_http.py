@@ -23,6 +23,7 @@ AS_PUBLISHED = (
     "production-microservice-policies.yaml",
     "payments-account-ingress.yaml",
     "api-l7-policy.yaml",
+    "l7-users-v1alpha1.yaml",
 )
 DNS_RULE = """\
   # Allow egress to DNS for FQDN policies later
@@ -43,6 +44,7 @@ HEADER = """{http: [{method: POST, path: /internal/v1/transfer,
             headers: ["X-Internal-Service: payment-processor"]}]}"""
 ACCOUNT_SERVICE = """{http: [{method: POST, path: /api.AccountService/GetAccount},
             {method: POST, path: /api.AccountService/ListAccounts}]}"""
+USER_SERVICE = "{grpc: [{service: UserService, method: GetUsers}]}"
 UUID = "3f2a7c1e-9b1d-4c3a-8a5e-0123456789ab"
 
 STRICT = f"encryption: {{enabled: true, strict: true, podCIDRs: {json.dumps(POD_BLOCKS)}}}\n"
@@ -85,6 +87,10 @@ HTTP = [
     ("processor", "accounts", "GET", f"/api/v1/accounts/{UUID}", 200),
     ("processor", "accounts", "GET", "/api/v1/accounts/abc_123", 403),
     ("processor", "accounts", "DELETE", "/api/v1/accounts/abc123", 403),
+    # Users; as published, the labels are the other way round than its prose has them.
+    ("users-asker", "users-page", "GET", "/api/v1/users", 200),
+    ("users-asker", "users-page", "POST", "/api/v1/users", 403),
+    ("users-asker", "users-page", "GET", "/api/v1/products", 403),
     # The smallest example.
     ("client", "demo-api", "GET", "/public", 200),
     ("client", "demo-api", "GET", "/private", 403),
@@ -96,6 +102,9 @@ GRPC = [
     ("grpc-client", "grpc-server", "/mypackage.MyService/DeleteItem", "PERMISSION_DENIED"),
     ("processor", "ledger", "/api.AccountService/GetAccount", "OK"),
     ("processor", "ledger", "/api.AccountService/DeleteAccount", "PERMISSION_DENIED"),
+    ("processor", "ledger", "/api.AccountService/CreateWithdrawal", "PERMISSION_DENIED"),
+    ("processor", "people", "/UserService/GetUsers", "OK"),
+    ("processor", "people", "/UserService/DeleteUser", "PERMISSION_DENIED"),
 ]
 
 
@@ -108,6 +117,7 @@ def policies() -> dict[str, str]:
     given["ecommerce-app-policies.yaml"] = before
     given["transfers.yaml"] = FRAGMENT.format(name="transfers", port=8080, rules=HEADER)
     given["ledger.yaml"] = FRAGMENT.format(name="ledger", port=50051, rules=ACCOUNT_SERVICE)
+    given["people.yaml"] = FRAGMENT.format(name="people", port=50051, rules=USER_SERVICE)
     return {f"policies/{name}": text for name, text in given.items()}
 
 

@@ -3,7 +3,7 @@
       node-a                                      node-b
       frontend  shop-web  grpc-client      ══     api-gateway  prometheus  orders-api  grpc-server
       processor client    gateway                 accounts     transfers   ledger      demo-api
-                                                  users        orders
+      users-asker                                 users        orders      people      users-page
 
 In:   a World of FIELD
 Out:  FieldWorld: the policies enforced; requests through them, what reached the servers, flows
@@ -36,7 +36,7 @@ PATIENCE_SECONDS: Final = 60.0
 ROLLOUT_MOVED: Final = "rollout_moved"
 _A: Final = WorldNode(name="node-a", number=1)
 _B: Final = WorldNode(name="node-b", number=2)
-_GRPC: Final = frozenset({"grpc-server", "ledger"})
+_GRPC: Final = frozenset({"grpc-server", "ledger", "people"})
 
 
 def _pods(
@@ -64,6 +64,7 @@ FIELD: Final = Topology(
             ("payments", "processor", 80, {"app": "payment-processor"}),
             ("default", "client", 80, {"app": "client"}),
             ("production", "gateway", 8080, {"tier": "api-gateway"}),
+            ("default", "users-asker", 8080, {"app": "backend"}),
         ),
         *_pods(
             _B,
@@ -77,6 +78,8 @@ FIELD: Final = Topology(
             ("default", "demo-api", 80, {"app": "api-server"}),
             ("production", "users", 8081, {"tier": "backend", "service": "user-service"}),
             ("production", "orders", 8082, {"tier": "backend", "service": "order-service"}),
+            ("payments", "people", 50051, {"app": "people"}),
+            ("default", "users-page", 8080, {"app": "frontend"}),
         ),
     ),
 )
