@@ -42,6 +42,16 @@ class Capability(StrEnum):
 
 BASELINE: Final = frozenset({Capability.L4})
 """What every agent enforces."""
+ENFORCEABLE: Final = frozenset(Capability) - {
+    Capability.FQDN,
+    Capability.HOST_POLICY,
+    Capability.AUTH,
+    Capability.DNS,
+    Capability.KAFKA,
+    Capability.PARSER,
+    Capability.LISTENER,
+}
+"""What an agent of this version can enforce at most, with an Envoy and secrets."""
 
 
 def needed(policies: Iterable[Policy]) -> Mapping[Capability, tuple[RuleId, ...]]:

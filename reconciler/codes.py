@@ -452,6 +452,11 @@ CODES: Final[dict[str, Code]] = {
         "Tidegate takes TCP, the only protocol that carries them; stock Cilium refuses the policy",
         "write protocol: TCP",
     ),
+    "TG344": Code(
+        "rule that no agent of this version enforces",
+        "while any node lacks the capability the reconciler refuses the whole revision (TG402)",
+        "leave the rule out until agents have the capability",
+    ),
     "TG401": Code(
         "revision that removes every policy",
         "with no policy every pod may talk to every other; a moved or emptied folder looks the same",

@@ -38,6 +38,7 @@ from reconciler.validate import (
     check_capabilities,
     find_mistakes,
     validate,
+    warn_unenforceable,
 )
 
 REMOVES_EVERY_POLICY: Final = "TG401"
@@ -98,7 +99,7 @@ def judge(
     """Read, validate and compile the files of one revision, and perhaps hold it to its intents.
 
     `nodes` says what each node's agent can enforce; None where no fleet is in question (an author's
-    own check).
+    own check, which warns of what no agent of this version could).
 
     `found` are faults that the source itself met; `had_policies` says that the enforced revision
     has policies, so that a revision without any needs the author's explicit word. `site`: what the
@@ -117,8 +118,10 @@ def judge(
         return Verdict(units=(), diagnostics=ordered)
     units = compile_policies(reading.objects, cluster=cluster, memo=cache.compiled)
     more = find_mistakes(reading.objects, units, inventory=inventory, memo=cache.mistakes)
-    if nodes is not None:
-        policies = [policy for unit in units for policy in unit.policies]
+    policies = [policy for unit in units for policy in unit.policies]
+    if nodes is None:
+        more += warn_unenforceable(reading.objects, policies)
+    else:
         more += check_capabilities(reading.objects, policies, nodes)
     expected: tuple[ExpectedDenial, ...] = ()
     if hold_intents:

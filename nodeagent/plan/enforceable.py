@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from netpolicy.capabilities import Capability, needed
+from netpolicy.capabilities import ENFORCEABLE, Capability, needed
 from netpolicy.errors import RejectedBundle
 from netpolicy.rules import Policy
 
@@ -27,7 +27,7 @@ WITH_PROXY: Final = CAPABILITIES | {
     Capability.SERVER_NAMES,
 }
 """And what those do that run an Envoy."""
-WITH_SECRETS: Final = WITH_PROXY | {Capability.TLS, Capability.SECRETS}
+WITH_SECRETS: Final = ENFORCEABLE
 """And those whose Envoy is given secrets: elsewhere a rule that names one could let nothing pass."""
 
 UNSUPPORTED_RULE: Final = "UnsupportedRule"

@@ -1,6 +1,6 @@
 """Typed policy objects → diagnostics; one check in each file. Pure."""
 
-from reconciler.validate.capabilities import check_capabilities
+from reconciler.validate.capabilities import check_capabilities, warn_unenforceable
 from reconciler.validate.context import ValidationContext
 from reconciler.validate.mistakes import MistakeMemo, find_mistakes
 from reconciler.validate.policies import ValidationMemo, validate
@@ -12,4 +12,5 @@ __all__ = [
     "check_capabilities",
     "find_mistakes",
     "validate",
+    "warn_unenforceable",
 ]

@@ -1,7 +1,8 @@
-"""TG402: every node of the fleet can enforce what the revision asks for.
+"""TG402: every node of the fleet can enforce what the revision asks for. TG344: some agent could.
 
 In:   policies as written and as compiled; what each node's agent can enforce
-Out:  an error for each rule that some node cannot enforce, naming the nodes
+Out:  an error for each rule that some node cannot enforce, naming the nodes; where no fleet is in question a
+      warning for each that no agent of this version could
 Pure.
 
 Holds always:
@@ -14,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
-from netpolicy.capabilities import BASELINE, Capability, needed
+from netpolicy.capabilities import BASELINE, ENFORCEABLE, Capability, needed
+from netpolicy.document import Document, NodePath
 from netpolicy.errors import Diagnostic
 from netpolicy.rules import Policy
 from reconciler.codes import fault
@@ -48,20 +50,40 @@ def check_capabilities(
     nodes: Mapping[str, Collection[str]],
 ) -> list[Diagnostic]:
     """Check a compiled revision against the fleet. `nodes`: each node's announced capabilities."""
-    compiled = {(policy.id, policy.index): policy for policy in policies}
+    policies = tuple(policies)
     lacking = {
-        capability: _lacking(capability, nodes)
-        for capability in needed(compiled.values())
-        if _lacking(capability, nodes)
+        capability: nodes_without
+        for capability in needed(policies)
+        if (nodes_without := _lacking(capability, nodes))
     }
-    if not lacking:
-        return []
-    found = [
-        diagnostic
-        for written in objects
-        for diagnostic in _faults(written, compiled[written.id, written.index], lacking)
+    return [
+        fault(
+            *where,
+            "TG402",
+            _says(capability, lacking[capability]),
+            fix=_fix(capability),
+            on_key=whole,
+        )
+        for capability, where, whole in _rules(objects, policies, lacking)
     ]
-    return sorted(found, key=lambda diagnostic: diagnostic.sort_key)
+
+
+def warn_unenforceable(
+    objects: Iterable[PolicyObject], policies: Iterable[Policy]
+) -> list[Diagnostic]:
+    """What an author should know without a fleet: no agent of this version enforces it."""
+    policies = tuple(policies)
+    return [
+        fault(
+            *where,
+            "TG344",
+            f"no agent of this version enforces {_SUBJECTS[capability]}",
+            on_key=whole,
+        )
+        for capability, where, whole in _rules(
+            objects, policies, needed(policies).keys() - ENFORCEABLE
+        )
+    ]
 
 
 def _lacking(capability: Capability, nodes: Mapping[str, Collection[str]]) -> str:
@@ -73,20 +95,25 @@ def _lacking(capability: Capability, nodes: Mapping[str, Collection[str]]) -> st
     return ", ".join(names[:_SHOWN_NODES]) + (f" and {more} more" if more > 0 else "")
 
 
-def _faults(
-    written: PolicyObject, policy: Policy, lacking: Mapping[Capability, str]
-) -> Iterator[Diagnostic]:
-    for capability, rules in needed([policy]).items():
-        if capability not in lacking:
-            continue
-        nodes = lacking[capability]
-        where = "no known node enforces" if nodes == "no known node" else f"{nodes} cannot enforce"
-        for rule in rules:
-            yield fault(
-                written.document,
-                origin_path(written, rule.origin),
-                "TG402",
-                f"{where} {_SUBJECTS[capability]}",
-                fix=f'bring agents that announce "{capability}" to the nodes, or remove the rule',
-                on_key=not rule.origin,
-            )
+def _says(capability: Capability, nodes: str) -> str:
+    where = "no known node enforces" if nodes == "no known node" else f"{nodes} cannot enforce"
+    return f"{where} {_SUBJECTS[capability]}"
+
+
+def _fix(capability: Capability) -> str:
+    return f'bring agents that announce "{capability}" to the nodes, or remove the rule'
+
+
+def _rules(
+    objects: Iterable[PolicyObject], policies: Iterable[Policy], wanted: Collection[Capability]
+) -> Iterator[tuple[Capability, tuple[Document, NodePath], bool]]:
+    """Where each rule that needs one of the capabilities is written; True: it is its policy as a whole."""
+    if not wanted:
+        return
+    compiled = {(policy.id, policy.index): policy for policy in policies}
+    for written in objects:
+        for capability, rules in needed([compiled[written.id, written.index]]).items():
+            if capability in wanted:
+                for rule in rules:
+                    where = (written.document, origin_path(written, rule.origin))
+                    yield capability, where, not rule.origin

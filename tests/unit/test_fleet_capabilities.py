@@ -44,4 +44,16 @@ def test_of_a_fleet_that_nobody_knows_the_baseline_is_assumed():
 
 
 def test_an_author_may_check_without_a_fleet():
-    assert judge(FILES).accepted
+    verdict = judge(FILES)
+    assert (verdict.accepted, verdict.diagnostics) == (True, ())
+
+
+def test_an_author_is_warned_of_what_no_agent_of_this_version_enforces():
+    rules = b"rules: {dns: [{matchName: shop.example}]}"
+    asked = POLICY.replace(b"ingress", b"egress").replace(b"fromEntities", b"toEntities")
+    asked = asked.replace(b"rules: {http: [{method: GET}]}", rules).replace(b"TCP", b"UDP")
+    verdict = judge([SourceFile(path="policies/web.yaml", blob_id="", data=asked)])
+    [warning] = [d for d in verdict.diagnostics if d.code == "TG344"]
+    assert verdict.accepted
+    assert warning.place.line == 10
+    assert warning.message == "no agent of this version enforces DNS rules"

@@ -228,8 +228,8 @@ def test_two_kinds_of_requests_meet_only_where_pods_and_ports_may() -> None:
         return {**made, "spec": {**made["spec"], "endpointSelector": labels}}
 
     http = reading("a", "app", "80", http=[{"method": "GET"}])
-    assert codes(http, reading("b", "tier", "80", kafka=[{"topic": "t"}])) == ["TG333"]
-    assert codes(http, reading("b", "tier", "81", kafka=[{"topic": "t"}])) == []
+    assert codes(http, reading("b", "tier", "80", kafka=[{"topic": "t"}])) == ["TG333", "TG344"]
+    assert codes(http, reading("b", "tier", "81", kafka=[{"topic": "t"}])) == ["TG344"]
     assert codes(http, reading("b", "tier", "80", http=[{"method": "PUT"}])) == []
     other = reading("b", "app", "80", kafka=[{"topic": "t"}])
     other["spec"]["endpointSelector"] = {"matchLabels": {"app": "y"}}

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from netpolicy.capabilities import ENFORCEABLE, Capability
 from netpolicy.drop_reasons import RATE_LIMITED, TLS_FAILED, drop_reason
 from nodeagent.cli import main as nodeagent
+from nodeagent.plan.enforceable import capabilities
 from reconciler.cli import main as tidegate
 
 PROJECT = Path(__file__).parents[2]
@@ -185,3 +187,13 @@ def test_every_drop_reason_of_this_datapath_is_explained() -> None:
     numbers = set(map(int, re.findall(r"TG_DROP_\w+ = (\d{3})", ABI.read_text())))
     expected = numbers | {RATE_LIMITED, TLS_FAILED}
     assert sorted(told) == sorted((str(n), drop_reason(n).name) for n in expected)
+
+
+def test_what_agents_can_enforce_is_what_the_page_says() -> None:
+    page = (PROJECT / "docs" / "policy-language.md").read_text()
+    rows = re.findall(r"^\| ((?:`[\w-]+`(?:, )?)+) \| (.+) \|$", page, re.M)[:4]
+    always, proxy, secrets, never = (set(re.findall(r"`([\w-]+)`", words)) for words, _ in rows)
+    assert always == capabilities(proxy=False, secrets=False)
+    assert always | proxy == capabilities(proxy=True, secrets=False)
+    assert always | proxy | secrets == capabilities(proxy=True, secrets=True)
+    assert never == set(Capability) - ENFORCEABLE
