@@ -427,8 +427,8 @@ CODES: Final[dict[str, Code]] = {
     ),
     "TG334": Code(
         "two ways to treat the connections of one pod",
-        "a pod that both policies select cannot be had: its node refuses the revision, and goes on by the one"
-        " before",
+        "where a pod is selected by both policies, its node can treat such connections in one way only: it"
+        " refuses the revision, and goes on by the one before",
         "give the rules different ports or (where TLS is ended) different serverNames, or make sure that no"
         " pod is selected by both",
     ),

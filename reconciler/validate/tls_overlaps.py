@@ -11,6 +11,7 @@ from typing import Final
 
 from netpolicy.errors import Diagnostic
 from netpolicy.rules import Action, Rule, TlsContext
+from reconciler.objects.fields import DEFAULT_NAMESPACE
 from reconciler.objects.origin import origin_path
 from reconciler.validate.flow_sets import ports_may_share
 from reconciler.validate.mixed_tls import (
@@ -86,7 +87,7 @@ def _treatment_text(rule: Rule) -> str:
 
 
 def _secret(context: TlsContext) -> str:
-    return f"{context.secret.namespace}/{context.secret.name}"
+    return f"{context.secret.namespace or DEFAULT_NAMESPACE}/{context.secret.name}"
 
 
 def _key(written: Written) -> tuple[object, int]:
