@@ -14,17 +14,18 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from netpolicy.ends import End, Flow, NamedPort
 from netpolicy.entities import RESERVED_LABELS
 from netpolicy.errors import Diagnostic
 from netpolicy.evaluate import peers_match, ports_match
-from netpolicy.inventory import Inventory, labels_of
+from netpolicy.inventory import Inventory, Pod, labels_of
 from netpolicy.labels import Labels, equals, selector
 from netpolicy.rules import Action, CidrBlock, Direction, Mode, Protocol, Rule
 from reconciler.validate.selector_sets import LabelSpace, label_space
-from reconciler.validate.tls_overlaps import may_conflict, meeting_text, treating_rules
+from reconciler.validate.tls_overlaps import may_conflict, meeting_text
 from reconciler.validate.written import Written, WrittenIndex, WrittenRule
 
 CODE: Final = "TG404"
@@ -35,15 +36,23 @@ Met = tuple[Written, WrittenRule, Written, WrittenRule]
 
 
 class Pods:
-    """The pods of an inventory by identity: their names, and the ports that they name."""
+    """The pods of an inventory by identity; read when they are asked for."""
 
     def __init__(self, inventory: Inventory | None) -> None:
-        self.names: defaultdict[Labels, list[str]] = defaultdict(list)
-        self.ports: dict[Labels, tuple[NamedPort, ...]] = {}
-        for pod in inventory.pods if inventory else ():
-            labels = labels_of(inventory or Inventory(), pod)
-            self.names[labels].append(f"{pod.namespace}/{pod.name}")
-            self.ports[labels] = pod.ports
+        self._inventory = inventory or Inventory()
+
+    @cached_property
+    def by_labels(self) -> Mapping[Labels, Sequence[Pod]]:
+        """The pods of each identity."""
+        found: defaultdict[Labels, list[Pod]] = defaultdict(list)
+        for pod in self._inventory.pods:
+            found[labels_of(self._inventory, pod)].append(pod)
+        return found
+
+    def ports(self, labels: Labels) -> tuple[NamedPort, ...]:
+        """Equal identities name equal ports."""
+        pods = self.by_labels.get(labels)
+        return pods[0].ports if pods else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +71,12 @@ def check_tls_on_pods(
     policies: Iterable[Written], index: WrittenIndex, pods: Pods
 ) -> Iterator[Diagnostic]:
     """Find what no node that has the pod could enforce."""
-    treating = [w for w in policies if w.policy.mode is Mode.ENFORCE and treating_rules(w)]
+    treating = [w for w in policies if w.treating and w.policy.mode is Mode.ENFORCE]
     found: defaultdict[Met, list[str]] = defaultdict(list)
-    for labels, names in pods.names.items() if treating else ():
+    for labels, alike in pods.by_labels.items() if treating else ():
         if any(written.policy.subject.matches(labels) for written in treating):
             for pair in _met_by(_subject(labels, index), pods):
-                found[pair] += names
+                found[pair] += [f"{pod.namespace}/{pod.name}" for pod in alike]
     for (written, one, other, met), names in found.items():
         text = f"{_named(sorted(names))}: {meeting_text(one.rule, other, met.rule)}"
         yield written.warn(CODE, text, origin=one.rule.origin)
@@ -90,11 +99,9 @@ def _space_of(labels: Labels) -> LabelSpace:
 def _met_by(subject: _Subject, pods: Pods) -> Iterator[Met]:
     """The pairs of rules that meet on some flow of such a pod, each once, the later policy first."""
     for number, written in enumerate(subject.policies):
-        for one in treating_rules(written):
+        for one in written.treating:
             for other in subject.policies:
-                if other is written or (
-                    treating_rules(other) and other not in subject.policies[:number]
-                ):
+                if other is written or (other.treating and other not in subject.policies[:number]):
                     continue
                 for met in other.rules_for(one.rule.direction, Action.ALLOW):
                     if may_conflict(one, met) and _meet(one.rule, met.rule, subject, pods):
@@ -107,7 +114,7 @@ def _meet(one: Rule, other: Rule, subject: _Subject, pods: Pods) -> bool:
     is_egress = one.direction is Direction.EGRESS
     for peer in _peers(one, other, pods):
         source, destination = (own, peer) if is_egress else (peer, own)
-        for port in _ports(one, other, pods.ports.get(destination.labels, ())):
+        for port in _ports(one, other, pods.ports(destination.labels)):
             flow = Flow(source=source, destination=destination, protocol=Protocol.TCP, port=port)
             matched = [r for r in subject.rules(one.direction) if _matches(r, flow, peer)]
             if one in matched and other in matched and _is_read(matched):
@@ -129,7 +136,7 @@ def _peers(one: Rule, other: Rule, pods: Pods) -> Iterator[End]:
     for block in (*_blocks(one), *_blocks(other)):
         name = "world-ipv6" if ":" in block.cidr else "world-ipv4"
         yield End(labels=_WORLD[name], address=block.cidr.partition("/")[0], is_endpoint=False)
-    yield from (End(labels=labels) for labels in pods.names)
+    yield from (End(labels=labels) for labels in pods.by_labels)
 
 
 _WORLD: Final[Mapping[str, Labels]] = {

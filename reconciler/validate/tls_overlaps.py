@@ -18,7 +18,6 @@ from reconciler.validate.mixed_tls import (
     kinds_of,
     reads_connections,
     treatment_of,
-    treats_tls,
 )
 from reconciler.validate.written import Written, WrittenIndex, WrittenRule
 
@@ -27,26 +26,17 @@ CODE: Final = "TG334"
 
 def check_tls_overlaps(written: Written, index: WrittenIndex) -> Iterator[Diagnostic]:
     """Find the rules of one policy that meet another treatment in a policy that may select the same pods."""
-    if not treating_rules(written):
+    if not written.treating:
         return
     for other in index.may_select(written.subject):
-        if other is written or (treating_rules(other) and _key(other) >= _key(written)):
+        if other is written or (other.treating and _key(other) >= _key(written)):
             continue  # two that both treat TLS are told at the later one
-        for one in treating_rules(written):
+        for one in written.treating:
             for met in other.rules_for(one.rule.direction, Action.ALLOW):
                 if may_conflict(one, met):
                     yield written.warn(
                         CODE, meeting_text(one.rule, other, met.rule), origin=one.rule.origin
                     )
-
-
-def treating_rules(written: Written) -> tuple[WrittenRule, ...]:
-    """Its rules that allow, and that say how TLS is to be treated."""
-    return tuple(
-        one
-        for one in written.rules
-        if one.rule.action is Action.ALLOW and treats_tls(one.rule) and reads_connections(one.rule)
-    )
 
 
 def may_conflict(one: WrittenRule, other: WrittenRule) -> bool:

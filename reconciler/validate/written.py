@@ -23,6 +23,7 @@ from reconciler.codes import fault
 from reconciler.objects.origin import origin_path
 from reconciler.objects.policy import PolicyObject
 from reconciler.validate.flow_sets import PeerSet, peer_set
+from reconciler.validate.mixed_tls import reads_connections, treats_tls
 from reconciler.validate.selector_sets import NAMESPACE, LabelKey, LabelSpace, label_space
 
 
@@ -40,12 +41,16 @@ class WrittenRule:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """A compiled policy, the text it comes from, and whom it selects."""
+    """A compiled policy, the text it comes from, and whom it selects.
+
+    `treating`: its rules that allow, and that say how TLS is to be treated.
+    """
 
     text: PolicyObject
     policy: Policy
     subject: LabelSpace
     rules: tuple[WrittenRule, ...]
+    treating: tuple[WrittenRule, ...] = ()
 
     def isolates(self, direction: Direction) -> bool:
         """True if it enforces a default deny in this direction."""
@@ -58,7 +63,7 @@ class Written:
     def warn(
         self, code: str, message: str, *, origin: str = "", why: str = "", fix: str = ""
     ) -> Diagnostic:
-        """A warning at one of its rules, or (no origin) at its name."""
+        """What is found at one of its rules, or (no origin) at its name."""
         at: NodePath = origin_path(self.text, origin) if origin else ("metadata", "name")
         return fault(self.text.document, at, code, message, why=why, fix=fix, on_key=bool(origin))
 
@@ -87,7 +92,12 @@ class WrittenMemo:
 
 def _written(text: PolicyObject, policy: Policy) -> Written:
     rules = tuple(WrittenRule(rule, peer_set(rule.peers)) for rule in policy.rules)
-    return Written(text, policy, label_space(policy.subject), rules)
+    treating = tuple(one for one in rules if _treats_tls(one.rule))
+    return Written(text, policy, label_space(policy.subject), rules, treating)
+
+
+def _treats_tls(rule: Rule) -> bool:
+    return rule.action is Action.ALLOW and treats_tls(rule) and reads_connections(rule)
 
 
 EVERY_NAMESPACE: Final = "*"
