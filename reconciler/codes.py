@@ -457,6 +457,11 @@ CODES: Final[dict[str, Code]] = {
         "while any node lacks the capability the reconciler refuses the whole revision (TG402)",
         "leave the rule out until agents have the capability",
     ),
+    "TG345": Code(
+        "form that no request has",
+        "the rule lets nothing pass: paths begin with a slash, hosts have none, and methods are in capitals",
+        "write it as clients send it",
+    ),
     "TG401": Code(
         "revision that removes every policy",
         "with no policy every pod may talk to every other; a moved or emptied folder looks the same",

@@ -338,3 +338,23 @@ def test_patterns_that_the_proxy_takes_for_one_are_one() -> None:
         for number, name in enumerate(names)
     ]
     assert [d.code for d in seen(*policies)] == ["TG221"]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(
+            {"path": path}
+            for path in ("/a", ".*", "(/a|/b)", "a?/b", "a*/b", "[/]a", "^/a$", "a|/b")
+        ),
+        *(
+            {"method": method}
+            for method in ("GET", "GET|POST", "[A-Z]+", "(?i)get", "M-SEARCH", ".*")
+        ),
+        *({"host": host} for host in ("shop", "shop[.]example(:80)?", "[^/]+", "a/b|c")),
+    ],
+    ids=str,
+)
+def test_forms_that_some_request_has_are_not_warned_of(form: dict[str, str]) -> None:
+    rules = {"rules": {"http": [form]}}
+    assert codes(on_443("a", "app", **rules)) == []

@@ -22,6 +22,9 @@ MAX_RATE: Final = 1_000_000
 MAX_RATE_SECONDS: Final = 3600
 
 _HEADER_NAME: Final = re.compile(r":?[-!#$%&'*+.^_`|~0-9A-Za-z]+")
+_LETTERS: Final = re.compile(r"[A-Za-z]+")
+_NO_PATH: Final = re.compile(r"\^?[A-Za-z0-9](?![?*{])")
+"""A letter or digit that must be there, where paths have their first slash."""
 _KAFKA_WORD: Final = re.compile(r"[-._A-Za-z0-9]{1,255}")
 _GRPC_SERVICE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _GRPC_METHOD: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -50,6 +53,29 @@ def _expression(value: str) -> Iterator[ValueFault]:
     if value.endswith("/*"):
         yield ValueFault(
             "TG342", f"{shown(value)} matches slashes at its end", f'write "{value[:-1]}.*"'
+        )
+
+
+def _http_method(value: str) -> Iterator[ValueFault]:
+    yield from _expression(value)
+    words = value.split("|")
+    if all(map(_LETTERS.fullmatch, words)) and not value.isupper():
+        fix = f"write {shown(value.upper())}"
+        yield ValueFault("TG345", f"{shown(value)} is not how clients write methods", fix)
+
+
+def _http_path(value: str) -> Iterator[ValueFault]:
+    yield from _expression(value)
+    if _NO_PATH.match(value) and "|" not in value:
+        fix = f"write {shown(f'/{value}')}"
+        yield ValueFault("TG345", f"no path begins as {shown(value)} does", fix)
+
+
+def _http_host(value: str) -> Iterator[ValueFault]:
+    yield from _expression(value)
+    if "/" in value and not set("[|") & set(value):
+        yield ValueFault(
+            "TG345", f"{shown(value)} is no host: it has a slash", "write the host alone"
         )
 
 
@@ -206,11 +232,13 @@ REQUEST_CHECKS: Final[dict[str, Callable[[Any], Iterator[ValueFault]]]] = {
     "block-choice": _block_choice,
     "dns-name": _dns_name,
     "dns-pattern": _dns_pattern,
-    "expression-re2": _expression,
     "grpc-method": _grpc_method,
     "grpc-service": _grpc_service,
     "header": _header,
     "header-name": _header_name,
+    "http-host": _http_host,
+    "http-method": _http_method,
+    "http-path": _http_path,
     "kafka-api-key": _kafka_api_key,
     "kafka-rule": _kafka_rule,
     "kafka-version": _kafka_version,

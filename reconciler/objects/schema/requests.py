@@ -8,7 +8,6 @@ from netpolicy.rules import HeaderMismatch
 from reconciler.objects.schema.check import Schema
 from reconciler.objects.schema.request_values import KAFKA_ROLES
 
-_EXPRESSION: Final[Schema] = {"type": "string", "holds": "expression-re2"}
 _TEXT: Final[Schema] = {"type": "string"}
 
 
@@ -51,9 +50,9 @@ _RATE_LIMIT: Final[Schema] = {
 _HTTP: Final[Schema] = {
     "type": "dict",
     "schema": {
-        "method": _EXPRESSION,
-        "path": _EXPRESSION,
-        "host": _EXPRESSION,
+        "method": {"type": "string", "holds": "http-method"},
+        "path": {"type": "string", "holds": "http-path"},
+        "host": {"type": "string", "holds": "http-host"},
         "headers": _list({"type": ["string", "dict"], "holds": "header"}),
         "headerMatches": _list(_HEADER_MATCH),
         "rateLimit": _RATE_LIMIT,
