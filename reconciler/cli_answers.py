@@ -13,6 +13,8 @@ OK: Final = 0
 NO: Final = 1
 CANNOT_RUN: Final = 2
 
+NO_CLIENT: Final = "the Kubernetes client is not installed: `pip install '.[kubernetes]'` brings it"
+
 DEFAULT_STATE_DIR: Final = "/var/lib/tidegate"
 
 output_option = click.option(

@@ -20,7 +20,7 @@ from netpolicy import crash_reports
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.logs import configure_logs
 from reconciler.app import Reconciler, standalone
-from reconciler.cli_answers import fail
+from reconciler.cli_answers import NO_CLIENT, fail
 from reconciler.config import ReconcilerConfig, load_config
 
 
@@ -84,8 +84,10 @@ def _run_in_cluster(
     host: str,
 ) -> None:
     # Standalone does without the Kubernetes client, which is not installed everywhere.
-    from reconciler.in_cluster import ClusterOptions, run_in_cluster  # noqa: PLC0415
-
+    try:
+        from reconciler.in_cluster import ClusterOptions, run_in_cluster  # noqa: PLC0415
+    except ModuleNotFoundError:
+        fail(NO_CLIENT)
     port = config.push.listen.rpartition(":")[2]
     options = ClusterOptions(
         namespace=namespace,

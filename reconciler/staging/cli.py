@@ -18,6 +18,7 @@ from typing import Final, NoReturn
 import click
 
 from netpolicy.errors import StalledError, TransientError
+from reconciler.cli_answers import NO_CLIENT
 from reconciler.staging.access import DONE_ANSWER, Place, RolloutAccess, place_options
 from reconciler.staging.file_access import FileAccess
 from reconciler.staging.interfaces import Action, Request
@@ -198,8 +199,10 @@ def _kept(access: RolloutAccess, prefix: str) -> str:
 def _open(place: Place) -> RolloutAccess:
     if place.in_kubernetes:
         # Standalone does without the Kubernetes client, which is not installed everywhere.
-        from reconciler.in_cluster.access import ClusterAccess  # noqa: PLC0415
-
+        try:
+            from reconciler.in_cluster.access import ClusterAccess  # noqa: PLC0415
+        except ModuleNotFoundError:
+            _fail(NO_CLIENT)
         return ClusterAccess(namespace=place.namespace, kubeconfig=place.kubeconfig)
     return FileAccess(place.state_dir)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,12 @@ def test_a_cluster_that_nobody_named_exits_2(
     result = tidegate("rollout", "status", "--kubernetes")
     assert result.exit_code == 2
     assert "give --kubeconfig" in result.output
+
+
+def test_without_the_kubernetes_client_a_cluster_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "reconciler.in_cluster.access", None)
+    result = tidegate("rollout", "status", "--kubernetes")
+    assert result.exit_code == 2
+    assert "the Kubernetes client is not installed" in result.output
