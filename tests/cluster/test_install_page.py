@@ -137,6 +137,9 @@ def test_the_page_installs_upgrades_renews_and_uninstalls_and_leaves_nothing(
     desk.follow("**1.", CERTIFICATES)
     trusted = cluster.kubectl("get", "configmap", "tidegate-trust", "-o", "yaml", *IN_NAMESPACE)
     assert trusted.count("BEGIN CERTIFICATE") == 2
+    desk.follow("## Signing keys", CERTIFICATES)
+    signing = cluster.kubectl("get", "secret", "tidegate-signing", "-o", "yaml", *IN_NAMESPACE)
+    assert "2.root.json" in signing
     cluster.helm(*release, *settings(EVERYTHING))
     assert "/tidegate\n" in cluster.kubectl("get", "servicemonitors", "-o", "name", *IN_NAMESPACE)
     cluster.helm(*release, *settings(NOTHING))
