@@ -102,6 +102,13 @@ def printable(data: bytes, limit: int) -> str:
     return text if len(text) <= limit else text[: limit - 1] + _CUT
 
 
+def shown(text: str, limit: int) -> str:
+    """The same of text. What can be shown as it is, nearly all of it, is told quickly."""
+    if len(text) <= limit and text.isprintable():
+        return text
+    return printable(text.encode("utf-8", "surrogateescape"), limit)
+
+
 def http_json(exchange: HttpExchange) -> dict[str, Any]:
     """The field `l7` of Hubble's JSON, and `grpc_status` beside; `server_name` where there was no request."""
     if exchange.is_connection:

@@ -48,7 +48,6 @@ from nodeagent.enforcer import Enforcer
 from nodeagent.flow_collection import FlowCollection
 from nodeagent.flow_pump import FlowPump
 from nodeagent.flows.ring import FlowRing
-from nodeagent.l7.log_server import serve_access_log
 from nodeagent.local_api import STOP_GRACE_SECONDS, AgentParts, quick_status, serve
 from nodeagent.local_api_messages import encryption_message
 from nodeagent.metrics import agent_metrics
@@ -73,7 +72,6 @@ AGENT_READY: Final = "agent_ready"
 AGENT_WAITS: Final = "agent_waits"
 LOCAL_API_FAILED: Final = "local_api_failed"
 STATUS_PAGES_FAILED: Final = "status_pages_failed"
-ACCESS_LOG_FAILED: Final = "access_log_failed"
 CNI_SOCKET_FAILED: Final = "cni_socket_failed"
 AGENT_STOPPED: Final = "agent_stopped"
 LOCK_FILE: Final = "agent.lock"
@@ -189,7 +187,7 @@ class Agent:
         )
         self._collection = FlowCollection(datapath, self._placement.gone, self._pump.tell)
         if self._proxy.is_on:
-            self._requests.count_losses(self._proxy.admin)
+            self._requests.listen(self._proxy.access_log, self._proxy.admin)
         self._channel = ReconcilerChannel(
             config,
             apply=self._planner.take,
@@ -234,10 +232,7 @@ class Agent:
             self._spawn("fence", self._fence.run()),
         ]
         server = await self._serve()
-        if self._requests.losses is not None:
-            await self._requests.losses.begin()
-            tasks.append(self._spawn("request losses", self._requests.losses.run()))
-        access_log = await self._serve_access_log()
+        tasks += await self._hear_of_requests()
         pages = await self._serve_pages()
         gate = await self._serve_cni()
         tasks.append(self._spawn("readiness", self._become_ready()))
@@ -254,9 +249,8 @@ class Agent:
                 await pages.stop()
             if gate is not None:
                 gate.close()
-            for one in (server, access_log):
-                if one is not None:
-                    await one.stop(STOP_GRACE_SECONDS)
+            if server is not None:
+                await server.stop(STOP_GRACE_SECONDS)
             self._pump.stop()
 
     async def _serve(self) -> grpc.aio.Server | None:
@@ -267,15 +261,17 @@ class Agent:
             log.error(LOCAL_API_FAILED, socket=str(self._config.socket), error=str(error))
             return None
 
-    async def _serve_access_log(self) -> grpc.aio.Server | None:
-        """Be told of requests by Envoy. Without it they are judged all the same, and nobody hears of them."""
-        if not self._proxy.is_on:
-            return None
-        try:
-            return await serve_access_log(self._requests.take, self._proxy.access_log)
-        except (OSError, RuntimeError) as error:
-            log.error(ACCESS_LOG_FAILED, socket=str(self._proxy.access_log), error=str(error))
-            return None
+    async def _hear_of_requests(self) -> list[asyncio.Task[None]]:
+        """Read what Envoy tells of requests, from now on."""
+        told, losses = self._requests.log, self._requests.losses
+        if told is None or losses is None:
+            return []
+        told.begin()
+        await losses.begin()
+        return [
+            self._spawn("request log", told.run()),
+            self._spawn("request losses", losses.run()),
+        ]
 
     async def _serve_pages(self) -> StatusPages | None:
         """Answer probes and scrapes. Without them enforcement goes on; the cluster sees an agent unready."""

@@ -14,7 +14,8 @@ from nodeagent.config import EnvoyConfig
 from nodeagent.envoy.settings import EnvoySettings
 
 ENVOY_FOLDER: Final = "envoy"
-ACCESS_LOG: Final = "access-log.sock"
+ACCESS_LOG: Final = "requests/requests.log"
+"""In a folder of its own, which may be kept in memory."""
 
 
 def envoy_settings(config: EnvoyConfig, state_dir: Path) -> EnvoySettings:

@@ -8,7 +8,8 @@ Shell over Envoy's admin socket. What counts as lost is `nodeagent.l7.log_losses
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import re
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,20 +19,26 @@ from nodeagent.l7.log_losses import LogLosses, beginning, looked
 
 LOOK_SECONDS: Final = 5.0
 ARRIVAL_SECONDS: Final = 2.0
-"""What was written is here after so long, or never: Envoy sends four times a second."""
-_STEM: Final = "access_logs.grpc_access_log."
-_COUNTS: Final = frozenset({f"{_STEM}logs_written", f"{_STEM}logs_dropped"})
+"""What was written is in the file after so long, or never: Envoy writes it four times a second."""
+_WRITTEN: Final = "filesystem.write_buffered"
+"""Entries, whether they came to the file or not: Envoy writes no other."""
 
 
 class RequestLosses:
     """Looks every few seconds while Envoy answers."""
 
     def __init__(
-        self, admin: Path, received: Callable[[], int], lose: Callable[[int], None]
+        self,
+        admin: Path,
+        received: Callable[[], int],
+        lose: Callable[[int], None],
+        read_up: Callable[[], Awaitable[None]],
     ) -> None:
+        """`read_up` returns once what is in the file has been taken."""
         self._admin = Admin(admin)
         self._received = received
         self._lose = lose
+        self._read_up = read_up
         self._losses = LogLosses()
 
     @property
@@ -50,6 +57,7 @@ class RequestLosses:
             await asyncio.sleep(LOOK_SECONDS - ARRIVAL_SECONDS)
             written = await self._written()
             await asyncio.sleep(ARRIVAL_SECONDS)
+            await self._read_up()
             if written is not None:
                 self._take(looked(self._losses, written=written, received=self._received()))
 
@@ -61,7 +69,7 @@ class RequestLosses:
 
     async def _written(self) -> int | None:
         try:
-            told = await asyncio.to_thread(self._admin.statistics, f"^{_STEM.replace('.', '[.]')}")
+            told = await asyncio.to_thread(self._admin.statistics, f"^{re.escape(_WRITTEN)}$")
         except ProxyError:
             return None
-        return sum(int(value) for name, value in told.items() if name in _COUNTS)
+        return int(told.get(_WRITTEN, 0))

@@ -1,6 +1,6 @@
 """Carry judged requests from the proxy's access log to the flow ring.
 
-In:   judged requests, as the log server takes them in
+In:   judged requests, as they are read from the log
 Out:  batches in a FlowRing, by the names of the moment; counts, also of what shadows judge otherwise
 Shell over the enforcer's state; one event loop. Nothing here waits.
 """
@@ -18,6 +18,7 @@ from nodeagent.flows.naming_requests import Judged, Places, ServedRules, name_re
 from nodeagent.flows.ring import FlowRing, LostAt
 from nodeagent.l7.request_counts import RequestCounts, answers_of
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.request_log import RequestLog
 from nodeagent.request_losses import RequestLosses
 from nodeagent.request_shadows import RequestShadows
 
@@ -40,15 +41,17 @@ class RequestPump:
         self._places = Places()
         self.counts = RequestCounts()
         self.shadows = shadows
+        self.log: RequestLog | None = None
+        """Who reads what the proxy tells; None: there is none."""
         self.losses: RequestLosses | None = None
-        """Who counts what never came in; None: there is no proxy."""
+        """Who counts what never came in."""
 
     def take(self, requests: Sequence[JudgedRequest]) -> None:
         """Record requests, oldest first."""
         if not requests:
             return
-        self.counts.add(requests)
-        self.shadows.tallies[Shadow.CANDIDATE].answer(answers_of(requests))
+        answers = self.counts.add(requests)
+        self.shadows.tallies[Shadow.CANDIDATE].answer(answers_of(answers))
         judged = self._judged()
         self._ring.add(FlowBatch.of(name_requests(requests, judged)))
         if audits := list(self.shadows.rulings(requests, self._places)):
@@ -60,12 +63,14 @@ class RequestPump:
         """Requests that nobody told of."""
         return self.losses.lost if self.losses else 0
 
-    def count_losses(self, admin: Path) -> None:
-        """Have somebody ask Envoy, at its admin socket, how many requests it told of."""
+    def listen(self, access_log: Path, admin: Path) -> None:
+        """Have somebody read Envoy's log, and ask Envoy how many requests it told of."""
+        self.log = RequestLog(access_log, admin, self.take)
         self.losses = RequestLosses(
             admin,
             received=lambda: self.counts.total,
             lose=lambda count: self._ring.lose(count, LostAt.PROXY),
+            read_up=self.log.read_up,
         )
 
     def _judged(self) -> Judged:

@@ -37,6 +37,13 @@ class Admin:
         """What it is and what it was started with. Raises ProxyError if nobody answers."""
         return self._get("/server_info")
 
+    def begin_new_logs(self) -> None:
+        """Have it close the files of its access logs, and open what is at their paths then.
+
+        Raises ProxyError if nobody answers.
+        """
+        self._ask("POST", "/reopen_logs")
+
     def process(self) -> int | None:
         """The process that listens on the socket, 0 if it is another container's; None if none does."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
@@ -48,9 +55,12 @@ class Admin:
             return peer_process(asked)
 
     def _get(self, target: str) -> dict[str, Any]:
+        return _object(self._ask("GET", target))
+
+    def _ask(self, method: str, target: str) -> bytes:
         connection = _UnixConnection(self._path)
         try:
-            connection.request("GET", target)
+            connection.request(method, target)
             response = connection.getresponse()
             body = response.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:
@@ -59,7 +69,7 @@ class Admin:
             connection.close()
         if response.status != http.HTTPStatus.OK or len(body) > MAX_ANSWER_BYTES:
             raise ProxyError(f"Envoy answered {target} with {response.status}")
-        return _object(body)
+        return body
 
 
 def peer_process(line: socket.socket) -> int:

@@ -17,7 +17,6 @@ from nodeagent.envoy.document import Json, encode, watched
 from nodeagent.envoy.settings import EnvoySettings
 from nodeagent.envoy.statistics import kept_statistics
 from nodeagent.envoy.upstream import original_cluster
-from nodeagent.l7.access_log import access_log_cluster
 
 DIGEST_KEY: Final = "bootstrap"
 REGEX_PROGRAM_SIZE: Final = 1_000_000
@@ -56,9 +55,7 @@ def _document(settings: EnvoySettings) -> Json:
             "lds_config": watched(str(settings.listeners)),
             "cds_config": watched(str(settings.clusters)),
         },
-        "static_resources": {
-            "clusters": [original_cluster(settings), access_log_cluster(settings.access_log)]
-        },
+        "static_resources": {"clusters": [original_cluster(settings)]},
         "stats_config": kept_statistics(),
         "layered_runtime": {"layers": [{"name": "tidegate", "static_layer": runtime}]},
     }

@@ -66,7 +66,7 @@ def listener_config(listener: Listener, chains: Iterable[Chain], settings: Envoy
         name=listener_name(listener),
         address=first,
         additional_addresses=[{"address": address} for address in others],
-        access_log=[closed_access_log(listener.direction, listener.port)],
+        access_log=[closed_access_log(settings.access_log, listener.direction, listener.port)],
         filter_chains=[_filter_chain(listener, chain, settings) for chain in served],
         listener_filters=[
             *([] if settings.upstream else _as_addressed(listener.direction)),
@@ -82,7 +82,7 @@ def _filter_chain(listener: Listener, chain: Chain, settings: EnvoySettings) -> 
         case ChainKind.OPAQUE:
             return {"filters": [_as_bytes(name)]}
         case ChainKind.NAMED:
-            log = tcp_access_log(listener.direction, listener.port)
+            log = tcp_access_log(settings.access_log, listener.direction, listener.port)
             filters = [_names_filter(name, chain), _as_bytes(name, access_log=[log])]
             return {"filters": filters, "filter_chain_match": _of_tls(chain)}
         case ChainKind.ENDED:
@@ -208,7 +208,7 @@ def _as_requests(name: str, listener: Listener, settings: EnvoySettings) -> Json
         upgrade_configs=[{"upgrade_type": "websocket"}],
         rds={"route_config_name": name, "config_source": watched(str(settings.routes(name)))},
         http_filters=_http_filters(),
-        access_log=[http_access_log(listener.direction, listener.port)],
+        access_log=[http_access_log(settings.access_log, listener.direction, listener.port)],
     )
 
 

@@ -18,7 +18,6 @@ from typing import Final
 from nodeagent.envoy.document import Json
 
 _PREFIXES: Final = (
-    "access_logs.",
     "cluster_manager.",
     "filesystem.",
     "listener_manager.",

@@ -124,60 +124,73 @@ def name_requests(
     shadows: Sequence[ShadowRuling | None] = (),
 ) -> FlowColumns:
     """Name requests. With `shadows`, one a request, those that are not None make it an AUDIT."""
-    rulings = shadows or (None,) * len(requests)
+    count = len(requests)
     ends = IndexOf[str]()
-    causes = IndexOf[Because]()
-    both = list(zip(requests, rulings, strict=True))
+    causes = _Causes(judged)
+    rulings = shadows or (None,) * count
+    reasons = bytes(map(_drop_reason, requests, rulings))
+    nothing, no_counts = bytes(count), (0,) * count
     rows = FlowRows(
         time_ns=[one.time_ns for one in requests],
         source=[ends[one.source] for one in requests],
         destination=[ends[one.destination] for one in requests],
-        because=[causes[_because(one, ruling, judged)] for one, ruling in both],
+        because=list(map(causes.place, requests, rulings)),
         endpoint_id=[judged.places.endpoint(_own_address(one)) for one in requests],
         source_port=[one.source_port for one in requests],
         destination_port=[one.destination_port for one in requests],
-        drop_reason=bytes(_drop_reason(one, ruling) for one, ruling in both),
-        direction=bytes(one.direction for one in requests),
-        protocol=bytes([Protocol.TCP]) * len(requests),
-        tcp_flags=bytes(len(requests)),
-        icmp_type=bytes(len(requests)),
-        icmp_code=bytes(len(requests)),
-        is_reply=bytes(len(requests)),
+        drop_reason=reasons,
+        direction=bytes([one.direction for one in requests]),
+        protocol=bytes([Protocol.TCP]) * count,
+        tcp_flags=nothing,
+        icmp_type=nothing,
+        icmp_code=nothing,
+        is_reply=nothing,
         shadow=bytes(ruling.shadow if ruling else 0 for ruling in rulings),
         cause=bytes(CAUSES.index(ruling.cause) if ruling else 0 for ruling in rulings),
-        occasion=bytes([Occasion.NEW]) * len(requests),
-        packets=[0] * len(requests),
-        bytes=[0] * len(requests),
-        reply_packets=[0] * len(requests),
-        reply_bytes=[0] * len(requests),
-        http=range(1, len(requests) + 1),
+        occasion=bytes([Occasion.NEW]) * count,
+        packets=no_counts,
+        bytes=no_counts,
+        reply_packets=no_counts,
+        reply_bytes=no_counts,
+        http=range(1, count + 1),
         encrypted=_encrypted(requests, judged),
-        redirected=bytes(len(requests)),
+        redirected=nothing,
     )
     return FlowColumns(
         node=judged.node,
         ends=tuple(map(judged.places.end, ends)),
-        causes=tuple(causes),
+        causes=causes.all(),
         rows=rows,
         exchanges=tuple(one.exchange for one in requests),
     )
 
 
-def _encrypted(requests: Sequence[JudgedRequest], judged: Judged) -> bytes:
-    """Each connection is asked for once."""
-    if judged.tunnelled is None:
-        return bytes(len(requests))
-    connections = [
-        (
-            judged.places.endpoint(_own_address(one)),
-            one.direction,
-            (one.source, one.source_port),
-            (one.destination, one.destination_port),
-        )
-        for one in requests
-    ]
-    known = {one: judged.tunnelled(*one) for one in set(connections)}
-    return bytes(known[one] for one in connections)
+class _Causes:
+    """The causes of many requests, each worked out once."""
+
+    __slots__ = ("_judged", "_places", "_remembered")
+
+    def __init__(self, judged: Judged) -> None:
+        self._judged = judged
+        self._places = IndexOf[Because]()
+        self._remembered: dict[tuple[object, ...], int] = {}
+
+    def place(self, request: JudgedRequest, ruling: ShadowRuling | None) -> int:
+        """Where the cause of a request is among all of them."""
+        if ruling is not None:
+            return self._places[_because(request, ruling, self._judged)]
+        key = (
+            request.rule_set, request.rule, request.drop_reason, request.direction, request.listener,
+        )  # fmt: skip
+        found = self._remembered.get(key)
+        if found is None:
+            found = self._places[_because(request, None, self._judged)]
+            self._remembered[key] = found
+        return found
+
+    def all(self) -> tuple[Because, ...]:
+        """In the order of their places."""
+        return tuple(self._places)
 
 
 def _because(request: JudgedRequest, ruling: ShadowRuling | None, judged: Judged) -> Because:

@@ -1,39 +1,75 @@
 """How Envoy is asked to tell each request and how it was judged.
 
-In:   where the agent listens; a direction and port, a rule set's digest, a rule's place in its set
+In:   where the log is; a direction and port, a rule set's digest, a rule's place in its set
 Out:  parts of Envoy's configuration, and the words by which an entry names what judged it
 Pure.
 
 Holds always:
-1. The words that are written into the configuration are read back here and nowhere else.
+1. The words that are written into the configuration are read back by `nodeagent.l7` and nowhere else.
 2. The log's part of a listener depends on nothing but its direction and port: a change of rules, or of a
    candidate, changes no listener.
+3. An entry is an object of JSON in a line of its own. Envoy escapes what strangers wrote: no quote, no
+   backslash and no line's end of theirs stands in it as such.
 
-An entry says which direction judged it by the log's name, which listener by a tag, and by the route's name
-which rule set, and which rule of it or that none let it pass.
+An entry says by its teller which listener judged it, and by the route's name which rule set, and which rule
+of it or that none let it pass.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
 from netpolicy.rules import Direction
 
-CLUSTER: Final = "tidegate_access_log"
 HEADERS_FILTER: Final = "envoy.filters.http.header_to_metadata"
 HEADERS_NAMESPACE: Final = "tidegate.headers"
 INSPECTOR: Final = "envoy.filters.listener.tls_inspector"
 """Writes into a connection's metadata why it is no TLS."""
-GRPC_STATUS: Final = "grpc-status"
-METHOD: Final = ":method"
-PORT_TAG: Final = "port"
-CLOSED_TAG: Final = "closed"
-"""On connections that came to no filter chain."""
+FLUSH_SECONDS: Final = 0.25
+"""How long Envoy keeps an entry before it writes it to the file."""
 
-_FLUSH_SECONDS: Final = 0.25
-_BUFFER_BYTES: Final = 64 * 1024
+
+class Told(StrEnum):
+    """What an entry is about: a request, a connection refused by the name it asked for, or one that came to
+    no filter chain."""
+
+    REQUEST = "request"
+    NAME = "name"
+    CLOSED = "closed"
+
+
+_WHERE: Final = {
+    # What the client wrote of its address is not asked.
+    "source": "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%",
+    "destination": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "time": "%START_TIME(%s%9f)%",
+    "name": "%REQUESTED_SERVER_NAME%",
+    "tls": "%DOWNSTREAM_TLS_VERSION%",
+}
+_REQUEST: Final = {
+    **_WHERE,
+    "took": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
+    "route": "%ROUTE_NAME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(:PATH)%",
+    "host": "%REQ(:AUTHORITY)%",
+    "protocol": "%PROTOCOL%",
+    "code": "%RESPONSE_CODE%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "grpc": "%RESP(GRPC-STATUS):4%",
+    "grpc_end": "%TRAILER(GRPC-STATUS):4%",
+    "headers": f"%DYNAMIC_METADATA({HEADERS_NAMESPACE})%",
+}
+_CONNECTION: Final = {
+    **_WHERE,
+    "failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+    "inspected": f"%DYNAMIC_METADATA({INSPECTOR})%",
+}
+"""Fields of entries; one that has no value is null. `nodeagent.l7.log_entries` reads them."""
+
 _NO_CHAIN: Final = "NR"
 """Envoy's word for: nothing is configured for it."""
 _FAILED: Final = "connection.transport_failure_reason != ''"
@@ -44,64 +80,49 @@ REFUSED: Final = "refused"
 """In a route's name, in place of a rule's: none let the request pass."""
 _RULE_PREFIX: Final = "rule-"
 _IN_SET: Final = "/"
+_TOLD: Final = {told.value: told for told in Told}
+_DIRECTIONS: Final = {direction.word: direction for direction in Direction}
 _MISSING_PREFIX: Final = "!"
 """No header's name begins so."""
 
 
-def access_log_cluster(socket: Path) -> dict[str, Any]:
-    """The cluster (a static one) that leads to the agent. While nobody listens there requests still pass."""
-    address = {"pipe": {"path": str(socket)}}
-    http2: dict[str, Any] = {"explicit_http_config": {"http2_protocol_options": {}}}
-    return {
-        "name": CLUSTER,
-        "type": "STATIC",
-        "connect_timeout": "1s",
-        "typed_extension_protocol_options": {
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": f"{_TYPE}envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                **http2,
-            }
-        },
-        "load_assignment": {
-            "cluster_name": CLUSTER,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
-        },
-    }
-
-
-def http_access_log(direction: Direction, port: int) -> dict[str, Any]:
+def http_access_log(log: Path, direction: Direction, port: int) -> dict[str, Any]:
     """One entry of `access_log` of an HTTP connection manager: each request, when it is over."""
-    return {
-        "name": "envoy.access_loggers.http_grpc",
-        "typed_config": {
-            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig",
-            "common_config": _to_agent(direction, {PORT_TAG: str(port)}),
-            # Envoy's own field knows the usual methods only.
-            "additional_request_headers_to_log": [METHOD],
-            "additional_response_headers_to_log": [GRPC_STATUS],
-            "additional_response_trailers_to_log": [GRPC_STATUS],
-        },
-    }
+    return _to_file(log, _REQUEST, teller(Told.REQUEST, direction, port))
 
 
-def tcp_access_log(direction: Direction, port: int) -> dict[str, Any]:
+def tcp_access_log(log: Path, direction: Direction, port: int) -> dict[str, Any]:
     """One entry of `access_log` of a TCP proxy: each connection that its RBAC filter refused."""
     return {
-        **_connections_log(direction, {PORT_TAG: str(port)}),
+        **_to_file(log, _CONNECTION, teller(Told.NAME, direction, port)),
         "filter": _where(_REFUSED),
     }
 
 
-def closed_access_log(direction: Direction, port: int) -> dict[str, Any]:
+def closed_access_log(log: Path, direction: Direction, port: int) -> dict[str, Any]:
     """One entry of `access_log` of a listener: each connection that came to no filter chain.
 
     None was for it, or its TLS failed before.
     """
     no_chain = {"response_flag_filter": {"flags": [_NO_CHAIN]}}
     return {
-        **_connections_log(direction, {PORT_TAG: str(port), CLOSED_TAG: "1"}),
+        **_to_file(log, _CONNECTION, teller(Told.CLOSED, direction, port)),
         "filter": {"or_filter": {"filters": [no_chain, _where(_FAILED)]}},
     }
+
+
+def teller(told: Told, direction: Direction, port: int) -> str:
+    """Who tells an entry: what it is about, and the listener."""
+    return f"{told} {direction.word} {port}"
+
+
+def read_teller(by: str) -> tuple[Told, Direction, int] | None:
+    """What an entry is about, and its listener; None if nobody is called so."""
+    told, _, rest = by.partition(" ")
+    word, _, port = rest.partition(" ")
+    if told not in _TOLD or word not in _DIRECTIONS or not (port.isascii() and port.isdecimal()):
+        return None
+    return _TOLD[told], _DIRECTIONS[word], int(port)
 
 
 def headers_filter() -> dict[str, Any]:
@@ -146,21 +167,6 @@ def rule_place(name: str) -> int | None:
     return int(number)
 
 
-def log_name(direction: Direction) -> str:
-    """The log of this direction's listeners."""
-    return direction.word
-
-
-def _connections_log(direction: Direction, tags: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "name": "envoy.access_loggers.tcp_grpc",
-        "typed_config": {
-            "@type": f"{_TYPE}envoy.extensions.access_loggers.grpc.v3.TcpGrpcAccessLogConfig",
-            "common_config": _to_agent(direction, tags),
-        },
-    }
-
-
 def _where(expression: str) -> dict[str, Any]:
     """A filter of connections, in Envoy's expression language."""
     message = "envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter"
@@ -172,14 +178,14 @@ def _where(expression: str) -> dict[str, Any]:
     }
 
 
-def _to_agent(direction: Direction, tags: Mapping[str, str]) -> dict[str, Any]:
+def _to_file(log: Path, fields: Mapping[str, str], by: str) -> dict[str, Any]:
     return {
-        "log_name": log_name(direction),
-        "transport_api_version": "V3",
-        "grpc_service": {"envoy_grpc": {"cluster_name": CLUSTER}},
-        "buffer_flush_interval": f"{_FLUSH_SECONDS}s",
-        "buffer_size_bytes": _BUFFER_BYTES,
-        "custom_tags": [{"tag": tag, "literal": {"value": value}} for tag, value in tags.items()],
+        "name": "envoy.access_loggers.file",
+        "typed_config": {
+            "@type": f"{_TYPE}envoy.extensions.access_loggers.file.v3.FileAccessLog",
+            "path": str(log),
+            "log_format": {"json_format": {"by": by, **fields}},
+        },
     }
 
 

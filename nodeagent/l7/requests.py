@@ -1,8 +1,8 @@
 """What an entry of Envoy's access log says: which request or connection, between whom, how it was judged.
 
-In:   the log's entries, as Envoy sends them
+In:   the log's entries
 Out:  JudgedRequest
-Pure.
+Pure. What repeats in entries is worked out once: nodes judge thousands of requests a second.
 
 Holds always:
 1. A request that no rule let pass counts as refused: what the proxy turned away by itself (no HTTP, a
@@ -12,48 +12,42 @@ Holds always:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED, TLS_FAILED
-from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, TCP, TLS, HttpExchange, printable
+from netpolicy.http_flow import MAX_HOST, MAX_METHOD, MAX_PATH, TCP, TLS, HttpExchange, shown
 from netpolicy.rules import Direction
-from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from nodeagent.l7.access_log import (
-    CLOSED_TAG,
-    GRPC_STATUS,
-    HEADERS_NAMESPACE,
-    INSPECTOR,
-    METHOD,
-    PORT_TAG,
     REFUSED,
+    Told,
     read_route_name,
+    read_teller,
     rule_place,
     told_header,
 )
+from nodeagent.l7.log_entries import Entry
 
 NANOSECONDS: Final = 1_000_000_000
-_TLS_ERROR: Final = b"TLS_error"
-_UPGRADE_REFUSED: Final = b"upgrade_failed"
+MAX_REMEMBERED: Final = 16_384
+NO_HEADERS: Final[Mapping[str, str | None]] = MappingProxyType({})
+_TLS_ERROR: Final = "TLS_error"
+_UPGRADE_REFUSED: Final = "upgrade_failed"
 """CONNECT, and upgrades that are not let pass: whatever the route says."""
-_RATE_LIMITED_DETAILS: Final = frozenset({b"local_rate_limited", b"request_rate_limited"})
-_PROTOCOLS: Final = {
-    pb.HTTP10: "HTTP/1.0",
-    pb.HTTP11: "HTTP/1.1",
-    pb.HTTP2: "HTTP/2",
-    pb.HTTP3: "HTTP/3",
-}
+_RATE_LIMITED_DETAILS: Final = frozenset({"local_rate_limited", "request_rate_limited"})
+_ANY_HTTP: Final = "HTTP"
+_STATUS_DIGITS: Final = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedRequest:
+class JudgedRequest(NamedTuple):
     """One request, or a connection that was refused before any. `drop_reason` 0: it was forwarded.
 
     `rule_set`: the digest of the set that judged it (empty: none was asked), `rule` the place of the rule
     that let it pass, `listener` the proxy's port, `server_name` what TLS asked for (None: it was no TLS).
     `method`, `path` and `host` are whole, `headers` those that the route was asked to tell: name in lower
-    case → value, None for one that the request does not have.
+    case → value, None for one that the request does not have. The rest is as in HttpExchange.
     """
 
     time_ns: int
@@ -63,7 +57,6 @@ class JudgedRequest:
     destination: str
     destination_port: int
     drop_reason: int
-    exchange: HttpExchange
     rule_set: str = ""
     rule: int | None = None
     listener: int = 0
@@ -71,105 +64,120 @@ class JudgedRequest:
     method: str = ""
     path: str = ""
     host: str = ""
-    headers: Mapping[str, str | None] = field(default_factory=dict)
+    headers: Mapping[str, str | None] = NO_HEADERS
+    protocol: str = "HTTP/1.1"
+    code: int = 0
+    grpc_status: int | None = None
+    latency_ns: int = 0
+
+    @property
+    def exchange(self) -> HttpExchange:
+        """What people are shown of it."""
+        return HttpExchange(
+            method=shown(self.method, MAX_METHOD),
+            path=shown(self.path, MAX_PATH),
+            host=shown(self.host, MAX_HOST),
+            protocol=self.protocol,
+            code=self.code,
+            grpc_status=self.grpc_status,
+            latency_ns=self.latency_ns,
+        )
 
 
-def judged_request(entry: pb.HttpEntry, direction: Direction) -> JudgedRequest:
-    """Read one entry of the log of that direction's listeners."""
-    common, request = entry.common_properties, entry.request
-    metadata = common.metadata.filter_metadata
-    rule_set, judgement = read_route_name(_text(common.route_name))
-    reason = _drop_reason(judgement, entry.response)
-    # Asking a protobuf map for a key that it has not would add it.
-    told = metadata[HEADERS_NAMESPACE].fields if HEADERS_NAMESPACE in metadata else {}
-    method = request.request_headers.get(METHOD, b"")
+def judged_requests(entries: Iterable[Entry]) -> list[JudgedRequest]:
+    """Read entries; one of a teller that nobody knows is none."""
+    return [_judged(entry) for entry in entries if _teller(entry.by) is not None]
+
+
+def _judged(entry: Entry) -> JudgedRequest:
+    teller = _teller(entry.by)
+    assert teller is not None  # the caller looked
+    told, direction, listener = teller
+    source, source_port = _end(entry.source)
+    destination, destination_port = _end(entry.destination)
+    if told is Told.REQUEST:
+        rule_set, rule, reason = _judgement(entry.route or "", entry.details or "")
+        host, protocol = entry.host or "", entry.protocol or _ANY_HTTP
+    else:
+        rule_set, rule, reason = "", None, TLS_FAILED if _failed_as_tls(entry) else POLICY_DENIED
+        host, protocol = entry.name or "", _kind_of_connection(entry, told)
+    # By position: this is done for every request.
     return JudgedRequest(
-        **_where(common, direction),
-        drop_reason=reason,
-        exchange=_exchange(entry, method),
-        rule_set=rule_set,
-        rule=None if reason == POLICY_DENIED else rule_place(judgement),
-        method=_text(method),
-        path=_text(request.path),
-        host=_text(request.authority),
-        headers=dict(_told(key, value) for key, value in told.items()),
+        entry.time,
+        direction,
+        source,
+        source_port,
+        destination,
+        destination_port,
+        reason,
+        rule_set,
+        rule,
+        listener,
+        _server_name(entry),
+        entry.method or "",
+        entry.path or "",
+        host,
+        _headers(entry.headers) if entry.headers else NO_HEADERS,
+        protocol,
+        entry.code,
+        _grpc_status(entry.grpc_end or entry.grpc or ""),
+        entry.took or 0,
     )
 
 
-def refused_connection(entry: pb.TcpEntry, direction: Direction) -> JudgedRequest:
-    """Read one entry of a connection: only those that were refused are told."""
-    common = entry.common_properties
-    failed = _failed_as_tls(common)
-    # What came to where names are judged was TLS.
-    is_tls = failed or CLOSED_TAG not in common.custom_tags or common.HasField("tls_properties")
-    exchange = HttpExchange(
-        method="",
-        path="",
-        host=printable(common.tls_properties.tls_sni_hostname, MAX_HOST),
-        protocol=TLS if is_tls else TCP,
-    )
-    reason = TLS_FAILED if failed else POLICY_DENIED
-    return JudgedRequest(**_where(common, direction), drop_reason=reason, exchange=exchange)
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _teller(by: str) -> tuple[Told, Direction, int] | None:
+    return read_teller(by)
 
 
-def _failed_as_tls(common: pb.CommonProperties) -> bool:
-    """True if the proxy began to end TLS: what was no TLS to begin with fails where that is looked for."""
-    said = common.downstream_transport_failure_reason.startswith(_TLS_ERROR)
-    return said and INSPECTOR not in common.metadata.filter_metadata
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _end(text: str) -> tuple[str, int]:
+    """An address and a port: `10.0.0.1:80`, `[fd00::1]:80`."""
+    address, _, port = text.rpartition(":")
+    return address.strip("[]"), int(port) if port.isdecimal() else 0
 
 
-def _where(common: pb.CommonProperties, direction: Direction) -> dict[str, Any]:
-    """What is told of every connection."""
-    source = common.downstream_remote_address.socket_address
-    destination = common.downstream_local_address.socket_address
-    port = common.custom_tags.get(PORT_TAG, b"")
-    is_tls = common.HasField("tls_properties")
-    return {
-        "time_ns": _nanoseconds(common.start_time),
-        "direction": direction,
-        "source": source.address,
-        "source_port": source.port_value,
-        "destination": destination.address,
-        "destination_port": destination.port_value,
-        "listener": int(port) if port.isdigit() else 0,
-        "server_name": _text(common.tls_properties.tls_sni_hostname) if is_tls else None,
-    }
+@lru_cache(maxsize=MAX_REMEMBERED)
+def _judgement(route: str, details: str) -> tuple[str, int | None, int]:
+    """The rule set, the rule that let a request pass, and why it was dropped."""
+    rule_set, judgement = read_route_name(route)
+    reason = _drop_reason(judgement, details)
+    return rule_set, None if reason == POLICY_DENIED else rule_place(judgement), reason
 
 
-def _exchange(entry: pb.HttpEntry, method: bytes) -> HttpExchange:
-    return HttpExchange(
-        method=printable(method, MAX_METHOD),
-        path=printable(entry.request.path, MAX_PATH),
-        host=printable(entry.request.authority, MAX_HOST),
-        protocol=_PROTOCOLS.get(entry.protocol_version, "HTTP"),
-        code=entry.response.response_code.value,
-        grpc_status=_grpc_status(entry.response),
-        latency_ns=_nanoseconds(entry.common_properties.duration),
-    )
-
-
-def _drop_reason(judgement: str, response: pb.ResponseProperties) -> int:
-    if response.response_code_details in _RATE_LIMITED_DETAILS:
+def _drop_reason(judgement: str, details: str) -> int:
+    if details in _RATE_LIMITED_DETAILS:
         return RATE_LIMITED
-    is_refused = judgement in ("", REFUSED) or response.response_code_details == _UPGRADE_REFUSED
+    is_refused = judgement in ("", REFUSED) or details == _UPGRADE_REFUSED
     return POLICY_DENIED if is_refused else 0
 
 
-def _grpc_status(response: pb.ResponseProperties) -> int | None:
+def _server_name(entry: Entry) -> str | None:
+    return "" if entry.name is None and entry.tls is not None else entry.name
+
+
+def _kind_of_connection(entry: Entry, told: Told) -> str:
+    """What came to where names are judged was TLS."""
+    is_tls = told is Told.NAME or _server_name(entry) is not None or _failed_as_tls(entry)
+    return TLS if is_tls else TCP
+
+
+def _failed_as_tls(entry: Entry) -> bool:
+    """True if the proxy began to end TLS: what was no TLS to begin with fails where that is looked for."""
+    return (entry.failure or "").startswith(_TLS_ERROR) and entry.inspected is None
+
+
+def _grpc_status(text: str) -> int | None:
     """From the trailers, or of an answer that is nothing but headers from those."""
-    text = response.response_trailers.get(GRPC_STATUS) or response.response_headers.get(GRPC_STATUS)
-    return int(text) if text and text.isdigit() and len(text) <= 3 else None
+    if not text:
+        return None
+    is_number = text.isascii() and text.isdecimal() and len(text) <= _STATUS_DIGITS
+    return int(text) if is_number else None
 
 
-def _told(key: str, value: pb.Value) -> tuple[str, str | None]:
-    name, is_there = told_header(key)
-    return name, _text(value.string_value) if is_there else None
-
-
-def _text(data: bytes) -> str:
-    """Whole. What is no UTF-8 becomes what no expression that an author can write matches by chance."""
-    return data.decode("utf-8", "surrogateescape")
-
-
-def _nanoseconds(instant: pb.Instant) -> int:
-    return instant.seconds * NANOSECONDS + instant.nanos
+def _headers(told: Mapping[str, str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for key, value in told.items():
+        name, is_there = told_header(key)
+        found[name] = value if is_there else None
+    return found

@@ -1,1 +1,0 @@
-"""Protobuf package `envoy`: Envoy's, not ours."""
