@@ -42,7 +42,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     grpc_end: str | None = None
     headers: dict[str, str] | None = None
     failure: str | None = None
-    inspected: msgspec.Raw | None = None
+    inspected: dict[str, object] | None = None
 
 
 # Envoy writes the time as text.

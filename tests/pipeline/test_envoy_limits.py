@@ -12,9 +12,9 @@ import pytest
 
 from netpolicy.drop_reasons import RATE_LIMITED
 from netpolicy.rules import HeaderMatch, HeaderMismatch, HttpRule, RateLimit
-from nodeagent.l7.log_server import serve_access_log
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.rule_sets import rule_set
+from tests.support.access_log import begun_log, running
 from tests.support.envoy_scene import EnvoyScene, envoy_scene, request, rules
 
 pytestmark = pytest.mark.slow
@@ -96,13 +96,12 @@ def test_what_goes_beyond_is_told_with_the_rule_that_limits_it(scene: EnvoyScene
         if len(told) >= 4:
             all_told.set()
 
-    server = scene.call(serve_access_log(take, scene.settings.access_log))
     limited = rules(replace(LIMITED, path="/told"))
-    scene.serve(limited)
-    for _ in range(4):
-        scene.status(request("GET", "/told"))
-    assert all_told.wait(20)
-    scene.call(server.stop(None))
+    with running(scene, begun_log(scene, take).run()):
+        scene.serve(limited)
+        for _ in range(4):
+            scene.status(request("GET", "/told"))
+        assert all_told.wait(20)
     (beyond,) = [one for one in told if one.exchange.code == 429]
     assert (beyond.drop_reason, beyond.rule_set, beyond.rule) == (RATE_LIMITED, limited.digest, 0)
 

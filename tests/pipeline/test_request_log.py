@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-import stat
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import grpc
 import pytest
 
 from netpolicy.drop_reasons import POLICY_DENIED
 from netpolicy.rules import Direction, HttpRule, NamePattern
-from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
-from netpolicy.wire.envoy.v3 import access_log_pb2_grpc
-from nodeagent.l7.log_server import serve_access_log
+from nodeagent.envoy.admin import Admin
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.rule_sets import ProxyRule, rule_set
-from nodeagent.request_losses import RequestLosses
 from tests.support.access_log import Told, log_of
 from tests.support.client_hello import client_hello
 from tests.support.envoy_scene import PORT, EnvoyScene, envoy_scene, request, rules
+from tests.support.http2_frames import headers, hello
 
 pytestmark = pytest.mark.slow
 
@@ -100,33 +94,6 @@ def test_what_is_no_http_is_refused_blamed_on_its_listener_and_ends_no_stream(
     assert read.drop_reason == 0
 
 
-def test_requests_that_nobody_was_told_of_are_counted_exactly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("nodeagent.request_losses.LOOK_SECONDS", 1.0)
-    monkeypatch.setattr("nodeagent.request_losses.ARRIVAL_SECONDS", 0.8)
-    taken: list[JudgedRequest] = []
-    lost: list[int] = []
-    with envoy_scene(tmp_path) as scene:
-        scene.serve(SET)
-        losses = RequestLosses(scene.settings.admin, lambda: len(taken), lost.append)
-        scene.call(losses.begin())
-        running = asyncio.run_coroutine_threadsafe(losses.run(), scene.loop)
-        for _ in range(7):
-            scene.status(request("GET", "/other"))
-        wait_until(lambda: sum(lost) == 7)
-        server = scene.call(serve_access_log(taken.extend, scene.settings.access_log))
-        for _ in range(3):
-            scene.status(request("GET", "/other"))
-        wait_until(lambda: len(taken) == 3)
-        scene.call(server.stop(None))
-        for _ in range(2):
-            scene.status(request("GET", "/other"))
-        wait_until(lambda: losses.lost == 9)
-        running.cancel()
-    assert (sum(lost), len(taken)) == (9, 3)
-
-
 def test_a_connection_that_no_rule_is_for_is_told_by_the_name_it_asked_for(
     logged: tuple[EnvoyScene, Told],
 ) -> None:
@@ -146,28 +113,92 @@ def test_a_connection_that_no_rule_is_for_is_told_by_the_name_it_asked_for(
     assert {(one.drop_reason, one.listener) for one in found} == {(POLICY_DENIED, port)}
 
 
-def test_nobody_but_the_agents_user_may_open_the_socket(tmp_path: Path) -> None:
-    async def run() -> int:
-        server = await serve_access_log(lambda _: None, tmp_path / "run" / "log.sock")
-        mode = (tmp_path / "run" / "log.sock").stat().st_mode
-        await server.stop(None)
-        return stat.S_IMODE(mode)
+ANOTHER = (
+    '"}\n{"by":"request ingress 20000","time":"1","source":"6.6.6.6:6",'
+    '"destination":"6.6.6.6:6","path":"/forged"}\n'
+)
+"""What would be an entry of its own if nothing were escaped."""
+ODD = (
+    ANOTHER, ANOTHER.replace("\n", ""), ANOTHER.replace("\n", "\\n"), ANOTHER.replace('"', '\\"'),
+    '"', "\\", '\\"', "\\u0022", "\t", "\x01", "\x7f", "\x85", "\xe9", "\u2028", "\ufffd",
+    "\udcff", "\udced\udca0\udc80", '\udcff"}\n{', "%22%7D%0A%7B", "%REQ(X)%",
+)  # fmt: skip
 
-    assert asyncio.run(run()) & 0o177 == 0
+
+def odd_requests(text: str) -> Iterator[bytes]:
+    """Requests that say it in every place that an entry tells."""
+    bare = text.replace(" ", "")
+    yield request("GET", f"/{bare}")
+    yield request("GET", "/products", f"X-Team: {text}")
+    yield request("GET", "/products", host=text)
+    yield request(f"G{bare}T", "/products")
+    yield request("GET", "/products", f"X-Forwarded-For: 6.6.6.6, {text}")
+    yield request("GET", "/products", f"X-Envoy-Original-Path: /forged{text}")
+    literal = text.encode("utf-8", "surrogateescape").decode("latin-1")
+    pseudo = {":method": "GET", ":scheme": "http", ":path": "/products", ":authority": "shop"}
+    for name in (":method", ":path", ":authority", "x-team"):
+        told = {**pseudo, name: f"/{literal}" if name == ":path" else literal}
+        yield hello() + headers(*told.items())
 
 
-def test_a_stream_of_a_log_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    async def run() -> tuple[grpc.StatusCode, list[JudgedRequest]]:
-        taken: list[JudgedRequest] = []
-        server = await serve_access_log(taken.extend, tmp_path / "log.sock")
-        async with grpc.aio.insecure_channel(f"unix:{tmp_path / 'log.sock'}") as channel:
-            stub = access_log_pb2_grpc.AccessLogServiceStub(channel)
-            message = pb.StreamAccessLogsMessage(
-                identifier=pb.Identifier(log_name="sideways"),
-                http_logs=pb.HttpEntries(log_entry=[pb.HttpEntry()]),
-            )
-            code = await stub.StreamAccessLogs(iter([message])).code()
-        await server.stop(None)
-        return code, taken
+def entries_written(scene: EnvoyScene) -> int | None:
+    """How many entries Envoy has made; None while it has connections, or keeps entries back."""
+    said = Admin(scene.settings.admin).statistics(
+        "^filesystem[.]write_(buffered|total_buffered)$|^http[.]ingress.*[.]downstream_cx_active$"
+    )
+    written = int(said.pop("filesystem.write_buffered"))
+    return None if any(map(int, said.values())) else written
 
-    assert asyncio.run(run()) == (grpc.StatusCode.INVALID_ARGUMENT, [])
+
+def test_nothing_that_a_client_writes_makes_an_entry_or_tears_one(
+    logged: tuple[EnvoyScene, Told],
+) -> None:
+    scene, told = logged
+    scene.serve(SET)
+    assert scene.status(request("GET", "/other")) == 200
+    told.first(1)
+    wait_until(lambda: entries_written(scene) is not None)
+    before = entries_written(scene)
+    assert before is not None
+    ports = set()
+    for data in (data for text in ODD for data in odd_requests(text)):
+        with scene.connect() as client:
+            client.settimeout(PATIENCE_SECONDS)
+            client.sendall(data)
+            client.recv(1)
+            ports.add(client.getsockname()[1])
+    found: list[JudgedRequest] = []
+
+    def is_all() -> bool:
+        written = entries_written(scene)
+        found.extend(told.all())
+        return written is not None and len(found) >= written - before
+
+    wait_until(is_all)
+    assert len(found) == (entries_written(scene) or 0) - before
+    assert len(found) >= len(ODD) * 6
+    assert {(one.source, one.destination) for one in found} == {("127.0.0.1", scene.address)}
+    assert {one.source_port for one in found} <= ports
+    assert not [one for one in found if one.path == "/forged"]
+
+
+def test_what_a_header_says_is_told_letter_by_letter_and_what_is_no_utf8_is_like_no_rule(
+    logged: tuple[EnvoyScene, Told],
+) -> None:
+    scene, told = logged
+    scene.serve(SET)
+    said = ['b"l\\u00e9', "\xe9\u2028", "\\\\n", "!", "\udcff"]
+    for text in said:
+        scene.status(request("GET", "/products", f"X-Team: {text}"))
+    scene.status(request("GET", "/products"))
+    heard = [one.headers["x-team"] for one in told.first(len(said) + 1)]
+    assert heard == [*said[:-1], "\ufffd", None]
+
+
+def test_a_long_path_is_told_whole(logged: tuple[EnvoyScene, Told]) -> None:
+    scene, told = logged
+    scene.serve(SET)
+    path = "/" + "a" * 50_000
+    assert scene.status(request("GET", path)) == 403
+    (found,) = told.first(1)
+    assert found.path == path

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Coroutine, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager, suppress
+from typing import Any
 
-from nodeagent.l7.log_server import serve_access_log
 from nodeagent.l7.requests import JudgedRequest
+from nodeagent.request_log import RequestLog, Take
 from tests.support.envoy_scene import EnvoyScene
 
 PATIENCE_SECONDS = 30.0
@@ -25,6 +28,12 @@ class Told:
             self._requests += batch
             self._more.notify()
 
+    def all(self) -> list[JudgedRequest]:
+        """What was told by now, taken away."""
+        with self._more:
+            taken, self._requests = self._requests, []
+        return taken
+
     def first(self, count: int) -> list[JudgedRequest]:
         """So many requests, taken away; waits for them."""
         with self._more:
@@ -35,10 +44,30 @@ class Told:
 
 @contextmanager
 def log_of(scene: EnvoyScene) -> Iterator[Told]:
-    """Listen to the log. Requests and connections come by streams of their own, in no order."""
+    """Read the log, from now on."""
     told = Told()
-    server = scene.call(serve_access_log(told.take, scene.settings.access_log))
-    try:
+    with running(scene, begun_log(scene, told.take).run()):
         yield told
+
+
+def begun_log(scene: EnvoyScene, take: Take) -> RequestLog:
+    """The log from now on, as the agent reads it once `run` runs."""
+
+    async def begun() -> RequestLog:
+        made = RequestLog(scene.settings.access_log, scene.settings.admin, take)
+        made.begin()
+        return made
+
+    return scene.call(begun())
+
+
+@contextmanager
+def running(scene: EnvoyScene, work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    """Run something in the agent's loop meanwhile."""
+    task = asyncio.run_coroutine_threadsafe(work, scene.loop)
+    try:
+        yield
     finally:
-        scene.call(server.stop(None))
+        task.cancel()
+        with suppress(CancelledError):
+            task.result(10)

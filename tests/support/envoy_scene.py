@@ -187,7 +187,7 @@ def envoy_scene(
     with _backend(address) as backend, _loop() as loop:
         settings = EnvoySettings(
             folder=folder / "envoy",
-            access_log=folder / "access.sock",
+            access_log=folder / "requests" / "requests.log",
             workers=workers,
             addresses=addresses or (address,),
             upstream=upstream or backend.address,

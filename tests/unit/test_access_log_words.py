@@ -9,14 +9,18 @@ import pytest
 from netpolicy.rules import Direction
 from nodeagent.l7.access_log import (
     HEADERS_FILTER,
-    access_log_cluster,
+    Told,
     closed_access_log,
     headers_of_route,
     http_access_log,
+    read_teller,
     rule_name,
     rule_place,
     tcp_access_log,
 )
+from nodeagent.l7.log_entries import Entry
+
+LOG = Path("/run/tidegate/requests.log")
 
 
 @pytest.mark.parametrize("place", [0, 7, 1234])
@@ -30,13 +34,23 @@ def test_a_name_that_is_no_rules_has_no_place(name: str) -> None:
     assert rule_place(name) is None
 
 
-def test_each_log_of_a_direction_goes_to_the_cluster_of_the_agents_socket() -> None:
-    cluster = access_log_cluster(Path("/run/tidegate/log.sock"))
-    for log in (http_access_log, tcp_access_log, closed_access_log):
-        config = log(Direction.EGRESS, 20_001)["typed_config"]["common_config"]
-        assert config["grpc_service"] == {"envoy_grpc": {"cluster_name": cluster["name"]}}
-        assert config["log_name"] == "egress"
-        assert {"tag": "port", "literal": {"value": "20001"}} in config["custom_tags"]
+@pytest.mark.parametrize(("log", "told"), [
+    (http_access_log, Told.REQUEST),
+    (tcp_access_log, Told.NAME),
+    (closed_access_log, Told.CLOSED),
+])  # fmt: skip
+def test_each_log_goes_to_the_agents_file_and_says_whose_it_is(log: type, told: Told) -> None:
+    config = log(LOG, Direction.EGRESS, 20_001)["typed_config"]
+    fields = config["log_format"]["json_format"]
+    assert config["path"] == str(LOG)
+    assert read_teller(fields["by"]) == (told, Direction.EGRESS, 20_001)
+    assert set(fields) <= set(Entry.__struct_fields__)
+
+
+@pytest.mark.parametrize("by", ["", "request", "request ingress", "request sideways 1", "x ingress 1",
+                                "request ingress -1", "request ingress ²"])  # fmt: skip
+def test_what_no_listener_is_called_tells_nothing(by: str) -> None:
+    assert read_teller(by) is None
 
 
 def test_headers_are_asked_for_once_whatever_their_case() -> None:

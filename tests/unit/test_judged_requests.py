@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
+from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED, TLS_FAILED
 from netpolicy.evaluate import Outcome
 from netpolicy.evidence import AnswerCounts, Cause, Shadow
 from netpolicy.flow import FlowVerdict, flow_json, flow_text
-from netpolicy.http_flow import MAX_PATH, HttpExchange
+from netpolicy.http_flow import MAX_PATH
 from netpolicy.rules import Direction, PolicyId, PolicyKind, RuleId
-from netpolicy.wire.envoy.v3 import access_log_pb2 as pb
 from netpolicy.wire.tidegate.v1 import agent_pb2 as pb_agent
 from nodeagent.cli_render import print_status
 from nodeagent.flows.naming_requests import Judged, Places, ShadowRuling, name_requests
 from nodeagent.l7.access_log import REFUSED as REFUSED_BY_RULES
-from nodeagent.l7.access_log import route_name, rule_name
+from nodeagent.l7.access_log import Told, route_name, rule_name, teller
+from nodeagent.l7.log_entries import decode_entries
 from nodeagent.l7.log_losses import beginning, looked
-from nodeagent.l7.request_counts import BUCKET_SECONDS, Kind, RequestCounts, answers_of
-from nodeagent.l7.requests import JudgedRequest, judged_request, refused_connection
+from nodeagent.l7.request_counts import (
+    BUCKET_SECONDS,
+    Kind,
+    RequestCounts,
+    answered,
+    answers_of,
+)
+from nodeagent.l7.requests import JudgedRequest, judged_requests
 from nodeagent.local_api_messages import flows_message, flows_of, request_status_message
 from nodeagent.metrics import agent_metrics
 from tests.support.flow_samples import sample_batch
@@ -56,25 +62,37 @@ REFUSED = JudgedRequest(
     destination="10.0.1.2",
     destination_port=80,
     drop_reason=POLICY_DENIED,
-    exchange=HttpExchange(
-        method="POST", path="/products", host="shop", code=403, latency_ns=340_000
-    ),
     rule_set=SET,
+    method="POST",
+    path="/products",
+    host="shop",
+    code=403,
+    latency_ns=340_000,
 )
-PASSED = replace(
-    REFUSED, drop_reason=0, rule=1, exchange=replace(REFUSED.exchange, method="GET", code=200)
-)
+PASSED = REFUSED._replace(drop_reason=0, rule=1, method="GET", code=200)
 
 
 BY_RULE = route_name(SET, f"{rule_name(1)}.0")
 
 
-def entry(details: str = "", route: str = BY_RULE, **request: bytes) -> pb.HttpEntry:
-    """An entry of the log, as Envoy sends it."""
-    made = pb.HttpEntry(protocol_version=pb.HTTP2, request=pb.RequestProperties(**request))
-    made.response.response_code_details = details.encode()
-    made.common_properties.route_name = route.encode()
-    return made
+WHERE: dict[str, Any] = {
+    "time": "1795238794123000000",
+    "source": "10.0.1.1:41234",
+    "destination": "[fd00::2]:80",
+}
+
+
+def entry(route: str | None = BY_RULE, **fields: Any) -> bytes:
+    """A line of the log about a request, as Envoy writes it."""
+    by = teller(Told.REQUEST, Direction.EGRESS, 20_000)
+    told = {"by": by, **WHERE, "route": route, "protocol": "HTTP/2", "code": 200, **fields}
+    return json.dumps(told).encode() + b"\n"
+
+
+def read(lines: bytes) -> JudgedRequest:
+    """What the only entry says."""
+    (found,) = judged_requests(decode_entries(lines))
+    return found
 
 
 @pytest.mark.parametrize(
@@ -84,44 +102,67 @@ def entry(details: str = "", route: str = BY_RULE, **request: bytes) -> pb.HttpE
         (entry(route=route_name(SET, REFUSED_BY_RULES)), POLICY_DENIED, None),
         (entry(details="local_rate_limited"), RATE_LIMITED, 1),
         (entry(details="upgrade_failed"), POLICY_DENIED, None),
-        (entry(route="", details="http1.codec_error"), POLICY_DENIED, None),
+        (entry(route=None, details="http1.codec_error"), POLICY_DENIED, None),
     ],
 )
 def test_what_no_rule_let_through_counts_as_refused(
-    told: pb.HttpEntry, reason: int, rule: int | None
+    told: bytes, reason: int, rule: int | None
 ) -> None:
-    found = judged_request(told, Direction.EGRESS)
+    found = read(told)
     assert (found.drop_reason, found.rule) == (reason, rule)
+    assert (found.source, found.source_port) == ("10.0.1.1", 41234)
+    assert (found.destination, found.destination_port) == ("fd00::2", 80)
+    assert found.time_ns == 1_795_238_794_123_000_000
 
 
-def test_an_entry_that_says_nothing_of_rules_is_left_as_it_was() -> None:
-    told = entry(route="")
-    before = told.SerializeToString(deterministic=True)
-    judged_request(told, Direction.INGRESS)
-    assert told.SerializeToString(deterministic=True) == before
+@pytest.mark.parametrize("bad", [
+    b"\n",
+    b"no JSON\n",
+    entry()[:-30] + b"\n",
+    entry()[30:],
+    entry()[:-30] + entry(),                        # Envoy was killed while it wrote
+    b'{"path":"' + entry(),
+    entry().replace(b'"by"', b'"of"'),
+    entry().replace(b"egress 20000", b"sideways 1"),
+    entry(path=7),
+    entry(surprise=1),
+    b"\xff" + entry(),
+])  # fmt: skip
+def test_a_line_that_is_no_entry_costs_none_of_its_neighbours(bad: bytes) -> None:
+    lines = entry(path="/1") + bad + entry(path="/2")
+    assert [one.path for one in judged_requests(decode_entries(lines))] == ["/1", "/2"]
+
+
+def test_bytes_that_are_no_utf8_are_nothing_that_a_rule_could_name_and_others_stay() -> None:
+    told = entry(path="/\xe9\\u00e9\t").replace(rb"\u00e9", "\xe9".encode(), 1)
+    told = told.replace(b'"path": "', rb'"path": "\u00ff\u00e9')
+    assert read(told).path == "\ufffd\ufffd/\xe9\\u00e9\t"
 
 
 def test_what_a_client_wrote_is_shown_bounded_and_escaped_and_judged_whole() -> None:
-    path = b"/\x1b[31m\xff" + b"x" * 5000
-    found = judged_request(entry(path=path), Direction.INGRESS)
-    assert found.exchange.path.startswith("/\\x1b[31m\\xff")
+    path = "/\x1b[31m" + "x" * 5000
+    found = read(entry(path=path))
+    assert found.exchange.path.startswith("/\\x1b[31m")
     assert found.exchange.path.isprintable()
     assert len(found.exchange.path) == MAX_PATH
-    assert found.path.encode("utf-8", "surrogateescape") == path
+    assert found.path == path
 
 
 @pytest.mark.parametrize(("where", "text", "status"), [
-    ("response_trailers", b"7", 7),
-    ("response_headers", b"0", 0),
-    ("response_headers", b"-1", None),
-    ("response_headers", b"9999999999", None),
+    ("grpc_end", "7", 7),
+    ("grpc", "0", 0),
+    ("grpc", "-1", None),
+    ("grpc", "9999", None),
 ])  # fmt: skip
 def test_the_status_of_a_grpc_answer_is_in_its_trailers_or_headers(
-    where: str, text: bytes, status: int | None
+    where: str, text: str, status: int | None
 ) -> None:
-    told = entry()
-    getattr(told.response, where)["grpc-status"] = text
-    assert judged_request(told, Direction.INGRESS).exchange.grpc_status == status
+    assert read(entry(**{where: text})).grpc_status == status
+
+
+def test_a_header_that_is_not_there_is_told_apart_from_one_that_is_empty() -> None:
+    told = entry(headers={"x-a": "", "!x-b": "1"})
+    assert read(told).headers == {"x-a": "", "x-b": None}
 
 
 def test_a_refused_request_is_blamed_on_every_rule_that_lets_others_pass() -> None:
@@ -150,7 +191,7 @@ def test_a_request_travels_encrypted_if_its_connection_does_and_each_is_asked_fo
 
 
 def test_a_request_beyond_a_limit_is_blamed_on_the_rule_that_limits_it() -> None:
-    beyond = replace(PASSED, drop_reason=RATE_LIMITED, exchange=replace(PASSED.exchange, code=429))
+    beyond = PASSED._replace(drop_reason=RATE_LIMITED, code=429)
     (flow,) = name_requests([beyond], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, RULES[1:])
     assert flow_json(flow)["drop_reason_desc"] == "DROP_RATE_LIMITED"
@@ -169,49 +210,51 @@ def test_a_request_that_passed_is_credited_to_its_rule_alone() -> None:
     assert found["commit"] == "c0ffee"
 
 
-def connection(*, name: str | None = None, closed: bool = False) -> pb.TcpEntry:
-    """The entry of a connection to port 20000 of the proxy."""
-    made = pb.TcpEntry()
-    common = made.common_properties
-    common.custom_tags["port"] = b"20000"
-    if closed:
-        common.custom_tags["closed"] = b"1"
-    if name is not None:
-        common.tls_properties.tls_sni_hostname = name.encode()
-    return made
+def connection(told: Told = Told.NAME, **fields: Any) -> bytes:
+    """The line about a connection to port 20000 of the proxy."""
+    by = teller(told, Direction.INGRESS, 20_000)
+    return json.dumps({"by": by, **WHERE, **fields}).encode() + b"\n"
+
+
+BROKEN_OFF = {
+    "failure": "TLS_error:|33554536:system library:OPENSSL_internal:Connection reset by peer"
+}
 
 
 @pytest.mark.parametrize(
-    ("told", "words"),
+    ("told", "name", "words", "reason"),
     [
-        (connection(name="a.b"), "TLS for a.b"),
-        (connection(), "TLS for no name"),
-        (connection(closed=True, name="a.b"), "TLS for a.b"),
-        (connection(closed=True), "TCP for no name"),
+        (connection(name="a.b"), "a.b", "TLS for a.b", POLICY_DENIED),
+        (connection(), "", "TLS for no name", POLICY_DENIED),
+        (connection(Told.CLOSED, name="a.b"), "a.b", "TLS for a.b", POLICY_DENIED),
+        (connection(Told.CLOSED), "", "TCP for no name", POLICY_DENIED),
+        (connection(Told.CLOSED, tls="TLSv1.3"), "", "TLS for no name", POLICY_DENIED),
+        (connection(Told.CLOSED, **BROKEN_OFF), "", "TLS for no name", TLS_FAILED),
+        (connection(Told.CLOSED, **BROKEN_OFF, inspected={"failure_reason": "x"}), "",
+         "TCP for no name", POLICY_DENIED),
     ],
-)
+)  # fmt: skip
 def test_a_refused_connection_is_blamed_on_every_rule_of_its_listener(
-    told: pb.TcpEntry, words: str
+    told: bytes, name: str, words: str, reason: int
 ) -> None:
-    refused = refused_connection(told, Direction.INGRESS)
+    refused = read(told)
+    assert refused.drop_reason == reason
     (flow,) = name_requests([refused], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, RULES)
     by = "connection DROPPED ingress by shop/api ingress[0], shop/api ingress[1]"
     assert flow_text(flow).endswith(f"{by} ({words})")
-    assert flow_json(flow)["l7"]["server_name"] == (
-        told.common_properties.tls_properties.tls_sni_hostname.decode()
-    )
-    assert answers_of([refused]) == AnswerCounts(requests=1, refused=1, failed=0)
+    assert flow_json(flow)["l7"]["server_name"] == name
+    assert answers_of(answered([refused])) == AnswerCounts(requests=1, refused=1, failed=0)
 
 
 def test_what_goes_beyond_a_limit_counts_as_refused_and_a_servers_own_429_does_not() -> None:
-    own = replace(PASSED, exchange=replace(PASSED.exchange, code=429))
-    answers = answers_of([own, replace(own, drop_reason=RATE_LIMITED)])
+    own = PASSED._replace(code=429)
+    answers = answers_of(answered([own, own._replace(drop_reason=RATE_LIMITED)]))
     assert answers == AnswerCounts(requests=2, refused=1, failed=0)
 
 
 def test_rules_of_a_set_that_is_gone_are_not_guessed() -> None:
-    (flow,) = name_requests([replace(REFUSED, rule_set="cd" * 32)], JUDGED).records()
+    (flow,) = name_requests([REFUSED._replace(rule_set="cd" * 32)], JUDGED).records()
     assert (flow.verdict, flow.policies) == (FlowVerdict.DROPPED, ())
 
 
@@ -232,7 +275,7 @@ def test_requests_survive_the_wire_and_a_selection_beside_other_flows() -> None:
 
 def test_each_request_is_counted_once_and_only_those_that_passed_have_a_latency() -> None:
     counts = RequestCounts()
-    counts.add([REFUSED, PASSED, replace(PASSED, exchange=replace(PASSED.exchange, code=0))])
+    counts.add([REFUSED, PASSED, PASSED._replace(code=0)])
     assert counts.requests == {
         Kind("ingress", "DROPPED", "4xx", "HTTP/1.1", "POLICY_DENIED"): 1,
         Kind("ingress", "FORWARDED", "2xx", "HTTP/1.1"): 1,

@@ -10,7 +10,7 @@ from netpolicy.address_book import AddressEntry
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
 from netpolicy.ends import End
 from netpolicy.evidence import Cause, Difference, FlowSide, Shadow
-from netpolicy.http_flow import HttpExchange, form_of
+from netpolicy.http_flow import form_of
 from netpolicy.labels import Operator, Requirement, Selector, parse_labels, selector
 from netpolicy.rules import (
     Action,
@@ -54,7 +54,6 @@ GET_PRODUCTS = JudgedRequest(
     destination="10.0.0.2",
     destination_port=80,
     drop_reason=0,
-    exchange=HttpExchange(method="GET", path="/products"),
     rule_set="ab" * 32,
     method="GET",
     path="/products",
@@ -106,7 +105,7 @@ def test_a_request_that_the_candidate_would_refuse_names_the_rules_it_fails() ->
 
 
 def test_a_refused_request_that_the_candidate_lets_pass_names_the_rule_that_does() -> None:
-    refused = replace(GET_PRODUCTS, drop_reason=POLICY_DENIED)
+    refused = GET_PRODUCTS._replace(drop_reason=POLICY_DENIED)
     one = judge(
         rule("ingress[0]", "web", HttpRule(path="/other")),
         rule("ingress[1]", "web", HttpRule(method="GET")),
@@ -121,7 +120,7 @@ def test_flows_of_one_listener_are_each_judged_by_their_own_rules() -> None:
         rule("ingress[1]", "job", HttpRule(path="/jobs")),
     )
     assert opinion(one) == Opinion()
-    found = opinion(one, replace(GET_PRODUCTS, source="10.0.0.3"))
+    found = opinion(one, GET_PRODUCTS._replace(source="10.0.0.3"))
     assert found is not None
     assert found.cause is Cause.WOULD_DENY
 
@@ -140,7 +139,7 @@ def test_a_request_that_a_new_limit_or_tls_is_for_is_said_to_be_not_observed(
     tried: Rule, reason: int
 ) -> None:
     by = (RuleId(policy=ID, origin="ingress[0]"),)
-    found = opinion(judge(tried), replace(GET_PRODUCTS, drop_reason=reason))
+    found = opinion(judge(tried), GET_PRODUCTS._replace(drop_reason=reason))
     assert found == Opinion(cause=Cause.NOT_OBSERVED, rules=by)
 
 
@@ -163,7 +162,7 @@ def test_a_request_that_passes_without_the_new_limit_too_was_observed() -> None:
 
 
 def test_what_a_new_limit_is_not_for_is_judged_like_any_other() -> None:
-    found = opinion(judge(LIMITED), replace(GET_PRODUCTS, path="/other"))
+    found = opinion(judge(LIMITED), GET_PRODUCTS._replace(path="/other"))
     assert found is not None
     assert found.cause is Cause.WOULD_DENY
 
@@ -175,9 +174,9 @@ def test_a_policy_of_mode_dry_run_judges_in_a_preview() -> None:
 
 
 @pytest.mark.parametrize("request_", [
-    replace(GET_PRODUCTS, rule_set="", drop_reason=POLICY_DENIED),
-    replace(GET_PRODUCTS, drop_reason=RATE_LIMITED),
-    replace(GET_PRODUCTS, destination_port=81),
+    GET_PRODUCTS._replace(rule_set="", drop_reason=POLICY_DENIED),
+    GET_PRODUCTS._replace(drop_reason=RATE_LIMITED),
+    GET_PRODUCTS._replace(destination_port=81),
 ])  # fmt: skip
 def test_what_no_rule_judged_and_flows_refused_as_a_whole_are_left_to_others(
     request_: JudgedRequest,
@@ -195,7 +194,7 @@ def test_headers_count_as_the_log_tells_them_and_never_as_missing_where_it_does_
     told: dict[str, str | None], expected: Opinion
 ) -> None:
     one = judge(rule("i", "web", HttpRule(headers=(("X-Team", "blue"),))))
-    assert opinion(one, replace(GET_PRODUCTS, headers=told)) == expected
+    assert opinion(one, GET_PRODUCTS._replace(headers=told)) == expected
 
 
 @pytest.mark.parametrize(("secrets", "cause"), [
@@ -210,7 +209,7 @@ def test_a_secret_counts_with_what_it_holds_and_matches_nothing_where_it_is_not(
     given = policy(rule("i", "web", HttpRule(header_matches=(match,))))
     found = opinion(
         ShadowJudge(Shadow.CANDIDATE, with_values([given], secrets)),
-        replace(GET_PRODUCTS, headers={"token": "x"}),
+        GET_PRODUCTS._replace(headers={"token": "x"}),
     )
     assert found is not None
     assert (found.cause, found.is_known) == (cause, True)
@@ -253,7 +252,7 @@ def test_only_what_began_since_the_shadow_stands_can_lack_a_header_that_it_asks_
         )
     )
     shadows.follow(plan, now_ns=10)
-    requests = [replace(GET_PRODUCTS, time_ns=at) for at in (9, 10, 11)]
+    requests = [GET_PRODUCTS._replace(time_ns=at) for at in (9, 10, 11)]
     assert not list(shadows.rulings(requests, Places(plan)))
     assert shadows.tallies[Shadow.CANDIDATE].standing().omitted == 2
 
