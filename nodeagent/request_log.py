@@ -44,13 +44,14 @@ class RequestLog:
         self._file: LogFile | None = None
         self._asked = float("-inf")
         self._end = asyncio.Event()
+        self._fault = ""
 
     def begin(self) -> None:
         """Tell what is written from now on."""
         try:
             self._file = LogFile(self._path)
         except OSError as error:
-            log.error(LOG_FAILED, path=str(self._path), error=str(error))
+            self._say(error)
 
     async def run(self) -> None:
         """Read for ever."""
@@ -71,16 +72,20 @@ class RequestLog:
         """Take what one read brings; True if there is no more for now."""
         if self._file is None:
             self.begin()
-        try:
-            lines = self._file.read() if self._file else None
-        except OSError as error:
-            log.error(LOG_FAILED, path=str(self._path), error=str(error))
-            lines = None
+        lines = self._read()
         if lines:
+            self._fault = ""
             self._take(judged_requests(decode_entries(lines)))
         if lines is None:
             self._end.set()
         return lines is None
+
+    def _read(self) -> bytes | None:
+        try:
+            return self._file.read() if self._file else None
+        except OSError as error:
+            self._say(error)
+            return None
 
     async def _turn_over(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -92,4 +97,10 @@ class RequestLog:
         except ProxyError:
             return  # It does not run. Its successor begins a new file by itself.
         except OSError as error:
-            log.error(LOG_FAILED, path=str(self._path), error=str(error))
+            self._say(error)
+
+    def _say(self, error: OSError) -> None:
+        """Once, until it can be read again."""
+        if str(error) != self._fault:
+            self._fault = str(error)
+            log.error(LOG_FAILED, path=str(self._path), error=self._fault)

@@ -258,7 +258,9 @@ class _Watch:
         self._admin = admin
         self._versions = versions
         self._pattern = _pattern(versions)
-        self._rejected = self._rejections(self._ask_if_there())
+        told = self._ask_if_there()
+        self._rejected = self._rejections(told) if told else None
+        """Before anything was written; None: nobody has answered yet."""
 
     def until_served(self) -> None:
         """Raises ProxyError if a file is refused, or time runs out."""
@@ -268,7 +270,10 @@ class _Watch:
             told = self._ask_if_there()
             if self._is_served(told):
                 return
-            if self._rejections(told) > self._rejected:
+            if told and self._rejected is None:
+                # One that has just started may have refused what an earlier agent left behind.
+                self._rejected = self._rejections(told)
+            if self._rejected is not None and self._rejections(told) > self._rejected:
                 raise ProxyError("it refused a file")
             if time.monotonic() > deadline:
                 raise ProxyError("it has not taken them up in time" if told else "it does not run")

@@ -196,7 +196,7 @@ def test_the_next_agent_adopts_the_envoy_that_runs(tmp_path: Path) -> None:
         assert scene.proxy.status().restarts == 0
 
 
-def test_an_envoy_with_another_bootstrap_is_replaced(
+def test_an_envoy_with_another_bootstrap_is_replaced_whatever_listeners_were_left_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with envoy_scene(tmp_path) as scene:
@@ -204,6 +204,11 @@ def test_an_envoy_with_another_bootstrap_is_replaced(
         before = scene.proxy.status().pid
         assert before is not None
         monkeypatch.setattr("nodeagent.envoy.bootstrap.REGEX_PROGRAM_SIZE", 999_999)
+        scene.end_agent()
+        left = scene.settings.listeners.read_bytes()
+        log = b'"path":"' + os.fsencode(scene.settings.access_log)
+        assert log in left
+        scene.settings.listeners.write_bytes(left.replace(log, b'"no_such_field":"'))
         scene.restart_agent()
         assert scene.proxy.status().pid not in (None, before)
         scene.serve(PRODUCTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -125,6 +126,9 @@ ODD = (
 )  # fmt: skip
 
 
+FORMS = 10
+
+
 def odd_requests(text: str) -> Iterator[bytes]:
     """Requests that say it in every place that an entry tells."""
     bare = text.replace(" ", "")
@@ -160,13 +164,15 @@ def test_nothing_that_a_client_writes_makes_an_entry_or_tears_one(
     wait_until(lambda: entries_written(scene) is not None)
     before = entries_written(scene)
     assert before is not None
-    ports = set()
-    for data in (data for text in ODD for data in odd_requests(text)):
-        with scene.connect() as client:
-            client.settimeout(PATIENCE_SECONDS)
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(scene.connect()) for _ in range(len(ODD) * FORMS)]
+        ports = {client.getsockname()[1] for client in clients}
+        asked = (data for text in ODD for data in odd_requests(text))
+        for client, data in zip(clients, asked, strict=True):
             client.sendall(data)
+        for client in clients:
+            client.settimeout(PATIENCE_SECONDS)
             client.recv(1)
-            ports.add(client.getsockname()[1])
     found: list[JudgedRequest] = []
 
     def is_all() -> bool:
@@ -176,9 +182,8 @@ def test_nothing_that_a_client_writes_makes_an_entry_or_tears_one(
 
     wait_until(is_all)
     assert len(found) == (entries_written(scene) or 0) - before
-    assert len(found) >= len(ODD) * 6
+    assert {one.source_port for one in found} == ports
     assert {(one.source, one.destination) for one in found} == {("127.0.0.1", scene.address)}
-    assert {one.source_port for one in found} <= ports
     assert not [one for one in found if one.path == "/forged"]
 
 
