@@ -165,6 +165,23 @@ def name_requests(
     )
 
 
+def _encrypted(requests: Sequence[JudgedRequest], judged: Judged) -> bytes:
+    """Each connection is asked for once."""
+    if judged.tunnelled is None:
+        return bytes(len(requests))
+    connections = [
+        (
+            judged.places.endpoint(_own_address(one)),
+            one.direction,
+            (one.source, one.source_port),
+            (one.destination, one.destination_port),
+        )
+        for one in requests
+    ]
+    known = {one: judged.tunnelled(*one) for one in set(connections)}
+    return bytes(known[one] for one in connections)
+
+
 class _Causes:
     """The causes of many requests, each worked out once."""
 

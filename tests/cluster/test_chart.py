@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from nodeagent.config import decode_config
-from nodeagent.proxy_settings import ENVOY_FOLDER
+from nodeagent.envoy.process import MAX_FILE_BYTES
+from nodeagent.proxy_settings import ACCESS_LOG, ENVOY_FOLDER
 from reconciler.validate.lifelines import RECONCILER
 from tests.support.kube_server import KubeServer
 
@@ -251,7 +252,13 @@ def test_envoy_has_a_container_of_its_own_with_fewer_rights(server: KubeServer) 
     assert seen == ["envoy"]
     state = next(m["mountPath"] for m in agent["volumeMounts"] if m["name"] == "state")
     assert paths["envoy"] == f"{paths['state']}/{ENVOY_FOLDER}"
-    assert envoy["volumeMounts"][-1]["mountPath"] == f"{state}/{ENVOY_FOLDER}"
+    mounts = [{m["name"]: m["mountPath"] for m in c["volumeMounts"]} for c in (agent, envoy)]
+    assert mounts[1]["envoy"] == f"{state}/{ENVOY_FOLDER}"
+    log = str(Path(state) / ENVOY_FOLDER / ACCESS_LOG)
+    assert {str(Path(log).parent)} == {mounted["requests"] for mounted in mounts}
+    (kept,) = (one["emptyDir"] for one in pod["volumes"] if one["name"] == "requests")
+    assert kept["medium"] == "Memory"
+    assert int(kept["sizeLimit"].removesuffix("Mi")) << 20 > 2 * MAX_FILE_BYTES
 
 
 def test_whoever_is_told_of_rollouts_can_be_reached_on_ports_of_its_own(server: KubeServer) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -182,7 +183,7 @@ def test_a_request_travels_encrypted_if_its_connection_does_and_each_is_asked_fo
         asked.append(connection)
         return connection[2] == ("10.0.1.1", 41234)
 
-    other = replace(REFUSED, source_port=5)
+    other = REFUSED._replace(source_port=5)
     flows = name_requests([REFUSED, other, REFUSED], replace(JUDGED, tunnelled=tunnelled))
     assert [flow.encrypted for flow in flows.records()] == [True, False, True]
     ends = [(0, Direction.INGRESS, ("10.0.1.1", port), ("10.0.1.2", 80)) for port in (5, 41234)]

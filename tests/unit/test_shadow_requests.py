@@ -283,14 +283,14 @@ def counted_where_enforced(
     ]
 
 
-REFUSED = replace(GET_PRODUCTS, drop_reason=POLICY_DENIED)
+REFUSED = GET_PRODUCTS._replace(drop_reason=POLICY_DENIED)
 UNREAD = policy(rule("ingress[0]", "web", l7=False))
-NO_HTTP = replace(
-    REFUSED,
+NO_HTTP = REFUSED._replace(
     rule_set="",
     method="",
     path="",
-    exchange=HttpExchange(method="", path="", protocol="TLS", host="shop.example"),
+    host="shop.example",
+    protocol="TLS",
 )
 
 

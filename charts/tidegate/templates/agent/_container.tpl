@@ -23,6 +23,9 @@ volumeMounts:
   {{- if .Values.agent.criSocket }}
   - {name: cri, mountPath: {{ dir .Values.agent.criSocket }}, readOnly: true}
   {{- end }}
+  {{- if and .Values.agent.envoy.enabled (not .Values.cleanup) }}
+  - {name: requests, mountPath: /var/lib/tidegate-agent/envoy/requests}
+  {{- end }}
   {{- range .Values.agent.envoy.secrets }}
   - {name: {{ include "tidegate.envoySecret" . }}, mountPath: /etc/tidegate/secrets/{{ .namespace }}/{{ .name }}, readOnly: true}
   {{- end }}
@@ -46,6 +49,7 @@ securityContext:
 volumeMounts:
   - {name: config, mountPath: /etc/tidegate/agent.yaml, subPath: agent.yaml, readOnly: true}
   - {name: envoy, mountPath: /var/lib/tidegate-agent/envoy}
+  - {name: requests, mountPath: /var/lib/tidegate-agent/envoy/requests}
 {{- end -}}
 
 {{- /* The volume of a secret that policies name; by its place, as the place is told apart by a slash. */ -}}
