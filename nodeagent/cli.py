@@ -50,7 +50,10 @@ _LOST: Final = {
 @click.group(epilog=_EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="nodeagent")
 def main() -> None:
-    """Enforce network policy on this node, and show what is enforced."""
+    """Enforce network policy on this node, and show what is enforced.
+
+    Exits 0 if done, 1 if not, 2 if called wrongly; `trace` has its own codes.
+    """
 
 
 @main.command()
@@ -112,7 +115,13 @@ def endpoint() -> None:
 @socket_option
 @output_option("table", "json")
 def endpoint_list(socket: Path | None, config_path: Path, output: str) -> None:
-    """List the pods of this node."""
+    """List the pods of this node.
+
+    \b
+    Examples:
+      nodeagent endpoint list
+      nodeagent endpoint list -o json
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
 
@@ -177,7 +186,12 @@ def identity() -> None:
 @socket_option
 @output_option("table", "json")
 def identity_list(socket: Path | None, config_path: Path, output: str) -> None:
-    """List identities: their numbers mean something on this node only."""
+    """List identities: their numbers mean something on this node only.
+
+    \b
+    Example:
+      nodeagent identity list
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
 
@@ -201,9 +215,11 @@ def identity_list(socket: Path | None, config_path: Path, output: str) -> None:
     "verdicts",
     multiple=True,
     type=click.Choice(["FORWARDED", "REDIRECTED", "DROPPED", "AUDIT"], case_sensitive=False),
+    help="What became of them; AUDIT: what would, by what is not enforced yet.",
 )
 @click.option("--direction", "directions", multiple=True,
-              type=click.Choice(["INGRESS", "EGRESS"], case_sensitive=False))  # fmt: skip
+              type=click.Choice(["INGRESS", "EGRESS"], case_sensitive=False),
+              help="At the pod of this node.")  # fmt: skip
 @click.option(
     "--pod", "pods", multiple=True, help="NAMESPACE/POD, NAMESPACE/ or POD, at either end."
 )
@@ -263,6 +279,11 @@ def detach(config_path: Path, yes: bool) -> None:
     Afterwards everything is open: every pod of this node may send and receive anything, also those that
     were refused everything because nobody had listed them. The last good bundle stays in the state
     directory: `nodeagent run` enforces it again. Stop the agent first. Asks, unless --yes is given.
+
+    \b
+    Examples:
+      nodeagent detach
+      nodeagent detach --yes
     """
     from netpolicy.errors import StalledError  # noqa: PLC0415
     from nodeagent.app import datapath_config, only_agent  # noqa: PLC0415

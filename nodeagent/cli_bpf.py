@@ -37,7 +37,13 @@ def bpf_policy() -> None:
 @config_option
 @output_option("table", "json")
 def bpf_policy_get(endpoint: str | None, config_path: Path, output: str) -> None:
-    """Show the active entries: of all tables, or of ENDPOINT's (its id)."""
+    """Show the active entries: of all tables, or of ENDPOINT's (its id).
+
+    \b
+    Examples:
+      nodeagent bpf policy get
+      nodeagent bpf policy get 4711 -o json
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.policy_rows import policy_rows  # noqa: PLC0415
 
@@ -87,7 +93,12 @@ def bpf_ct() -> None:
 @config_option
 @output_option("table", "json")
 def bpf_ct_list(config_path: Path, output: str) -> None:
-    """List the flows that the kernel tracks."""
+    """List the flows that the kernel tracks.
+
+    \b
+    Example:
+      nodeagent bpf ct list
+    """
     from nodeagent import cli_render  # noqa: PLC0415
 
     with _datapath(config_path) as datapath:
@@ -128,7 +139,12 @@ def bpf_shadow() -> None:
 @config_option
 @output_option("table", "json")
 def bpf_shadow_list(config_path: Path, output: str) -> None:
-    """List what the kernel counted, the most frequent first."""
+    """List what the kernel counted, the most frequent first.
+
+    \b
+    Example:
+      nodeagent bpf shadow list
+    """
     from nodeagent import cli_render  # noqa: PLC0415
 
     with _datapath(config_path) as datapath:

@@ -50,7 +50,13 @@ def install_command(  # noqa: PLR0917
     timeout_seconds: int,
     failure_mode: str,
 ) -> None:
-    """Put the plugin at the end of the host's CNI chain. Doing it again changes nothing."""
+    """Put the plugin at the end of the host's CNI chain. Doing it again changes nothing.
+
+    \b
+    Examples:
+      nodeagent cni install
+      nodeagent cni install --bin-dir /usr/lib/cni --failure-mode open
+    """
     from nodeagent.cni.conflist import PluginOptions  # noqa: PLC0415
     from nodeagent.cni.install import InstallError, install  # noqa: PLC0415
 
@@ -67,7 +73,12 @@ def install_command(  # noqa: PLR0917
 @cni.command("uninstall")
 @_folder_options
 def uninstall_command(bin_dir: Path, conf_dir: Path) -> None:
-    """Take the plugin out of the host's CNI chains and remove it. Pods start without it then."""
+    """Take the plugin out of the host's CNI chains and remove it. Pods start without it then.
+
+    \b
+    Example:
+      nodeagent cni uninstall
+    """
     from nodeagent.cni.install import InstallError, uninstall  # noqa: PLC0415
 
     try:

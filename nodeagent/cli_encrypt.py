@@ -13,17 +13,11 @@ import click
 
 from nodeagent.cli_options import asking_agent, output_option, socket_option
 
-_EXAMPLES: Final = """\b
-Examples:
-  nodeagent encrypt status
-  nodeagent encrypt status -o json
-  nodeagent encrypt rotate
-"""
 _BYTE_UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
 _STEP: Final = 1024
 
 
-@click.group(epilog=_EXAMPLES)
+@click.group()
 def encrypt() -> None:
     """WireGuard between nodes."""
 
@@ -32,7 +26,13 @@ def encrypt() -> None:
 @socket_option
 @output_option("table", "json")
 def status(socket: Path | None, config_path: Path, output: str) -> None:
-    """Show the mode, the keys of this node, and each tunnel."""
+    """Show the mode, the keys of this node, and each tunnel.
+
+    \b
+    Examples:
+      nodeagent encrypt status
+      nodeagent encrypt status -o json
+    """
     from nodeagent import cli_render  # noqa: PLC0415
     from nodeagent.local_api_messages import message_fields  # noqa: PLC0415
 
@@ -76,6 +76,10 @@ def rotate(socket: Path | None, config_path: Path) -> None:
     """Make a new key and change over to it; no packet is lost.
 
     Both keys are in use until every other node has changed over: see `nodeagent encrypt status`.
+
+    \b
+    Example:
+      nodeagent encrypt rotate
     """
     with asking_agent(socket, config_path) as agent:
         made = agent.rotate_key()

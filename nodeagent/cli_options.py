@@ -33,6 +33,7 @@ def config_option(command: Command) -> Command:
         default=DEFAULT_CONFIG,
         show_default=True,
         envvar="TIDEGATE_AGENT_CONFIG",
+        show_envvar=True,
         help="The agent's configuration file.",
     )(command)
 
@@ -45,6 +46,7 @@ def socket_option(command: Command) -> Command:
         type=click.Path(path_type=Path),
         default=None,
         envvar="TIDEGATE_AGENT_SOCKET",
+        show_envvar=True,
         help="The agent's socket; default: the one in its configuration.",
     )(command)
 
@@ -52,8 +54,9 @@ def socket_option(command: Command) -> Command:
 def output_option(*choices: str) -> Callable[[Command], Command]:
     """`-o FORMAT`; the first choice is the default."""
     return click.option(
-        "-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True
-    )
+        "-o", "--output", type=click.Choice(choices), default=choices[0], show_default=True,
+        help="For people, or for machines.",
+    )  # fmt: skip
 
 
 def fail(message: str, *, exit_code: int = FAILED) -> NoReturn:

@@ -46,4 +46,6 @@ def main() -> None:
       tidegate status                        what is published, and who enforces it
       tidegate rollout status                what a new revision would cut, and where it is
       tidegate encrypt status                how the nodes encrypt what they say to each other
+    \b
+    Exits 0 for done or yes, 1 for no, 2 if it cannot be told; each command's help says more.
     """

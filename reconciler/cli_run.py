@@ -25,7 +25,9 @@ from reconciler.config import ReconcilerConfig, load_config
 
 
 @click.command()
-@click.option("--config", "path", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "--config", "path", type=click.Path(path_type=Path), required=True, help="reconciler.yaml."
+)
 @click.option("--kubernetes", is_flag=True, help="The API server has inventory and repository.")
 @click.option(
     "--namespace", default="tidegate-system", show_default=True, help="Where its objects are."

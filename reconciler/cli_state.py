@@ -28,7 +28,7 @@ from reconciler.terminal import print_parts
 def status(state_dir: Path, form: str) -> None:
     """What is published, what was refused and why, and what every agent enforces.
 
-    Works beside a running reconciler and after it died. Exits 0 if Ready, else 1.
+    Works beside a running reconciler and after it died. Exits 0 if Ready, 1 if not, 2 if it cannot be told.
 
     \b
     Examples:

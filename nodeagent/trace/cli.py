@@ -43,7 +43,8 @@ def drop_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--duration", type=click.FloatRange(0), default=0.0, help="End after so many seconds."
         ),
-        click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text"),
+        click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text",
+                     help="For people, or for machines."),
         click.option(
             "--prepare-headers", is_flag=True, help="Make the tree of kernel headers, and end."
         ),

@@ -55,6 +55,8 @@ def encrypt() -> None:
 def status(state_dir: Path, form: str) -> None:
     """What is signed, and of every node: its mode, its keys and their age, its peers, what is wrong.
 
+    Exits 0 if all is well, 1 if not, 2 if it cannot be told.
+
     \b
     Examples:
       tidegate encrypt status

@@ -71,6 +71,11 @@ def status(place: Place, form: str) -> None:
     """Where the current revision is, and what the fleet saw of it.
 
     Works beside a running reconciler and after it died. Exits 1 if the revision was taken back.
+
+    \b
+    Examples:
+      tidegate rollout status
+      tidegate rollout status -o json --kubernetes
     """
     with _told():
         access = _open(place)
@@ -93,7 +98,12 @@ def status(place: Place, form: str) -> None:
 @place_options
 @output_option
 def history(number: int, place: Place, form: str) -> None:
-    """What happened to revisions, the newest first: who did what, when and why."""
+    """What happened to revisions, the newest first: who did what, when and why.
+
+    \b
+    Example:
+      tidegate rollout history -n 5
+    """
     with _told():
         entries = _open(place).history(number)
     if form == "json":
@@ -129,7 +139,10 @@ def undo(to: str, reason: str, wait_seconds: float, place: Place) -> None:
 def _about_the_current(action: Action, text: str) -> None:
     """A command that asks for one action on the revision that is on its way."""
 
-    @rollout.command(action.value, help=text)
+    @rollout.command(
+        action.value,
+        help=f'{text}\n\n\b\nExample:\n  tidegate rollout {action} --reason "seen enough"',
+    )
     @reason_option
     @wait_option
     @place_options

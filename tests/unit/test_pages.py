@@ -142,6 +142,33 @@ def test_commands_that_texts_of_the_programs_name_are_commands() -> None:
     assert not faults
 
 
+def _leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if not isinstance(command, click.Group):
+        yield path, command
+        return
+    context = click.Context(command)
+    for sub in command.list_commands(context):
+        found = command.get_command(context, sub)
+        assert found is not None
+        yield from _leaves(found, f"{path} {sub}")
+
+
+def test_the_help_of_every_command_has_an_example_that_is_a_command() -> None:
+    for program, main in PROGRAMS.items():
+        for path, command in _leaves(main, program):
+            shown = command.get_help(click.Context(command, info_name=path)).splitlines()
+            examples = [one for line in shown for one in _commands(line) if line.startswith("    ")]
+            assert any(one.startswith(path) for one in examples), path
+            assert not [one for one in examples if _fault(one, whole=True)], path
+
+
+def test_every_option_says_what_it_means() -> None:
+    for program, main in PROGRAMS.items():
+        for path, command in _leaves(main, program):
+            options = (one for one in command.params if isinstance(one, click.Option))
+            assert not [one.opts for one in options if not one.help], path
+
+
 def test_links_lead_somewhere() -> None:
     texts = {page: page.read_text() for page in PROJECT_PAGES}
     dead = {
