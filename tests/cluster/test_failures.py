@@ -61,6 +61,7 @@ class Line:
         return {
             family.name: min(sample.value for sample in family.samples)
             for family in self.replica._metrics()
+            if family.samples
         }
 
 
