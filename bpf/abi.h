@@ -10,7 +10,7 @@
 
 #include <linux/types.h>
 
-#define TG_ABI_VERSION 13
+#define TG_ABI_VERSION 14
 
 #define TG_SLOTS 8                  /* generations that may be loaded at once */
 #define TG_NO_SLOT 0xff
@@ -45,9 +45,10 @@
  * come in the clear from behind a pod's or service's address, or from a pod to an address that the node may
  * yet translate; on its way to the proxy, or sent by it: to a pod
  * here as who opened the flow, to where a pod's flow goes (both as the client), to the pod that opened the
- * flow, to whoever opened a flow to a pod here (both as the server). */
+ * flow, to whoever opened a flow to a pod here (both as the server); handed from pod to pod directly. */
 #define TG_MARK_MASK 0xff00
 #define TG_MARK_REDIRECTED 0x0200
+#define TG_MARK_DIRECT 0x0600
 #define TG_MARK_IN_THE_CLEAR 0x0700
 #define TG_MARK_FROM_POD 0x0800
 #define TG_MARK_PROXY_TO_CLIENT 0x0900
@@ -62,6 +63,9 @@
 #define TG_MARK_PORT_SHIFT 16
 #define TG_REDIRECT_ANEW 0x01
 #define TG_REDIRECT_BACK 0x02
+
+/* The lowest bit of a mark that says "directly": at the sender's interface still, to be put into the pod. */
+#define TG_DIRECT_INTO 0x01
 
 /* Seen from the endpoint: to_pod judges ingress, from_pod egress. */
 enum tg_direction {
@@ -194,6 +198,11 @@ enum tg_conntrack_flag {
 	TG_CONNTRACK_ESTABLISHED = 4,        /* its opener spoke again after an answer */
 	TG_CONNTRACK_CUT = 8,                /* redirected elsewhere than where it was accepted */
 	TG_CONNTRACK_ENCRYPTED = 16,         /* what its ends send each other goes through a tunnel */
+	TG_CONNTRACK_DIRECT = 32,            /* opened past the node's IP stack: all of it goes so */
+};
+
+enum tg_local_end_flag {
+	TG_LOCAL_END_PAIR = 1,               /* its other end is in the pod: packets may be put there */
 };
 
 /* IPv6, or IPv4 as ::ffff:a.b.c.d, in network byte order. */
@@ -252,6 +261,13 @@ struct tg_endpoint {
 	struct tg_address addresses[TG_ENDPOINT_ADDRESSES];
 };
 _Static_assert(sizeof(struct tg_endpoint) == 148, "no hidden padding");
+
+/* Where packets for a pod's address are handed to directly. */
+struct tg_local_end {
+	__u32 interface_index;
+	__u32 flags;                         /* of tg_local_end_flag */
+};
+_Static_assert(sizeof(struct tg_local_end) == 8, "no hidden padding");
 
 /* Longest-prefix key; IPv4 prefixes count 96 bits more. */
 struct tg_prefix {

@@ -9,6 +9,18 @@
 
 #define TG_NO_ENDPOINT 0xffffffff        /* beyond the last slot */
 
+/* The interface before the pod that a packet is judged for, noted in the packet's room for programs: not always
+ * the one that it is at (see direct.h). */
+static __always_inline void note_pod_interface(struct __sk_buff *skb, __u32 interface)
+{
+	skb->cb[0] = interface;
+}
+
+static __always_inline __u32 pod_interface(const struct __sk_buff *skb)
+{
+	return skb->cb[0];
+}
+
 /* The agent may store another word meanwhile. */
 static __always_inline struct tg_interface load_interface(const struct tg_interface *stored)
 {

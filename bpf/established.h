@@ -2,6 +2,7 @@
 /* The short way of a packet whose flow needs no judging: most packets of most nodes take it.
  *
  *     headers where they usually lie ──▶ its own endpoint ──▶ its flow ──▶ counted, and on
+ *     to a pod here that it is handed to directly: the same at that end, and into the pod
  *
  * Holds always:
  * 1. It passes a packet or leaves it to the long way; it refuses none, and reports nothing.
@@ -9,12 +10,14 @@
  *    an established packet could fail stands here again.
  * 3. A flow's state stays: an opening, a first answer, a close, another revision are the long way's. What
  *    changes is its time, its sums, its place in the stream, and which flags without meaning were seen.
+ * 4. What it puts into a pod directly would have passed at that pod's interface too, by the same checks.
  */
 #ifndef TIDEGATE_ESTABLISHED_H
 #define TIDEGATE_ESTABLISHED_H
 
 #include "abi.h"
 #include "conntrack.h"
+#include "direct.h"
 #include "encryption.h"
 #include "endpoints.h"
 #include "events.h"
@@ -22,6 +25,7 @@
 #include "packet.h"
 
 #define IPV4_WITHOUT_OPTIONS 0x45        /* version and header length */
+#define GO_TO_END 0x100                  /* no action of the kernel's: see go_to_end */
 
 struct short_packet {
 	struct tg_address source;
@@ -33,6 +37,7 @@ struct short_packet {
 	__u16 tcp_awaits;
 	__u8 protocol;
 	__u8 tcp_flags;
+	__u8 hop_limit;
 };
 
 /* Neither options nor fragments. */
@@ -46,6 +51,7 @@ static __always_inline bool read_short_ipv4(void *at, void *data_end, struct sho
 	map_ipv4(&packet->source, ip->saddr);
 	map_ipv4(&packet->destination, ip->daddr);
 	packet->protocol = ip->protocol;
+	packet->hop_limit = ip->ttl;
 	packet->l4_offset = ETH_HLEN + sizeof(*ip);
 	packet->end = ETH_HLEN + bpf_ntohs(ip->tot_len);
 	return true;
@@ -61,6 +67,7 @@ static __always_inline bool read_short_ipv6(void *at, void *data_end, struct sho
 	__builtin_memcpy(&packet->source, &ip->saddr, sizeof(packet->source));
 	__builtin_memcpy(&packet->destination, &ip->daddr, sizeof(packet->destination));
 	packet->protocol = ip->nexthdr;
+	packet->hop_limit = ip->hop_limit;
 	packet->l4_offset = ETH_HLEN + sizeof(*ip);
 	packet->end = packet->l4_offset + bpf_ntohs(ip->payload_len);
 	return !is_ipv4_mapped(&packet->source) && !is_ipv4_mapped(&packet->destination);
@@ -177,33 +184,78 @@ static __always_inline bool keep_alive(struct tg_conntrack_entry *entry, __u8 pr
 	return true;
 }
 
-/* True if the packet passes, and is accounted. Else nothing has happened yet. */
-static __always_inline bool pass_established(struct __sk_buff *skb, __u8 direction)
+/* The flow by which the packet passes at this endpoint; NULL if that is the long way's to say. */
+static __always_inline struct tg_conntrack_entry *
+find_passing(struct __sk_buff *skb, const struct tg_endpoint *endpoint,
+	     const struct short_packet *packet, struct tg_control in_force, __u8 direction)
 {
-	bool out = direction == TG_EGRESS, is_reply;
+	bool out = direction == TG_EGRESS;
+	struct tg_conntrack_entry *entry = find_answered(endpoint->id, packet, out);
+
+	if (!entry || !is_allowed_now(entry, in_force) ||
+	    changes_state(entry, entry->direction != direction) ||
+	    !keep_alive(entry, packet->protocol) ||
+	    secure(skb, out ? &packet->destination : &packet->source, direction))
+		return NULL;
+	return entry;
+}
+
+static __always_inline void account(struct tg_conntrack_entry *entry,
+				    const struct short_packet *packet, __u32 bytes, __u8 direction)
+{
+	bool is_reply = entry->direction != direction;
+
+	note_awaited(entry, packet->tcp_awaits, is_reply);
+	note_tcp_flags(entry, packet->tcp_flags, is_reply);   /* none of change: nothing to tell */
+	add_packet(entry, bytes, is_reply);
+	count(TG_FORWARDED * 2 + direction, bytes);
+}
+
+/* Hand the packet over to a pod here: into it if it passes there by the same checks, else to be judged there.
+ * Global, as `parse_packet`. */
+__noinline int hand_over_established(struct __sk_buff *skb, const struct short_packet *packet,
+				     const struct tg_control *in_force, __u32 end)
+{
+	struct tg_conntrack_entry *there = NULL;
+	const struct tg_endpoint *endpoint;
+
+	if (!packet || !in_force)
+		return TC_ACT_UNSPEC;
+	endpoint = endpoint_behind(interface_of(end));
+	if (endpoint && (end & END_IS_PAIR))
+		there = find_passing(skb, endpoint, packet, *in_force, TG_INGRESS);
+	if (!turn_to_end(skb, end))
+		return TC_ACT_UNSPEC;
+	if (!there)
+		return GO_TO_END;
+	account(there, packet, skb->len, TG_INGRESS);
+	return enter_pod(skb);
+}
+
+/* True if the packet passes, and is accounted; `action` is what becomes of it. Else nothing has happened
+ * yet. */
+static __always_inline bool pass_established(struct __sk_buff *skb, __u8 direction, int *action)
+{
+	bool out = direction == TG_EGRESS;
 	struct tg_conntrack_entry *entry;
 	struct short_packet packet;
 	const struct tg_endpoint *endpoint;
 	struct tg_control in_force;
+	__u32 end = 0;
 
 	if (!read_short(skb, &packet) || !load_control(&in_force))
 		return false;
-	endpoint = endpoint_behind(skb->ifindex);
+	endpoint = endpoint_behind(pod_interface(skb));
 	if (!endpoint ||
 	    (out && (!has_own_mac(skb, endpoint) || !is_own_address(endpoint, &packet.source))))
 		return false;
-	entry = find_answered(endpoint->id, &packet, out);
-	if (!entry || !is_allowed_now(entry, in_force))
+	entry = find_passing(skb, endpoint, &packet, in_force, direction);
+	if (!entry)
 		return false;
-	is_reply = entry->direction != direction;
-	if (changes_state(entry, is_reply) || !keep_alive(entry, packet.protocol))
-		return false;
-	if (secure(skb, out ? &packet.destination : &packet.source, direction))
-		return false;
-	note_awaited(entry, packet.tcp_awaits, is_reply);
-	note_tcp_flags(entry, packet.tcp_flags, is_reply);   /* none of change: nothing to tell */
-	add_packet(entry, skb->len, is_reply);
-	count(TG_FORWARDED * 2 + direction, skb->len);
+	account(entry, &packet, skb->len, direction);
+	if (out && (entry->flags & TG_CONNTRACK_DIRECT))
+		end = find_end(skb, &packet.destination, packet.hop_limit);
+	*action = end ? hand_over_established(skb, &packet, &in_force, end) : TC_ACT_UNSPEC;
 	return true;
 }
 

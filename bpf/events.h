@@ -6,6 +6,7 @@
 #include "abi.h"
 #include "clock.h"
 #include "encryption.h"
+#include "endpoints.h"
 #include "maps.h"
 #include "packet.h"
 #include "policy.h"
@@ -26,6 +27,7 @@ struct passage {
 	__u8 place;                          /* of the other end, where encryption is on */
 	__u8 is_tunnelled;                   /* its flow goes through a tunnel */
 	__u32 redirect;                      /* the mark to go to the proxy with; zero: it does not */
+	__u32 end;                           /* who it is handed to directly, as `find_end` says */
 	const struct tg_conntrack_entry *closed;  /* the flow that the packet ends */
 };
 
@@ -82,7 +84,7 @@ static __always_inline void describe(struct tg_event *event, const struct passag
 	event->source = packet->source;
 	event->destination = packet->destination;
 	event->endpoint_id = passage->endpoint_id;
-	event->interface_index = passage->skb->ifindex;
+	event->interface_index = pod_interface(passage->skb);
 	event->local_identity = passage->local_identity;
 	event->remote_identity = ruling->remote_identity;
 	event->cookie = ruling->cookie;

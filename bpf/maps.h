@@ -70,6 +70,34 @@ struct {
 	__type(value, struct tg_endpoint);
 } endpoints SEC(".maps");
 
+/* Address of a pod here → where packets for it are handed to directly; empty unless that is configured. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096 * TG_ENDPOINT_ADDRESSES);
+	__type(key, struct tg_address);
+	__type(value, struct tg_local_end);
+} local_ends SEC(".maps");
+
+/* Interface index → itself, of the devices of those: the kernel takes one out when the device goes, so that
+ * another one that gets its index is not taken for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u32);
+} local_devices SEC(".maps");
+
+/* `tg_to_pod`, for packets that are put into a pod from where they came. */
+int tg_to_pod(struct __sk_buff *skb);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__array(values, int(struct __sk_buff *));
+} into_pod SEC(".maps") = { .values = { [0] = (void *)&tg_to_pod } };
+
 /* Address → identity, exact matches first. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

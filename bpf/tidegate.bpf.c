@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "conntrack.h"
+#include "direct.h"
 #include "encryption.h"
 #include "endpoints.h"
 #include "established.h"
@@ -90,6 +91,8 @@ static __always_inline void open_flow(struct passage *passage, const struct tg_c
 	entry.flags = packet->streams && !packet->opens ? TG_CONNTRACK_ONE_WAY : 0;
 	if (is_flow_tunnelled(passage))
 		entry.flags |= TG_CONNTRACK_ENCRYPTED;
+	if (opens_direct(passage))
+		entry.flags |= TG_CONNTRACK_DIRECT;
 	if (insert_entry(key, &entry, is_half_open))
 		refuse(&passage->ruling, TG_DROP_CONNTRACK_INSERT);
 	else if (passage->ruling.verdict == TG_REDIRECT)
@@ -148,6 +151,7 @@ static __always_inline void follow_flow(struct passage *passage, const struct tg
 	if (is_flow_tunnelled(passage))
 		entry->flags |= TG_CONNTRACK_ENCRYPTED;
 	passage->is_tunnelled = !!(entry->flags & TG_CONNTRACK_ENCRYPTED);
+	follow_direct(passage, entry);
 	occasion = touch_entry(entry, passage->now, bytes, &passage->packet, is_reply);
 	occasion = end ? end : occasion;
 	if (occasion && !passage->occasion) {
@@ -215,6 +219,7 @@ static __always_inline bool is_related(struct __sk_buff *skb, struct passage *pa
 	passage->occasion = 0;
 	if (passage->ruling.verdict == TG_REDIRECT && is_by_proxy(skb, &quoted))
 		send_back(passage);
+	follow_direct(passage, entry);
 	return passes(passage->ruling.verdict);
 }
 
@@ -232,7 +237,7 @@ static __always_inline void judge_icmp(struct __sk_buff *skb, struct passage *pa
 static __always_inline __u8 judge_packet(struct __sk_buff *skb, struct passage *passage)
 {
 	const struct packet *packet = &passage->packet;
-	const struct tg_endpoint *endpoint = endpoint_behind(skb->ifindex);
+	const struct tg_endpoint *endpoint = endpoint_behind(pod_interface(skb));
 	__u8 reason;
 
 	reason = parse_packet(skb, &passage->packet);
@@ -303,24 +308,37 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 		emit(&passage);
 	if (!passes(passage.ruling.verdict))
 		return TC_ACT_SHOT;
-	return passage.redirect ? redirect(skb, passage.redirect) : TC_ACT_UNSPEC;
+	if (passage.redirect)
+		return redirect(skb, passage.redirect);
+	return passage.end && turn_to_end(skb, passage.end) ? GO_TO_END : TC_ACT_UNSPEC;
 }
 
 static __always_inline int pass_or_enforce(struct __sk_buff *skb, __u8 direction)
 {
-	return pass_established(skb, direction) ? TC_ACT_UNSPEC : enforce(skb, direction);
+	int action;
+
+	return pass_established(skb, direction, &action) ? action : enforce(skb, direction);
 }
 
 SEC("tc")
 int tg_from_pod(struct __sk_buff *skb)
 {
-	return pass_or_enforce(skb, TG_EGRESS);
+	int action;
+
+	note_pod_interface(skb, skb->ifindex);
+	action = pass_or_enforce(skb, TG_EGRESS);
+	return action == GO_TO_END ? go_to_end(skb) : action;
 }
 
 SEC("tc")
 int tg_to_pod(struct __sk_buff *skb)
 {
-	return pass_or_enforce(skb, TG_INGRESS);
+	int action;
+
+	if (!is_put_into_pod(skb))
+		note_pod_interface(skb, skb->ifindex);
+	action = pass_or_enforce(skb, TG_INGRESS);
+	return action == TC_ACT_UNSPEC && is_put_into_pod(skb) ? enter_pod(skb) : action;
 }
 
 /* Ingress of a tunnel: what comes out of it was encrypted on the way. */

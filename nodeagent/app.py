@@ -138,7 +138,7 @@ class Agent:
             proxy=self._proxy,
         )
         self._adopted = self._enforcer.active_label is not None
-        self._placement = Placement(datapath)
+        self._placement = Placement(datapath, delivers_directly=config.datapath.direct_delivery)
         self._tunnels = Tunnels(
             datapath,
             node=config.node,

@@ -217,7 +217,7 @@ def _verdict_word(entry: ConntrackEntry) -> str:
     verdict = entry.verdict.name.lower()
     if entry.reason:
         return f"{verdict} ({drop_reason(entry.reason).text})"
-    return f"{verdict}, one way" if entry.is_one_way else verdict
+    return verdict + ", one way" * entry.is_one_way + ", directly" * entry.is_direct
 
 
 def _row_fields(row: dict[str, Any]) -> dict[str, Any]:

@@ -48,12 +48,14 @@ DEFAULT_LIFETIMES: Final = FlowLifetimes()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DatapathOptions:
     """`max_addresses` (of pods and nodes) and `max_prefixes` (of policies) are those of one plan.
-    Frames of `unjudged_ethertypes` pass in both directions."""
+    Frames of `unjudged_ethertypes` pass in both directions. `direct_delivery`: TCP between
+    pods here does not pass the node's own filters."""
 
     max_addresses: int = 262_144
     max_prefixes: int = 262_144
     lifetimes: FlowLifetimes = DEFAULT_LIFETIMES
     unjudged_ethertypes: tuple[int, ...] = ()
+    direct_delivery: bool = False
 
 
 DEFAULT_OPTIONS: Final = DatapathOptions()
@@ -72,6 +74,7 @@ def read_options(section: Fields) -> DatapathOptions:
             }
         ),
         unjudged_ethertypes=tuple(_ethertypes(section)),
+        direct_delivery=section.flag("direct_delivery", DEFAULT_OPTIONS.direct_delivery),
     )
     lifetimes.finish()
     section.finish()

@@ -19,7 +19,8 @@ from typing import Final
 
 import structlog
 
-from nodeagent.datapath import Datapath, DatapathError
+from nodeagent.datapath import Datapath, DatapathError, LocalEnd
+from nodeagent.direct_delivery import DirectDelivery
 from nodeagent.plan.generation import LocalEndpoint
 
 log = structlog.get_logger()
@@ -34,8 +35,9 @@ INTERFACE_GUARDED: Final = "interface_guarded"
 class Placement:
     """Owns what is attached. One caller at a time."""
 
-    def __init__(self, datapath: Datapath) -> None:
+    def __init__(self, datapath: Datapath, *, delivers_directly: bool = False) -> None:
         self._datapath = datapath
+        self._direct = DirectDelivery(datapath, is_wanted=delivers_directly)
         self._placed: dict[int, LocalEndpoint] = {}
         self._distrusted: set[int] = set()
         self._found: set[int] | None = None
@@ -55,6 +57,11 @@ class Placement:
     def endpoints(self) -> Mapping[int, LocalEndpoint]:
         """Interface index → the endpoint that the kernel was told."""
         return self._placed
+
+    @property
+    def local_ends(self) -> Mapping[str, LocalEnd]:
+        """Address → where the kernel was told to hand its packets directly."""
+        return self._direct.ends
 
     @property
     def attached(self) -> frozenset[int]:
@@ -90,6 +97,7 @@ class Placement:
                     interface=endpoint.interface,
                     error=str(error),
                 )
+        self._direct.follow(self.placed)
         placed = set(self.placed.values())
         return tuple(sorted(e.interface for e in listed if e not in placed))
 
@@ -138,10 +146,15 @@ class Placement:
             else:
                 self._datapath.set_endpoint(endpoint, ifindex)
 
+    def restore_local_ends(self) -> None:
+        """Tell the kernel again to whom it hands packets directly."""
+        self._direct.restore()
+
     def distrust(self, ifindexes: Set[int]) -> None:
         """Attach to these again: somebody took filters off them, or they are other interfaces."""
         self._attached -= ifindexes
         self._distrusted |= self._placed.keys() & ifindexes
+        self._direct.follow(self.placed)
 
     def forget_unlisted(
         self, endpoints: Iterable[LocalEndpoint], interfaces: Mapping[str, int]

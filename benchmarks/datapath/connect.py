@@ -4,7 +4,7 @@
 
 In:   two pods on a node; one contestant at a time between them, of 10 to 20,000 rules
 Out:  microseconds of processor time a transaction or a MiB, and ratios to no policy; a picture of how
-      they grow; ours beside no policy in pairs, which the targets are for
+      they grow; ours beside no policy in pairs: the targets are for direct delivery
 Shell. Client and server share one processor: their processor time is all that their packets cost, and
 leaves out what else the machine does. The contestants of one size take turns; medians. The agent's part,
 reading events, is on the others.
@@ -37,7 +37,7 @@ from benchmarks.datapath.world import (
     server_endpoint,
 )
 from benchmarks.report import DIRECTORY, QUICK_DIRECTORY, Result
-from nodeagent.datapath import Datapath
+from nodeagent.datapath import Datapath, LocalEnd
 
 SIZES: Final = (10, 100, 1_000, 10_000, 20_000)
 QUICK_SIZES: Final = (10, 100)
@@ -45,9 +45,9 @@ ROUNDS, QUICK_ROUNDS = 7, 1
 SECONDS, QUICK_SECONDS = 0.2, 0.05
 PAIRS, QUICK_PAIRS = 40, 1
 """At fewest rules, and at most."""
-FREE, OURS = "no policy", "tidegate"
+FREE, OURS, DIRECT = "no policy", "tidegate", "tidegate, direct delivery"
 TARGETS: Final = {"crr": 1.05, "rr": 1.02}
-"""Times no policy's, by pairs."""
+"""Times no policy's, by pairs, of direct delivery."""
 FLAT_TARGET: Final = 1.15
 """Of the ratio at most rules to the ratio at fewest."""
 READ_SECONDS: Final = 0.01
@@ -73,10 +73,10 @@ def run(*, quick: bool = False) -> list[Result]:
     sizes, rounds = (QUICK_SIZES, QUICK_ROUNDS) if quick else (SIZES, ROUNDS)
     seconds = QUICK_SECONDS if quick else SECONDS
     taken: dict[int, Taken] = {}
-    paired: dict[int, dict[str, Ratio]] = {}
+    paired: dict[int, dict[str, dict[str, Ratio]]] = {}
     with loaded_world() as world, two_pods() as (client, server), _load() as load:
-        world.datapath.set_endpoint(client_endpoint(), client.ifindex)
-        world.datapath.set_endpoint(server_endpoint(), server.ifindex)
+        world.datapath.set_endpoint(client_endpoint(mac=client.mac), client.ifindex)
+        world.datapath.set_endpoint(server_endpoint(mac=server.mac), server.ifindex)
         with _serving(load, server) as serving, _read(world.datapath):
             measure = partial(_figure, load, client, serving, seconds)
             for rules in sizes:
@@ -84,7 +84,10 @@ def run(*, quick: bool = False) -> list[Result]:
                 contestants = _contestants(rules, world.datapath, client, server)
                 if rules in (sizes[0], sizes[-1]):
                     pairs = QUICK_PAIRS if quick else PAIRS
-                    paired[rules] = measure_pairs(contestants[OURS], measure, [*TARGETS], pairs)
+                    paired[rules] = {
+                        name: measure_pairs(contestants[name], measure, [*TARGETS], pairs)
+                        for name in (OURS, DIRECT)
+                    }
                 taken[rules] = _medians(contestants, measure, rounds)
     pictures.draw_connections(
         {what: _ratios(taken, mode) for mode, (what, _, _) in MEASURES.items()},
@@ -97,6 +100,7 @@ def _contestants(rules: int, datapath: Datapath, client: Pod, server: Pod) -> di
     return {
         FREE: nullcontext,
         OURS: partial(_attached, datapath, client, server),
+        DIRECT: partial(_attached, datapath, client, server, is_direct=True),
         "nft set": partial(rule_lists.nft_set, rules),
         "nft linear": partial(rule_lists.nft_linear, rules),
         "iptables-legacy linear": partial(rule_lists.iptables_legacy, rules),
@@ -151,19 +155,23 @@ def _flatness(taken: Mapping[int, Taken]) -> Iterator[Result]:
                 value=last,
                 unit="× no policy",
                 baseline=first,
-                target=FLAT_TARGET if name == OURS else None,
+                target=FLAT_TARGET if name in (OURS, DIRECT) else None,
             )
 
 
-def _pairs(paired: Mapping[int, Mapping[str, Ratio]]) -> Iterator[Result]:
-    for rules, ratios in paired.items():
-        for mode, ratio in ratios.items():
-            metric = f"{MEASURES[mode][0]}, {OURS} in pairs, {rules:,} rules"
-            yield Result(
-                metric=metric, value=ratio.median, unit="× no policy", target=TARGETS[mode]
-            )
-            for bound, value in (("at least", ratio.least), ("at most", ratio.most)):
-                yield Result(metric=f"{metric}, {bound} (95 %)", value=value, unit="× no policy")
+def _pairs(paired: Mapping[int, Mapping[str, Mapping[str, Ratio]]]) -> Iterator[Result]:
+    for rules, contestants in paired.items():
+        for name, ratios in contestants.items():
+            for mode, ratio in ratios.items():
+                metric = f"{MEASURES[mode][0]}, {name} in pairs, {rules:,} rules"
+                target = TARGETS[mode] if name == DIRECT else None
+                yield from _bounded(metric, ratio, target)
+
+
+def _bounded(metric: str, ratio: Ratio, target: float | None) -> Iterator[Result]:
+    yield Result(metric=metric, value=ratio.median, unit="× no policy", target=target)
+    for bound, value in (("at least", ratio.least), ("at most", ratio.most)):
+        yield Result(metric=f"{metric}, {bound} (95 %)", value=value, unit="× no policy")
 
 
 def _ratios(taken: Mapping[int, Taken], mode: str) -> dict[str, list[tuple[int, float]]]:
@@ -183,7 +191,9 @@ def _enforce(datapath: Datapath, rules: int) -> None:
 
 
 @contextmanager
-def _attached(datapath: Datapath, *pods: Pod) -> Iterator[None]:
+def _attached(datapath: Datapath, *pods: Pod, is_direct: bool = False) -> Iterator[None]:
+    ends = {pod.address: LocalEnd(ifindex=pod.ifindex, is_pair=True) for pod in pods}
+    datapath.set_local_ends(ends if is_direct else {})
     for pod in pods:
         datapath.attach(pod.ifindex)
     try:

@@ -21,15 +21,17 @@ from benchmarks.datapath.world import CLIENT, SERVER
 
 _NODE: Final = "10.90.0.254"
 _PODS: Final = (("bench-c", CLIENT), ("bench-s", SERVER))
+_MACS: Final = {CLIENT: "02:00:00:00:00:01", SERVER: "02:00:00:00:00:02"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A namespace, by the process that holds it, and its interface on the node."""
+    """A namespace, by the process that holds it, its interface on the node, and its own MAC."""
 
     address: str
     holder: int
     ifindex: int
+    mac: str
 
     def enter(self, *command: str) -> list[str]:
         """The argument list that runs a command inside."""
@@ -60,12 +62,15 @@ def _join(holder: subprocess.Popen[bytes], interface: str, address: str) -> Pod:
     _wait_until_unshared(holder)
     pid = str(holder.pid)
     _run("ip", "link", "add", interface, "type", "veth", "peer", "name", "eth0", "netns", pid)
-    pod = Pod(address=address, holder=holder.pid, ifindex=socket.if_nametoindex(interface))
+    mac = _MACS[address]
+    ifindex = socket.if_nametoindex(interface)
+    pod = Pod(address=address, holder=holder.pid, ifindex=ifindex, mac=mac)
     _run("ip", "address", "add", f"{_NODE}/32", "dev", interface)
     _run("ip", "link", "set", interface, "up")
     _run("ip", "route", "add", address, "dev", interface)
     for command in (
         ("ip", "address", "add", f"{address}/32", "dev", "eth0"),
+        ("ip", "link", "set", "eth0", "address", mac),
         ("ip", "link", "set", "eth0", "up"),
         ("ip", "route", "add", _NODE, "dev", "eth0"),
         ("ip", "route", "add", "default", "via", _NODE),

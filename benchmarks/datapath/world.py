@@ -134,17 +134,17 @@ def addresses_of(entries: int) -> AddressPlan:
     )
 
 
-def client_endpoint(interface: str = "") -> LocalEndpoint:
+def client_endpoint(interface: str = "", *, mac: str = "") -> LocalEndpoint:
     """The pod that opens connections."""
-    return _endpoint(CLIENT_ID, CLIENT_IDENTITY, CLIENT, interface)
+    return _endpoint(CLIENT_ID, CLIENT_IDENTITY, CLIENT, interface, mac)
 
 
-def server_endpoint(interface: str = "") -> LocalEndpoint:
+def server_endpoint(interface: str = "", *, mac: str = "") -> LocalEndpoint:
     """The pod that they lead to."""
-    return _endpoint(SERVER_ID, SERVER_IDENTITY, SERVER, interface)
+    return _endpoint(SERVER_ID, SERVER_IDENTITY, SERVER, interface, mac)
 
 
-def _endpoint(number: int, identity: int, address: str, interface: str) -> LocalEndpoint:
+def _endpoint(number: int, identity: int, address: str, interface: str, mac: str) -> LocalEndpoint:
     return LocalEndpoint(
         endpoint_id=number,
         identity=identity,
@@ -152,6 +152,7 @@ def _endpoint(number: int, identity: int, address: str, interface: str) -> Local
         namespace="bench",
         name=str(number),
         addresses=(address,),
+        mac=mac,
     )
 
 

@@ -11,6 +11,7 @@ from nodeagent.datapath.flow_table import ConntrackEntry, Counters
 from nodeagent.datapath.generations import GenerationLabel
 from nodeagent.datapath.holdings import Holdings
 from nodeagent.datapath.loading import LoadOutcome, ensure_loaded
+from nodeagent.datapath.local_ends import LocalEnd
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig
 from nodeagent.datapath.shadows import KernelDifference
@@ -31,6 +32,7 @@ __all__ = [
     "KernelDifference",
     "KernelEndpoint",
     "LoadOutcome",
+    "LocalEnd",
     "Occasion",
     "Reason",
     "Tunnelled",

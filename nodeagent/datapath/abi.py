@@ -95,6 +95,12 @@ class Endpoint(Structure):
     )
 
 
+class LocalEnd(Structure):
+    """`struct tg_local_end`."""
+
+    _fields_ = (("interface_index", c_uint32), ("flags", c_uint32))
+
+
 class Prefix(Structure):
     """`struct tg_prefix`."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from netpolicy.evidence import Cause
 
-ABI_VERSION: Final = 13
+ABI_VERSION: Final = 14
 MARK_MASK: Final = 0xFF00
 """The bits of a packet's mark that say what the node does with it."""
 MARK_IN_THE_CLEAR: Final = 0x0700
@@ -20,6 +20,7 @@ MARK_FROM_POD: Final = 0x0800
 MARK_DECRYPTED: Final = 0x0D00
 MARK_ENCRYPT: Final = 0x0E00
 MARK_REDIRECTED: Final = 0x0200
+MARK_DIRECT: Final = 0x0600
 MARK_PROXY_TO_CLIENT: Final = 0x0900
 MARK_PROXY_TO_SERVER: Final = 0x0A00
 MARK_PROXY_TO_WORLD: Final = 0x0B00
@@ -27,6 +28,7 @@ MARK_PROXY_TO_OPENER: Final = 0x0C00
 MARK_PORT_SHIFT: Final = 16
 REDIRECT_ANEW: Final = 0x01
 REDIRECT_BACK: Final = 0x02
+DIRECT_INTO: Final = 0x01
 SLOTS: Final = 8
 NO_SLOT: Final = 0xFF
 SHADOWS: Final = 2
@@ -131,6 +133,13 @@ class ConntrackFlag(IntFlag):
     ESTABLISHED = 4
     CUT = 8
     ENCRYPTED = 16
+    DIRECT = 32
+
+
+class LocalEndFlag(IntFlag):
+    """`enum tg_local_end_flag`."""
+
+    PAIR = 1
 
 
 def cause_of(number: int) -> Cause:

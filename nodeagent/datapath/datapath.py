@@ -28,6 +28,7 @@ from nodeagent.datapath import (
     generations,
     holdings,
     libbpf,
+    local_ends,
     peers,
     pins,
     shadows,
@@ -45,6 +46,7 @@ from nodeagent.datapath.fingerprints import FingerprintReader
 from nodeagent.datapath.flow_table import ConntrackEntry, Counters
 from nodeagent.datapath.generations import GenerationLabel, GenerationMaps, KernelGeneration
 from nodeagent.datapath.holdings import HeldMaps, Holdings
+from nodeagent.datapath.local_ends import LocalEnd
 from nodeagent.datapath.opened import OpenedPins
 from nodeagent.datapath.peers import KernelEndpoint
 from nodeagent.datapath.pins import DatapathConfig, Version
@@ -190,6 +192,10 @@ class Datapath:
         """Interface index → endpoint, as the kernel holds them."""
         return peers.read_endpoints(self._endpoints)
 
+    def set_local_ends(self, ends: Mapping[str, LocalEnd]) -> None:
+        """Hand packets to these addresses directly, and to no others."""
+        local_ends.write_ends(self._maps["local_ends"], self._maps["local_devices"], ends)
+
     def upsert_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
         """Add and change addresses; return how many differed. Prefixes, and all but those `touched`, are
         not looked at if these are given."""
@@ -232,6 +238,8 @@ class Datapath:
                 addresses=self._maps["addresses"],
                 prefixes=self._maps["prefixes"],
                 endpoints=self._endpoints,
+                local_ends=self._maps["local_ends"],
+                local_devices=self._maps["local_devices"],
             ),
             self._fingerprints,
             control=self.control(),

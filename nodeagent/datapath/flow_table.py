@@ -30,7 +30,8 @@ class ConntrackEntry:
     """A flow as one endpoint saw it. `direction` is that of the packet that opened it.
 
     `reason` 0: it passes. For ICMP echo `local_port` is the identifier. Half open: its opener has
-    not spoken again after an answer. Times are the kernel's monotonic clock.
+    not spoken again after an answer. Direct: its opening went past the node's IP stack. Times are the
+    kernel's monotonic clock.
     """
 
     endpoint_id: int
@@ -45,6 +46,7 @@ class ConntrackEntry:
     cookie: int
     is_half_open: bool
     is_one_way: bool
+    is_direct: bool
     has_reply: bool
     last_seen_ns: int
     forward_packets: int
@@ -133,6 +135,7 @@ def _entry(key: abi.ConntrackKey, value: bytes, *, is_half_open: bool) -> Conntr
         cookie=found.cookie,
         is_half_open=is_half_open,
         is_one_way=bool(found.flags & abi_numbers.ConntrackFlag.ONE_WAY),
+        is_direct=bool(found.flags & abi_numbers.ConntrackFlag.DIRECT),
         has_reply=bool(found.flags & abi_numbers.ConntrackFlag.REPLIED),
         last_seen_ns=found.last_seen_ns,
         forward_packets=found.forward_packets,

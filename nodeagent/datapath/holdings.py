@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nodeagent.datapath import libbpf, peers, pins
+from nodeagent.datapath import libbpf, local_ends, peers, pins
 from nodeagent.datapath.control import Control
 from nodeagent.datapath.endpoint_map import EndpointMap
 from nodeagent.datapath.errors import DatapathError
@@ -35,6 +35,7 @@ class Holdings:
     slots: Mapping[int, Fingerprints]
     addresses: Fingerprints
     endpoints: Mapping[int, bytes]
+    local_ends: Mapping[bytes, bytes]
     interfaces: frozenset[int]
     filters: tuple[Filter, ...]
     pins: Mapping[str, str]
@@ -48,6 +49,8 @@ class HeldMaps:
     addresses: Map
     prefixes: Map
     endpoints: EndpointMap
+    local_ends: Map
+    local_devices: Map
 
 
 def read_holdings(
@@ -71,6 +74,7 @@ def read_holdings(
             "prefixes": reader.read(maps.prefixes),
         },
         endpoints=peers.packed_endpoints(maps.endpoints),
+        local_ends=local_ends.read_ends(maps.local_ends, maps.local_devices),
         interfaces=present,
         filters=list_filters(sorted(present & set(ifindexes))),
         pins=pinned,

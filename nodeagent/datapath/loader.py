@@ -38,6 +38,7 @@ from nodeagent.datapath.loading import LoadOutcome
 from nodeagent.datapath.pins import (
     FLOW_MAPS,
     MAPS,
+    OWN_MAPS,
     PROGRAMS,
     DatapathConfig,
     Version,
@@ -81,7 +82,7 @@ def _shared_maps(bpffs: Path, before: Version, wanted: Version) -> tuple[str, ..
     them, connections would be judged anew from the middle, and answers refused that nobody opened.
     """
     if before.abi == wanted.abi and is_whole(bpffs, before):
-        return MAPS
+        return tuple(name for name in MAPS if name not in OWN_MAPS)
     same_flows = before.flow_layout == wanted.flow_layout and all(
         map_path(bpffs, before, name).exists() for name in FLOW_MAPS
     )

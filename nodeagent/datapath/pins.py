@@ -45,8 +45,10 @@ MAPS: Final = (
     "control", "interfaces", "endpoints", "addresses", "prefixes", "conntrack", "half_open", "fragments",
     "policy", "class_of", "port_class", "endpoint_tables", "generation_labels", "differences",
     "coverage", "lost_differences", "events", "event_bell", "refusals", "counters", "encryption",
-    "pod_places", "proxy",
+    "pod_places", "proxy", "local_ends", "local_devices", "into_pod",
 )  # fmt: skip
+OWN_MAPS: Final = frozenset({"into_pod"})
+"""What holds a version's own programs: no other version has it."""
 FLOW_MAPS: Final = ("conntrack", "half_open", "fragments")
 """What packets write; everything else is filled from the plan."""
 _DIGEST_LETTERS: Final = 16

@@ -27,6 +27,7 @@ class DriftKind(StrEnum):
     GENERATION = "generation"
     ADDRESSES = "addresses"
     ENDPOINTS = "endpoints"
+    LOCAL_ENDS = "local-ends"
     PROGRAM = "program"
     FOREIGN_FILTER = "foreign-filter"
     FOREIGN_PROGRAM = "foreign-program"
@@ -58,6 +59,7 @@ class Intended:
     slots: Mapping[int, Fingerprints]
     addresses: Fingerprints | None
     endpoints: Mapping[int, bytes] | None
+    local_ends: Mapping[bytes, bytes]
     attached: frozenset[int]
     programs: Mapping[Direction, int]
     pins: Mapping[str, str] = field(default_factory=dict)
@@ -71,6 +73,7 @@ def compare(intended: Intended, held: Holdings) -> tuple[Drift, ...]:
         *_of_slots(intended, held),
         *_of_addresses(intended.addresses, held.addresses),
         *_of_endpoints(intended.endpoints, held),
+        *_of_local_ends(intended.local_ends, held.local_ends),
         *_of_pins(intended.pins, held.pins),
     )
 
@@ -132,6 +135,16 @@ def _of_endpoints(intended: Mapping[int, bytes] | None, held: Holdings) -> Itera
             where=f"map endpoints, interface {ifindex}",
             what="no endpoint" if found is None else what,
             number=ifindex,
+        )
+
+
+def _of_local_ends(intended: Mapping[bytes, bytes], held: Mapping[bytes, bytes]) -> Iterator[Drift]:
+    if intended != held:
+        differing = len(dict(intended.items() ^ held.items()))
+        yield Drift(
+            kind=DriftKind.LOCAL_ENDS,
+            where="map local_ends",
+            what=f"of {differing} addresses another entry than was written, or no device",
         )
 
 

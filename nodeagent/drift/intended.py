@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from nodeagent.datapath import Control, Datapath, GenerationLabel, Holdings
+from nodeagent.datapath import Control, Datapath, GenerationLabel, Holdings, LocalEnd
 from nodeagent.datapath.fingerprints import Fingerprints, of_addresses, of_generation
+from nodeagent.datapath.local_ends import pack_ends
 from nodeagent.datapath.peers import pack_endpoint
 from nodeagent.drift.compare import Intended
 from nodeagent.enforcer import Enforcer
@@ -37,6 +38,7 @@ class Noted:
     generations: tuple[Generation, ...]
     addresses: AddressPlan | None
     endpoints: Mapping[int, LocalEndpoint]
+    local_ends: Mapping[str, LocalEnd]
     attached: frozenset[int]
 
 
@@ -62,6 +64,7 @@ class IntendedState:
             generations=_generations(installed.plan) if installed else (),
             addresses=installed.plan.addresses if installed else None,
             endpoints=dict(self._placement.endpoints),
+            local_ends=self._placement.local_ends,
             attached=self._placement.attached,
         )
 
@@ -83,6 +86,7 @@ class IntendedState:
             slots=slots,
             addresses=self._addresses(noted.addresses),
             endpoints={i: pack_endpoint(e) for i, e in noted.endpoints.items()},
+            local_ends=_still_there(noted.local_ends, held),
             attached=noted.attached,
             programs=self._programs,
             pins=self._pins,
@@ -98,6 +102,11 @@ class IntendedState:
         if self._of_addresses is None or self._of_addresses[0] is not plan:
             self._of_addresses = (plan, of_addresses(plan))
         return self._of_addresses[1]
+
+
+def _still_there(ends: Mapping[str, LocalEnd], held: Holdings) -> Mapping[bytes, bytes]:
+    """The kernel forgets those whose interface is gone."""
+    return pack_ends({a: end for a, end in ends.items() if end.ifindex in held.interfaces})
 
 
 def _generations(plan: NodePlan) -> tuple[Generation, ...]:

@@ -122,6 +122,8 @@ class DriftWatch:
             if DriftKind.ADDRESSES in of_kind:
                 await self._enforcer.restore_addresses()
             self._placement.restore_endpoints(of_kind.get(DriftKind.ENDPOINTS, set()))
+            if DriftKind.LOCAL_ENDS in of_kind:
+                self._placement.restore_local_ends()
             await self._restore_policy(of_kind)
             if DriftKind.PIN in of_kind:
                 await asyncio.to_thread(self._datapath.restore_pins)

@@ -142,6 +142,8 @@ def _flow_line(flow: TrackedFlow) -> str:
         else "under this revision: its packets pass by that, without the lookups above"
     )
     word = "denied" if entry.reason else "allowed"
+    if entry.is_direct and not entry.reason:
+        word += ", past the node's IP stack,"
     return f"  tracked  ports {ports}, idle {flow.idle_seconds:.1f} s: {word} {judged}"
 
 
@@ -172,6 +174,7 @@ def _side_data(side: Side, legend: Legend) -> dict[str, Any]:
                 "remote_port": flow.entry.remote_port,
                 "local_port": flow.entry.local_port,
                 "verdict": "deny" if flow.entry.reason else "allow",
+                "is_direct": flow.entry.is_direct,
                 "revision": flow.entry.revision,
                 "judged_anew": flow.judged_anew,
                 "idle_seconds": flow.idle_seconds,

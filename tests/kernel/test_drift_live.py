@@ -38,7 +38,7 @@ TCX_INGRESS = 46
 @pytest.fixture(scope="module")
 def agents() -> Iterator[Agents]:
     with World(ECOMMERCE) as world:
-        found = Agents(world)
+        found = Agents(world, direct_delivery=True)
         found.start(NODE)
         yield found
 
@@ -116,6 +116,25 @@ def test_a_denying_table_turned_into_one_that_allows(agents: Agents):
         target.close()
 
     _assert_repaired(agents, "generation", tamper)
+
+
+def test_an_end_led_to_another_interface_and_a_device_taken_from_its_pod(agents: Agents):
+    ends, devices = _map(agents, "local_ends"), _map(agents, "local_devices")
+    own = {packing.pack_address(address) for address in POD.addresses}
+    assert own < dict(libbpf.entries_of(ends)).keys()  # both pods of the node
+
+    index = struct.pack("=I", within(agents.world.namespace(NODE), _index))
+
+    def tamper() -> None:
+        stranger = abi.LocalEnd(interface_index=1, flags=0)
+        libbpf.update(ends, min(own), bytes(stranger))
+        assert libbpf.delete(devices, index)
+
+    _assert_repaired(agents, "local-ends", tamper)
+    assert libbpf.lookup(devices, index) == index
+    assert libbpf.lookup(ends, min(own)) == libbpf.lookup(ends, max(own))
+    ends.close()
+    devices.close()
 
 
 def test_an_address_given_the_hosts_identity_and_a_prefix_added(agents: Agents):

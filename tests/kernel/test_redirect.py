@@ -66,6 +66,15 @@ def web(world: Scene) -> Scene:
     return world
 
 
+@pytest.fixture(params=[False, True], ids=["by the node", "directly"])
+def either_way(web: Scene, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """What needs no proxy goes from pod to pod past the node's IP stack, or not."""
+    if request.param:
+        web.pods.deliver_directly()
+    yield web
+    web.pods.deliver_by_node()
+
+
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_requests_into_a_pod_are_judged_and_both_ends_keep_their_addresses(
     web: Scene, address: str
@@ -93,8 +102,9 @@ def test_requests_out_of_a_pod_are_judged_and_both_ends_keep_their_addresses(
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_requests_are_judged_on_their_way_out_and_again_on_their_way_in(
-    web: Scene, address: str
+    either_way: Scene, address: str
 ) -> None:
+    web = either_way
     web.start_envoy(*LISTENERS)  # anew: without connections that were made under other rules
     web.pods.enforce(
         redirecting(
@@ -146,8 +156,9 @@ def test_a_connection_whose_flow_goes_to_another_port_is_reset_and_the_next_one_
 
 @pytest.mark.parametrize("direction", list(Direction))
 def test_a_plain_connection_that_is_to_be_judged_now_is_reset_once_and_leaks_no_request(
-    web: Scene, direction: Direction
+    either_way: Scene, direction: Direction
 ) -> None:
+    web = either_way
     port = PROXY_PORT if direction is Direction.INGRESS else EGRESS_PORT
     web.pods.enforce(judged(Verdict.ALLOW, direction=direction))
     connection = web.connection("10.0.0.2")

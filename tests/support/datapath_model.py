@@ -8,7 +8,7 @@ A call named in `failing` raises DatapathError, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 
 from netpolicy.evidence import Shadow
@@ -19,6 +19,7 @@ from nodeagent.datapath import (
     Filter,
     GenerationLabel,
     KernelDifference,
+    LocalEnd,
 )
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from nodeagent.plan.model import Judgement, identity_of, judge
@@ -44,6 +45,7 @@ class ModelDatapath:
     slots: dict[int, tuple[Generation, GenerationLabel]] = field(default_factory=dict)
     addresses: AddressPlan = field(default_factory=lambda: AddressPlan(exact={}, prefixes={}))
     endpoints: dict[int, LocalEndpoint] = field(default_factory=dict)
+    local_ends: dict[str, LocalEnd] = field(default_factory=dict)
     attached_to: set[int] = field(default_factory=set)
     failing: set[str] = field(default_factory=set)
     history: list[str] = field(default_factory=list)
@@ -116,6 +118,9 @@ class ModelDatapath:
     def remove_endpoint(self, ifindex: int) -> None:
         self._call("remove_endpoint")
         self.endpoints.pop(ifindex, None)
+
+    def set_local_ends(self, ends: Mapping[str, LocalEnd]) -> None:
+        self.local_ends = dict(ends)
 
     def read_endpoints(self) -> dict[int, LocalEndpoint]:
         return dict(self.endpoints)

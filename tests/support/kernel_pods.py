@@ -18,10 +18,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
-from nodeagent.datapath import Datapath, DatapathConfig, GenerationLabel, ensure_loaded
+from nodeagent.datapath import (
+    Datapath,
+    DatapathConfig,
+    GenerationLabel,
+    LocalEnd,
+    ensure_loaded,
+)
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from tests.support.kernel_engine import private_config
 
@@ -40,6 +46,8 @@ ADDRESSES: Final = AddressPlan(
     exact={"10.0.0.1": CLIENT, "fd00::1": CLIENT, "10.0.0.2": SERVER, "fd00::2": SERVER},
     prefixes={"0.0.0.0/0": 2, "::/0": 2},
 )
+_LAST_NUMBERS: Final = {"client": 1, "server": 2}
+"""Of their addresses."""
 _NEW_NETWORK: Final = 0x40000000
 _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 T = TypeVar("T")
@@ -69,6 +77,38 @@ class Pods:
             ifindex = self.ifindex(endpoint.interface)
             self.datapath.set_endpoint(endpoint, ifindex)
             self.within("node", lambda ifindex=ifindex: self.datapath.attach(ifindex))  # type: ignore[misc]
+
+    def deliver_directly(self, *, is_pair: bool = True) -> None:
+        """Hand TCP from pod to pod past the node's IP stack; not `is_pair`: to the interface only."""
+        ends: dict[str, LocalEnd] = {}
+        for endpoint in ENDPOINTS:
+            ifindex = self.ifindex(endpoint.interface)
+            self.datapath.set_endpoint(replace(endpoint, mac=self.mac(endpoint.name)), ifindex)
+            end = LocalEnd(ifindex=ifindex, is_pair=is_pair)
+            ends |= dict.fromkeys(endpoint.addresses, end)
+        self.within("node", lambda: self.datapath.set_local_ends(ends))
+
+    def deliver_by_node(self) -> None:
+        """Let everything pass the node's IP stack again."""
+        self.within("node", lambda: self.datapath.set_local_ends({}))
+
+    def plug_in_again(self, name: str) -> None:
+        """A new cable for a pod, in place of what it has."""
+        self.datapath.remove_endpoint(self.ifindex(f"v{name}"))
+        _ip(f"{self.prefix}-node", f"link del v{name}")
+        _plug_in(self.prefix, name)
+        self.place()
+
+    def mac(self, place: str) -> str:
+        """The MAC of a pod's own interface."""
+        link = ("ip", "-o", "-n", f"{self.prefix}-{place}", "link", "show", "eth0")
+        shown = subprocess.run(link, check=True, capture_output=True, text=True).stdout
+        return shown.split("link/ether ")[1].split()[0]
+
+    def nft(self, commands: str) -> None:
+        """Give the node's packet filter commands."""
+        command = ("nsenter", f"--net=/run/netns/{self.prefix}-node", "nft", commands)
+        subprocess.run(command, check=True, capture_output=True)
 
     def ifindex(self, interface: str) -> int:
         """The node's number of an interface."""
@@ -147,29 +187,33 @@ def two_pods() -> Iterator[Pods]:
 
 def _lay_out(prefix: str) -> None:
     node = f"{prefix}-node"
-    for name, last in (("client", 1), ("server", 2)):
-        pod = f"{prefix}-{name}"
-        _ip(node, f"link add v{name} type veth peer name eth0 netns {pod}")
-        for line in (
-            f"addr add 169.254.1.1/32 dev v{name}",
-            f"addr add fe80::1/64 dev v{name} nodad",
-            f"link set v{name} up",
-            f"route add 10.0.0.{last}/32 dev v{name}",
-            f"route add fd00::{last}/128 dev v{name}",
-        ):
-            _ip(node, line)
-        for line in (
-            "link set lo up",
-            f"addr add 10.0.0.{last}/32 dev eth0",
-            f"addr add fd00::{last}/128 dev eth0 nodad",
-            "link set eth0 up",
-            "route add default via 169.254.1.1 dev eth0 onlink",
-            "route add default via fe80::1 dev eth0",
-        ):
-            _ip(pod, line)
+    for name in _LAST_NUMBERS:
+        _plug_in(prefix, name)
     forwarding = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
     for setting in forwarding:
         _run("nsenter", f"--net=/run/netns/{node}", "sysctl", "-q", "-w", setting)
+
+
+def _plug_in(prefix: str, name: str) -> None:
+    node, pod, last = f"{prefix}-node", f"{prefix}-{name}", _LAST_NUMBERS[name]
+    _ip(node, f"link add v{name} type veth peer name eth0 netns {pod}")
+    for line in (
+        f"addr add 169.254.1.1/32 dev v{name}",
+        f"addr add fe80::1/64 dev v{name} nodad",
+        f"link set v{name} up",
+        f"route add 10.0.0.{last}/32 dev v{name}",
+        f"route add fd00::{last}/128 dev v{name}",
+    ):
+        _ip(node, line)
+    for line in (
+        "link set lo up",
+        f"addr add 10.0.0.{last}/32 dev eth0",
+        f"addr add fd00::{last}/128 dev eth0 nodad",
+        "link set eth0 up",
+        "route add default via 169.254.1.1 dev eth0 onlink",
+        "route add default via fe80::1 dev eth0",
+    ):
+        _ip(pod, line)
 
 
 def _ip(namespace: str, line: str) -> None:

@@ -20,8 +20,9 @@ from tests.support.world import PROJECT, World
 class Agents:
     """The agents of a world."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, direct_delivery: bool = False) -> None:
         self.world = world
+        self._direct_delivery = direct_delivery
         for node in (node.name for node in world.topology.nodes):
             self.config(node).write_text(yaml.safe_dump(self._document(node)))
 
@@ -58,7 +59,7 @@ class Agents:
     def config(self, node: str) -> Path:
         return self.world.directory / f"{node}.yaml"
 
-    def _document(self, node: str) -> dict[str, str]:
+    def _document(self, node: str) -> dict[str, Any]:
         return {
             "node": node,
             "state_dir": str(self.world.directory / "state" / node),
@@ -66,4 +67,5 @@ class Agents:
             "bpf_object": str(PROJECT / "build/bpf/tidegate.bpf.o"),
             "inventory": str(self.world.inventory_path),
             "socket": str(self.world.directory / f"{node}.sock"),
+            "datapath": {"direct_delivery": self._direct_delivery},
         }

@@ -50,7 +50,8 @@ from tests.support.steady_traffic import Counts
 from tests.support.world import PROJECT, World
 from tests.support.world_topology import ECOMMERCE
 
-SERVER, CLIENT = ECOMMERCE.pod("frontend"), ECOMMERCE.pod("api-gateway")
+SERVER, FAR, NEAR = map(ECOMMERCE.pod, ("frontend", "api-gateway", "products-db"))
+"""The last is on the server's own node: what they say goes directly."""
 NODE: Final = SERVER.node.name
 KILLED_AFTER_SECONDS: Final = (0.4, 0.6, 0.8, 1.0, 1.3)
 """Some kills come before an agent is ready, some after: at any point of its start."""
@@ -87,9 +88,10 @@ class Report:
 class Restarts:
     """A world with traffic, and an agent to be killed."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, *, is_direct: bool) -> None:
         self.world = world
-        self.agents = Agents(world)
+        self.agents = Agents(world, direct_delivery=is_direct)
+        self._client = NEAR if is_direct else FAR
         self._objects = self._make_objects()
         self._configure(next(self._objects))
         self.agents.start(NODE)
@@ -208,15 +210,16 @@ class Restarts:
         (folder / "sitecustomize.py").write_text(
             "import sys\n"
             f"sys.path.append({str(PROJECT)!r})\n"
-            "from nodeagent.datapath import abi, pins\n"
+            "from nodeagent.datapath import abi_numbers, pins\n"
             f"abi_numbers.ABI_VERSION = pins.ABI_VERSION = {abi_numbers.ABI_VERSION + layout}\n"
             f"abi_numbers.SLOTS = {OTHER_SLOTS}\n"
         )
         return folder
 
     def _start_traffic(self) -> None:
-        for role, place in (("server", SERVER), ("client", CLIENT)):
-            command = [sys.executable, "-m", steady_traffic.__name__, role, SERVER.v4, CLIENT.v4]
+        for role, place in (("server", SERVER), ("client", self._client)):
+            ends = (SERVER.v4, self._client.v4)
+            command = [sys.executable, "-m", steady_traffic.__name__, role, *ends]
             self.world.start(role, place.name, command)
             self.world.wait_for(
                 f"the {role} is there",
@@ -229,10 +232,10 @@ class Restarts:
             )
 
 
-def run(*, restarts: int, swaps: int, layouts: int) -> Report:
+def run(*, restarts: int, swaps: int, layouts: int, is_direct: bool = False) -> Report:
     """Do it, spread over the restarts."""
     with World(ECOMMERCE) as world:
-        scene = Restarts(world)
+        scene = Restarts(world, is_direct=is_direct)
         started = time.monotonic()
         for number in range(max(restarts, swaps, layouts)):
             patience = KILLED_AFTER_SECONDS[number % len(KILLED_AFTER_SECONDS)]
@@ -254,24 +257,23 @@ def run(*, restarts: int, swaps: int, layouts: int) -> Report:
 
 
 def _policy() -> Policy:
-    """Pods open nothing, and admit anyone to the two ports of the allowed traffic."""
-    allow = Rule(
-        direction=Direction.INGRESS,
-        action=Action.ALLOW,
-        origin="ingress[0]",
-        ports=tuple(
-            Ports(protocol=protocol, first=port, last=port)
-            for protocol, port in (
-                (Protocol.TCP, steady_traffic.STREAM_PORT),
-                (Protocol.UDP, steady_traffic.ECHO_PORT),
-            )
-        ),
+    """Anyone reaches anyone at the two ports of the allowed traffic, and at no others."""
+    ports = tuple(
+        Ports(protocol=protocol, first=port, last=port)
+        for protocol, port in (
+            (Protocol.TCP, steady_traffic.STREAM_PORT),
+            (Protocol.UDP, steady_traffic.ECHO_PORT),
+        )
+    )
+    rules = tuple(
+        Rule(direction=direction, action=Action.ALLOW, origin=direction.word, ports=ports)
+        for direction in Direction
     )
     return Policy(
         id=PolicyId(kind=PolicyKind.CNP, namespace="a", name="steady"),
         subject=Selector(),
         default_deny=tuple(Direction),
-        rules=(allow,),
+        rules=rules,
     )
 
 
@@ -280,6 +282,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.restarts")
     for what, default in (("restarts", 200), ("swaps", 10), ("layouts", 4)):
         parser.add_argument(f"--{what}", type=int, default=default)
+    parser.add_argument("--direct", action="store_true", dest="is_direct")
     report = run(**vars(parser.parse_args()))
     print(json.dumps(asdict(report) | {"lost": report.lost, "passed": report.passed}, indent=2))
     return 1 if report.lost or report.passed else 0

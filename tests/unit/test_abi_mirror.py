@@ -29,6 +29,7 @@ STRUCTURES = {
     "tg_mac": abi.Mac,
     "tg_settings": abi.Settings,
     "tg_endpoint": abi.Endpoint,
+    "tg_local_end": abi.LocalEnd,
     "tg_prefix": abi.Prefix,
     "tg_encryption": abi.EncryptionWord,
     "tg_proxy": abi.Proxy,
@@ -81,6 +82,7 @@ CONSTANTS = {
     "TG_MARK_DECRYPTED": abi_numbers.MARK_DECRYPTED,
     "TG_MARK_ENCRYPT": abi_numbers.MARK_ENCRYPT,
     "TG_MARK_REDIRECTED": abi_numbers.MARK_REDIRECTED,
+    "TG_MARK_DIRECT": abi_numbers.MARK_DIRECT,
     "TG_MARK_PROXY_TO_CLIENT": abi_numbers.MARK_PROXY_TO_CLIENT,
     "TG_MARK_PROXY_TO_SERVER": abi_numbers.MARK_PROXY_TO_SERVER,
     "TG_MARK_PROXY_TO_WORLD": abi_numbers.MARK_PROXY_TO_WORLD,
@@ -88,6 +90,7 @@ CONSTANTS = {
     "TG_MARK_PORT_SHIFT": abi_numbers.MARK_PORT_SHIFT,
     "TG_REDIRECT_ANEW": abi_numbers.REDIRECT_ANEW,
     "TG_REDIRECT_BACK": abi_numbers.REDIRECT_BACK,
+    "TG_DIRECT_INTO": abi_numbers.DIRECT_INTO,
     "TG_FORWARDED": abi_numbers.Reason.FORWARDED,
     "TG_TABLE_DENY_INGRESS": generation.TableFlag.DENY_INGRESS,
     "TG_TABLE_DENY_EGRESS": generation.TableFlag.DENY_EGRESS,
@@ -118,6 +121,7 @@ def expected() -> dict[str, int]:
         found |= {prefix + m.name: m.value for m in kind if m is not abi_numbers.Reason.FORWARDED}
     found |= {"TG_" + verdict.name: verdict.value for verdict in generation.Verdict}
     found |= {"TG_CONNTRACK_" + str(flag.name): flag.value for flag in abi_numbers.ConntrackFlag}
+    found |= {"TG_LOCAL_END_" + str(flag.name): flag.value for flag in abi_numbers.LocalEndFlag}
     found |= {"TG_ENCRYPTION_" + str(flag.name): flag.value for flag in abi_numbers.EncryptionFlag}
     return found | {name: int(value) for name, value in CONSTANTS.items()}
 
