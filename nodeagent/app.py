@@ -229,7 +229,7 @@ class Agent:
             self._spawn("interfaces", self._follow_interfaces()),
             self._spawn("drift", self._drift.run()),
             self._spawn("collection", self._collect_flows()),
-            self._spawn("fence", self._fence.run()),
+            self._spawn("fence", self._fence.run(self._open_fence)),
         ]
         server = await self._serve()
         tasks += await self._hear_of_requests()

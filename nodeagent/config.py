@@ -94,7 +94,7 @@ class AgentConfig:
     the file `inventory`, or with `kubernetes` in a cluster.
 
     `pod_interfaces` are patterns (`fnmatch`) of what is taken for pods' interfaces before any pod is listed.
-    `fence`: nobody passes one of those before it is attached.
+    `fence`: nobody passes one of those before it is attached; false leaves some milliseconds open.
     `metrics`: where metrics and probes are answered, such as `127.0.0.1:9090`; empty: nowhere.
     `cni` None: no plugin holds pods back. `envoy` None: policies that look into requests are refused.
     """
@@ -111,7 +111,7 @@ class AgentConfig:
     admit_local_host: bool = True
     datapath: DatapathOptions = DEFAULT_OPTIONS
     pod_interfaces: tuple[str, ...] = DEFAULT_POD_INTERFACES
-    fence: bool = False
+    fence: bool = True
     metrics: str = ""
     cni: CniConfig | None = None
     envoy: EnvoyConfig | None = None
@@ -150,7 +150,7 @@ def _config(document: Document, faults: list[Diagnostic], base: Path, node: str)
         datapath=read_options(fields.record("datapath")),
         pod_interfaces=fields.texts("pod_interfaces", DEFAULT_POD_INTERFACES),
         metrics=fields.listen("metrics"),
-        fence=fields.flag("fence", cni is not None and cni.fence),
+        fence=fields.flag("fence", cni is None or cni.fence),
         cni=cni,
         envoy=_envoy(fields, base),
     )

@@ -9,6 +9,9 @@ stands before the interface does: what arrives on, or leaves by, an interface wh
 is not known to be open, is dropped. Open is a name *and* a number: names come back, and so does the number
 of an interface that was made in the pod's namespace and moved, as each new namespace counts from one.
 
+Every packet of the node is asked. So all that is known to be open is, uplinks too: one look into a set, and
+only what is not in it has its name compared.
+
 Holds always:
 1. Every change is one transaction that keeps the chains: no packet meets a moment without the fence.
 2. A change that fails leaves a new interface shut.
@@ -21,14 +24,13 @@ import asyncio
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Set
-from fnmatch import fnmatchcase
+from collections.abc import Awaitable, Callable, Iterable, Set
 from typing import Final, TypeAlias
 
 import structlog
 
 from netpolicy.errors import StalledError
-from nodeagent.endpoints.links import Link
+from nodeagent.endpoints.links import Link, pod_like
 
 log = structlog.get_logger()
 
@@ -73,10 +75,11 @@ def ruleset(patterns: Iterable[str], is_open: Set[Opened]) -> str:
             )
         lines += ["}", f"flush set {family} {TABLE} {SET}"]
         for hook, side in hooks:
+            chain = f"{family} {TABLE} {hook}"
             lines += [
-                f"flush chain {family} {TABLE} {hook}",
-                f"add rule {family} {TABLE} {hook} "
-                f"{side}name {{ {names} }} {side}name . {side} != @{SET} drop",
+                f"flush chain {chain}",
+                f"add rule {chain} {side}name . {side} @{SET} accept",
+                f"add rule {chain} {side}name {{ {names} }} drop",
             ]
     return "\n".join([*lines, *_elements("add", is_open)]) + "\n"
 
@@ -89,14 +92,13 @@ def usable_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 def open_links(
     links: Iterable[Link], patterns: Iterable[str], attached: Set[int]
 ) -> frozenset[Opened]:
-    """Which interfaces may pass packets: ours judge there, or no other namespace is behind it."""
-    wanted = tuple(patterns)
+    """Which interfaces may pass packets: all but those of pods where ours do not judge yet."""
+    there = tuple(links)
+    shut = set(pod_like(there, patterns).values()) - attached
     return frozenset(
         (link.name, link.index)
-        for link in links
-        if _NFT_NAME.fullmatch(link.name)
-        and any(fnmatchcase(link.name, pattern) for pattern in wanted)
-        and (link.index in attached or not link.leads_elsewhere)
+        for link in there
+        if _NFT_NAME.fullmatch(link.name) and link.index not in shut
     )
 
 
@@ -110,18 +112,26 @@ class Fence:
         if self._without:
             log.warning(FENCE_HAS_GAPS, patterns=self._without)
         self._open: frozenset[Opened] = frozenset()
+        self._built = ""
         self._trouble = ""
         self._changing = asyncio.Lock()
 
     async def build(self, links: Iterable[Link], attached: Set[int]) -> None:
-        """Put it up, or bring an earlier one up to date; raises StalledError if that is not possible."""
+        """Put it up, or bring an earlier one up to date; raises StalledError if that is not possible.
+
+        Without patterns an earlier one is taken down: nobody would open it for new interfaces.
+        """
         self._open = open_links(links, self._patterns, attached)
-        if not self._patterns:
-            return
         try:
-            await asyncio.to_thread(_nft, ruleset(self._patterns, self._open))
+            if self._patterns:
+                await asyncio.to_thread(self._rebuild, self._open)
+            else:
+                await asyncio.to_thread(remove_fence)
         except OSError as error:
-            raise StalledError(f"no fence for new pods: {error}", reason="NoFence") from error
+            raise StalledError(
+                f"no fence for new pods: {error}; install nftables, or say `fence: false`",
+                reason="NoFence",
+            ) from error
 
     async def settle(self, links: Iterable[Link], attached: Set[int]) -> None:
         """Open what is judged by now, and forget what is gone. What cannot be opened stays shut."""
@@ -131,14 +141,10 @@ class Fence:
             links = tuple(links)
             there = {(link.name, link.index) for link in links}
             wanted = open_links(links, self._patterns, attached) | (self._open & there)
-            changes = [
-                *_elements("add", wanted - self._open),
-                *_elements("delete", self._open - wanted),
-            ]
-            if not changes:
+            if wanted == self._open:
                 return
             try:
-                await asyncio.to_thread(_nft, "\n".join(changes) + "\n")
+                await asyncio.to_thread(self._change, wanted)
             except OSError as error:
                 log.error(FENCE_FAILED, error=str(error))
                 self._trouble = str(error)
@@ -154,19 +160,46 @@ class Fence:
             found.append(f"the fence cannot be opened for new pods: {self._trouble}")
         return tuple(found)
 
-    async def run(self) -> None:
-        """Put it up again if somebody took it down, as a flush of all rules does."""
+    async def run(self, opening: Callable[[], Awaitable[None]]) -> None:
+        """Put it up again if somebody took it down, or a part of it, as a flush of all rules does.
+
+        `opening` settles it: programs may have come to stand where they could not at once.
+        """
         while self._patterns:
             await asyncio.sleep(CHECK_SECONDS)
             async with self._changing:
-                if await asyncio.to_thread(_stands):
-                    continue
                 try:
-                    await asyncio.to_thread(_nft, ruleset(self._patterns, self._open))
-                    log.error(FENCE_RESTORED, why="somebody removed it")
+                    if await asyncio.to_thread(self._mend):
+                        log.error(FENCE_RESTORED, why="somebody removed it, or changed it")
                 except OSError as error:
                     log.error(FENCE_FAILED, error=str(error))
+            await opening()
         await asyncio.Event().wait()
+
+    def _rebuild(self, is_open: Set[Opened]) -> None:
+        _nft(ruleset(self._patterns, is_open))
+        self._built = _listing()
+
+    def _change(self, wanted: Set[Opened]) -> None:
+        changes = [
+            *_elements("add", wanted - self._open),
+            *_elements("delete", self._open - wanted),
+        ]
+        try:
+            _nft("\n".join(changes) + "\n")
+        except OSError:  # somebody changed it: what is to go is gone, or the whole of it
+            self._rebuild(wanted)
+
+    def _mend(self) -> bool:
+        """True if it was not as we left it. What was opened is opened again: to do so twice is nothing."""
+        try:
+            if _listing() == self._built:
+                _nft("\n".join(_elements("add", self._open)) + "\n")
+                return False
+        except OSError as error:
+            log.debug(FENCE_FAILED, error=str(error))
+        self._rebuild(self._open)
+        return True
 
 
 def remove_fence() -> None:
@@ -184,19 +217,17 @@ def _elements(verb: str, interfaces: Set[Opened]) -> list[str]:
     return [f"{verb} element {family} {TABLE} {SET} {{ {listed} }}" for family in _HOOKS]
 
 
-def _stands() -> bool:
-    try:
-        found = _nft("list tables\n").split("\n")
-    except OSError:
-        return False
-    return all(f"table {family} {TABLE}" in found for family in _HOOKS)
+def _listing() -> str:
+    """The chains and their rules, as they stand; not what is open. Raises OSError if a table is gone."""
+    # One question a family: of several, nft (1.0.6) reads the tables of the last.
+    return "".join(_nft(f"list table {family} {TABLE}\n", "--terse") for family in _HOOKS)
 
 
-def _nft(text: str) -> str:
+def _nft(text: str, *options: str) -> str:
     """Carry out a whole transaction, or none of it; raises OSError."""
     try:
         done = subprocess.run(
-            ["nft", "-f", "-"],
+            ["nft", *options, "-f", "-"],
             input=text,
             capture_output=True,
             text=True,

@@ -150,13 +150,24 @@ def test_what_names_no_pod_is_refused_at_once(scene: CniScene):
     assert "no address" in failed.value.text
 
 
-def test_a_fence_that_somebody_flushed_comes_back(scene: CniScene):
+@pytest.mark.parametrize(
+    "tampering",
+    ["flush ruleset", "flush chain inet tidegate_fence postrouting"],
+    ids=["all-rules", "one-chain"],
+)
+def test_a_fence_that_somebody_took_down_comes_back(scene: CniScene, tampering: str):
     world = scene.world
-    world.run(NODE, ["nft", "flush", "ruleset"])
-    world.wait_for(
-        "the fence is back",
-        lambda: world.run(NODE, ["nft", "list", "tables"]).stdout.count("tidegate_fence") == 3,
-    )
+
+    def drops() -> int:
+        return world.run(NODE, ["nft", "list", "ruleset"]).stdout.count("drop\n")
+
+    def restored() -> int:
+        return world.log_path(NODE).read_text().count("fence_restored")
+
+    whole, before = drops(), restored()
+    world.run(NODE, ["nft", tampering])
+    world.wait_for("it is restored", lambda: restored() > before, timeout=30)
+    assert drops() == whole
 
 
 def test_detaching_takes_the_fence_down(scene: CniScene):

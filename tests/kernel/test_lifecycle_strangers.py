@@ -101,39 +101,52 @@ table inet seen {
 
 
 @pytest.fixture
-def fenced(agents: Agents) -> Iterator[Agents]:
+def counted(agents: Agents) -> Iterator[World]:
     """Who sends to port 4444 of the node and is not shut out is counted."""
-    world, config = agents.world, agents.config(NODE)
-    without = config.read_text()
-    world.kill(NODE)
-    config.write_text(yaml.safe_dump({**yaml.safe_load(without), "fence": True}))
+    agents.world.run(NODE, ["nft", SEEN])
+    yield agents.world
+    agents.world.run(NODE, ["nft", "delete table inet seen"])
+
+
+def test_as_it_comes_nothing_passes_while_no_agent_runs_nor_when_one_starts(
+    agents: Agents, counted: World
+):
+    counted.kill(NODE)
+    _make(counted, "new1")
+    _send(counted, "new1")
     agents.start(NODE)
-    world.run(NODE, ["nft", SEEN])
-    yield agents
-    world.kill(NODE)
-    config.write_text(without)
-    world.run(NODE, ["nft", "flush ruleset"])
+    _wait_until_shut(counted, "new1")
+    _send(counted, "new1")
+    assert _arrived(counted) == 0
+
+
+def test_the_fence_opens_for_a_pair_within_the_node_and_stands_before_no_other_name(
+    counted: World,
+):
+    counted.run(NODE, ["ip", "link", "add", "new1", "type", "veth", "peer", "name", "other1"])
+    counted.wait_for("the fence is open for new1", lambda: '"new1"' in _opened(counted))
+    counted.run(NODE, ["ip", "link", "del", "new1"])
+    _make(counted, "other1")
+    _send(counted, "other1")
+    assert _arrived(counted) > 0
+
+
+def test_an_agent_that_is_told_to_have_no_fence_takes_an_earlier_ones_down(
+    agents: Agents, counted: World
+):
+    config = agents.config(NODE)
+    fenced = config.read_text()
+    counted.kill(NODE)
+    config.write_text(yaml.safe_dump({**yaml.safe_load(fenced), "fence": False}))
     agents.start(NODE)
-
-
-def test_with_a_fence_nothing_passes_while_no_agent_runs_nor_when_one_starts(fenced: Agents):
-    fenced.world.kill(NODE)
-    _make(fenced.world, "new1")
-    _send(fenced.world, "new1")
-    fenced.start(NODE)
-    _wait_until_shut(fenced.world, "new1")
-    _send(fenced.world, "new1")
-    assert _arrived(fenced.world) == 0
-
-
-def test_a_fence_opens_for_a_pair_within_the_node_and_stands_before_no_other_name(fenced: Agents):
-    world = fenced.world
-    world.run(NODE, ["ip", "link", "add", "new1", "type", "veth", "peer", "name", "other1"])
-    world.wait_for("the fence is open for new1", lambda: '"new1"' in _opened(world))
-    world.run(NODE, ["ip", "link", "del", "new1"])
-    _make(world, "other1")
-    _send(world, "other1")
-    assert _arrived(world) > 0
+    assert "tidegate_fence" not in counted.run(NODE, ["nft", "list", "tables"]).stdout
+    counted.kill(NODE)
+    _make(counted, "new1")
+    _send(counted, "new1")
+    assert _arrived(counted) > 0, "nobody is there to shut it"
+    config.write_text(fenced)
+    agents.start(NODE)
+    _wait_until_shut(counted, "new1")
 
 
 def _send(world: World, interface: str) -> None:

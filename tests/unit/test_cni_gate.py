@@ -269,7 +269,11 @@ def test_a_file_that_cannot_be_read_is_not_used(tmp_path: Path, data: bytes):
 def test_the_fence_is_open_where_ours_judge_and_where_no_pod_is():
     pair = Link(name="veth9", index=9)
     uplink = Link(name="eth0", index=2, leads_elsewhere=True)
-    assert open_links((*LINKS, pair, uplink), ["veth*"], {7}) == {("veth7", 7), ("veth9", 9)}
+    assert open_links((*LINKS, pair, uplink), ["veth*"], {7}) == {
+        ("veth7", 7),
+        ("veth9", 9),
+        ("eth0", 2),
+    }
 
 
 def test_the_fence_takes_patterns_that_nftables_knows():

@@ -79,7 +79,7 @@ def test_an_example_names_every_field(example: Path, read: Read, tmp_path: Path)
 def test_the_agents_example_shows_what_counts_otherwise(tmp_path: Path) -> None:
     shown = _agent(AGENT.read_text(), tmp_path)
     least = _agent("node: node-a\ninventory: /etc/tidegate/inventory.yaml\n", tmp_path)
-    assert _differing(shown, least) == {"reconciler", "fence", "cni", "envoy"}
+    assert _differing(shown, least) == {"reconciler", "cni", "envoy"}
 
 
 def test_the_reconcilers_example_shows_what_counts_otherwise(tmp_path: Path) -> None:
@@ -119,14 +119,15 @@ def test_an_empty_section_of_the_agents_file_is_enough(section: str, tmp_path: P
 @pytest.mark.parametrize(
     ("told", "fence"),
     [
-        ("", False),
-        ("fence: true", True),
+        ("", True),
+        ("fence: false", False),
         ("cni: {}", True),
         ("cni: {fence: false}", False),
         ("fence: false\ncni: {}", False),
+        ("fence: true\ncni: {fence: false}", True),
     ],
 )
-def test_the_fence_is_the_plugins_unless_it_is_told_by_itself(
+def test_there_is_a_fence_unless_it_is_told_otherwise(
     told: str, fence: bool, tmp_path: Path
 ) -> None:
     config = _agent(f"node: node-a\ninventory: inventory.yaml\n{told}\n", tmp_path)
