@@ -48,10 +48,11 @@ def run(*, quick: bool = False) -> list[Result]:
 
 def bytes_of_generation(world: World, slot: int) -> int:
     """What the maps of one slot take."""
-    return sum(_inner_bytes(world, name, slot) for name in GENERATION_MAPS)
+    return sum(bytes_of_map(world, name, slot) for name in GENERATION_MAPS)
 
 
-def _inner_bytes(world: World, name: str, slot: int) -> int:
+def bytes_of_map(world: World, name: str, slot: int) -> int:
+    """What one of them takes."""
     outer = _open(world, name)
     held = libbpf.lookup(outer, slot.to_bytes(4, "little"))
     outer.close()

@@ -2,7 +2,7 @@
 
 In:   generations of 10² to 10⁶ entries; one pair that always talks, or any of as many peers
 Out:  established and new flows at each size, with and without shadows; what a generation costs to
-      build, to flip to, and to keep
+      build, to flip to, and to keep; what it saves that pods share tables
 Shell. All cases of one size take turns, the yardsticks among them: of each the least disturbed round.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from benchmarks.datapath import flip, pictures
+from benchmarks.datapath import flip, pictures, shared_tables
 from benchmarks.datapath.packets import ACK, SYN, context, tcp4
 from benchmarks.datapath.world import (
     CLIENT,
@@ -88,6 +88,7 @@ def run(*, quick: bool = False) -> list[Result]:
         *_growth(points),
         *_shadow_results(shadowed),
         *flip.run(quick=quick),
+        *shared_tables.run(quick=quick),
     ]
 
 
