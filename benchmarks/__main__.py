@@ -19,6 +19,7 @@ from benchmarks import report
 NAMES: Final = {
     "datapath": "benchmarks.datapath.packet_cost",
     "connect": "benchmarks.datapath.connect",
+    "drift": "benchmarks.drift",
     "flip": "benchmarks.datapath.flip",
     "compile": "benchmarks.compiling",
     "flows": "benchmarks.datapath.flows",

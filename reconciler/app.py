@@ -153,6 +153,7 @@ class Reconciler:
         self._addresses = AddressBook()
         self._has_inventory = asyncio.Event()
         self._judged = ""
+        self._waiting = ""
         self._judged_for: dict[str, frozenset[str]] = {}
         self._refused = False
         self._refused_for_pods = False
@@ -365,8 +366,9 @@ class Reconciler:
             self._check_fleet()
             return
         if not self._publisher.may_advance:
-            log.info("revision_waits", revision=commit, why=CUT_OFF)
+            self._say_waits(commit)
             return
+        self._waiting = ""
         with self._told_where_it_stops(commit):
             self._check_first(commit)
             self._check_descent(fetched)
@@ -393,6 +395,12 @@ class Reconciler:
             judge_seconds=round(judged_at - fetched_at, 4),
             publish_seconds=round(time.monotonic() - judged_at, 4),
         )
+
+    def _say_waits(self, commit: str) -> None:
+        """Once a commit, not at each pass: being cut off may last."""
+        if commit != self._waiting:
+            log.info("revision_waits", revision=commit, why=CUT_OFF)
+        self._waiting = commit
 
     async def _bring_back(self) -> None:
         """Publish again what was enforced, and what was on its way, when the state was lost."""

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from reconciler.app import HEARD_ANOTHER, Reconciler
 from reconciler.push import Hello
@@ -68,6 +69,18 @@ def test_it_takes_back_and_begins_nothing_until_it_is_certain_again(tmp_path: Pa
             assert second not in {one.revision for one in node.bundles[-2:]}
 
     asyncio.run(script())
+
+
+def test_what_waits_meanwhile_is_logged_once_a_commit(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    reconciler = Reconciler(
+        scene.config, Uncertain(inventory=scene.inventory, state_dir=scene.state)
+    )
+    with capture_logs() as logs:
+        for commit in ("one", "one", "two", "two"):
+            reconciler._say_waits(commit)
+    waits = [entry["revision"] for entry in logs if entry["event"] == "revision_waits"]
+    assert waits == ["one", "two"]
 
 
 def test_who_heard_another_leader_is_sent_on_to_it(tmp_path: Path) -> None:
