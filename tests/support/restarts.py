@@ -3,7 +3,8 @@
     python -m tests.support.restarts --restarts 200 --swaps 10 --layouts 4
 
 In:   how often
-Out:  Report: what became of every packet; exit status 1 if one was lost, or passed that may not
+Out:  Report: what became of every packet, as a table and in build/bench/restarts.json; exit status 1 if one
+      was lost, or passed that may not, or if none was sent
 Shell: a world of its own, with a real agent on node-a, under a signed policy that it finds in its store.
 
 A *swap* starts an agent with the programs compiled under another digest; a *layout* change, with another
@@ -19,13 +20,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Final
 
 import yaml
+from rich.console import Console
+from rich.table import Table
 
 from netpolicy.bundle import pack_unit
 from netpolicy.labels import Selector
@@ -56,6 +59,8 @@ NODE: Final = SERVER.node.name
 KILLED_AFTER_SECONDS: Final = (0.4, 0.6, 0.8, 1.0, 1.3)
 """Some kills come before an agent is ready, some after: at any point of its start."""
 OTHER_SLOTS: Final = 10
+PROGRESS_ROUNDS: Final = 10
+REPORT: Final = PROJECT / "build" / "bench" / "restarts.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +88,13 @@ class Report:
     def passed(self) -> int:
         """Forbidden packets that arrived."""
         return self.client.forbidden_received + self.server.forbidden_received
+
+    @property
+    def ok(self) -> bool:
+        """True if packets of each kind were sent, and became what they should."""
+        forbidden = (self.client.forbidden_sent, self.server.forbidden_sent)
+        sent = (self.client.sent, self.client.stream_sent, *forbidden)
+        return all(sent) and not self.lost and not self.passed
 
 
 class Restarts:
@@ -232,12 +244,20 @@ class Restarts:
             )
 
 
-def run(*, restarts: int, swaps: int, layouts: int, is_direct: bool = False) -> Report:
+def run(
+    *,
+    restarts: int,
+    swaps: int,
+    layouts: int,
+    is_direct: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Report:
     """Do it, spread over the restarts."""
     with World(ECOMMERCE) as world:
         scene = Restarts(world, is_direct=is_direct)
         started = time.monotonic()
-        for number in range(max(restarts, swaps, layouts)):
+        rounds = max(restarts, swaps, layouts)
+        for number in range(rounds):
             patience = KILLED_AFTER_SECONDS[number % len(KILLED_AFTER_SECONDS)]
             if number < restarts:
                 scene.restart(patience)
@@ -245,6 +265,8 @@ def run(*, restarts: int, swaps: int, layouts: int, is_direct: bool = False) -> 
                 scene.swap(patience)
             if number < layouts:
                 scene.change_layout(number + 1, patience)
+            if (number + 1) % PROGRESS_ROUNDS == 0 or number + 1 == rounds:
+                progress(f"{number + 1} of {rounds}, {time.monotonic() - started:.0f} s")
         client, server = scene.finish()
         return Report(
             restarts=restarts,
@@ -277,15 +299,47 @@ def _policy() -> Policy:
     )
 
 
+def show(report: Report) -> None:
+    """A table of what became of the packets, and the verdict."""
+    client, server = report.client, report.server
+    again = client.retransmitted + server.retransmitted
+    table = Table(
+        title=f"{report.restarts} restarts, {report.swaps} swaps of programs, "
+        f"{report.layouts} changes of layout, {report.seconds:.0f} s"
+    )
+    for title in ("packets", "sent", "came", "should have"):
+        table.add_column(title, justify="left" if title == "packets" else "right")
+    for row in (
+        ("datagrams, answered", client.sent, client.answered, client.sent),
+        (
+            "bytes over TCP, answered",
+            client.stream_sent,
+            client.stream_answered,
+            client.stream_sent,
+        ),
+        ("segments sent again", again, "", 0),
+        ("forbidden, to the server", client.forbidden_sent, server.forbidden_received, 0),
+        ("forbidden, from the server", server.forbidden_sent, client.forbidden_received, 0),
+    ):
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else cell for cell in row))
+    console = Console()
+    console.print(table)
+    verdict = "[green]as it should be" if report.ok else "[red]NOT as it should be"
+    console.print(f"lost {report.lost}, passed though forbidden {report.passed}: {verdict}")
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.support.restarts")
     for what, default in (("restarts", 200), ("swaps", 10), ("layouts", 4)):
         parser.add_argument(f"--{what}", type=int, default=default)
     parser.add_argument("--direct", action="store_true", dest="is_direct")
-    report = run(**vars(parser.parse_args()))
-    print(json.dumps(asdict(report) | {"lost": report.lost, "passed": report.passed}, indent=2))
-    return 1 if report.lost or report.passed else 0
+    report = run(**vars(parser.parse_args()), progress=lambda line: print(line, flush=True))
+    show(report)
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    told = asdict(report) | {"lost": report.lost, "passed": report.passed, "ok": report.ok}
+    REPORT.write_text(json.dumps(told, indent=2) + "\n")
+    return 0 if report.ok else 1
 
 
 if __name__ == "__main__":
