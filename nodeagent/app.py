@@ -159,7 +159,7 @@ class Agent:
             encrypts=self._tunnels,
             proxy=self._proxy.connect(),
         )
-        self._fence = Fence(config.pod_interfaces if config.fence else ())
+        self._fence = Fence(config.pod_interfaces if config.fence else None)
         self._sandboxes = SandboxStore(config.state_dir)
         self._pods = PodsOfNode(
             self._planner,
@@ -168,6 +168,7 @@ class Agent:
             node=config.node,
             sandboxes=self._sandboxes.sandboxes,
             guarded=self._open_fence,
+            listed=self._fence.expect,
         )
         self._source = pod_source(config)
         self._drift = DriftWatch(

@@ -7,7 +7,7 @@ Shell over the planner, the placement and the enforcer. Implements `nodeagent.cn
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 
 from netpolicy.inventory import Inventory
@@ -32,6 +32,7 @@ class PodsOfNode:
         node: str,
         sandboxes: tuple[Sandbox, ...] = (),
         guarded: Callable[[], Awaitable[None]] | None = None,
+        listed: Callable[[Iterable[str]], None] = lambda _: None,
     ) -> None:
         self._planner = planner
         self._placement = placement
@@ -39,6 +40,7 @@ class PodsOfNode:
         self._node = node
         self._sandboxes = sandboxes
         self._guarded = guarded
+        self._listed = listed
         self._inventory: Inventory | None = None
         self._view: LocalView | None = None
 
@@ -109,6 +111,7 @@ class PodsOfNode:
     def _show(self, view: LocalView) -> None:
         if view != self._view:
             self._view = view
+            self._listed(pod.interface for pod in view.pods)
             self._planner.take_view(view)
 
 

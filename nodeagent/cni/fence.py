@@ -1,6 +1,7 @@
 """Let nobody pass an interface that came into being while nobody looked.
 
-In:   patterns of names; which interfaces are open: ours judge there, or it is no pod's
+In:   patterns of names, and the names of listed pods' interfaces; which interfaces are open: ours judge
+      there, or it is no pod's
 Out:  tables of nftables, in this network namespace
 Shell over `nft`; `ruleset` is pure.
 
@@ -25,6 +26,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterable, Set
+from contextlib import suppress
+from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
 
 import structlog
@@ -79,7 +82,7 @@ def ruleset(patterns: Iterable[str], is_open: Set[Opened]) -> str:
             lines += [
                 f"flush chain {chain}",
                 f"add rule {chain} {side}name . {side} @{SET} accept",
-                f"add rule {chain} {side}name {{ {names} }} drop",
+                *([f"add rule {chain} {side}name {{ {names} }} drop"] if names else []),
             ]
     return "\n".join([*lines, *_elements("add", is_open)]) + "\n"
 
@@ -90,11 +93,18 @@ def usable_patterns(patterns: Iterable[str]) -> tuple[str, ...]:
 
 
 def open_links(
-    links: Iterable[Link], patterns: Iterable[str], attached: Set[int]
+    links: Iterable[Link],
+    patterns: Iterable[str],
+    attached: Set[int],
+    listed: Set[str] = frozenset(),
 ) -> frozenset[Opened]:
-    """Which interfaces may pass packets: all but those of pods where ours do not judge yet."""
+    """Which interfaces may pass packets: all but those of pods where ours do not judge yet.
+
+    What is `listed` by its name is a pod's, whatever kind of interface it is.
+    """
     there = tuple(links)
-    shut = set(pod_like(there, patterns).values()) - attached
+    of_pods = {*pod_like(there, patterns).values(), *(x.index for x in there if x.name in listed)}
+    shut = of_pods - attached
     return frozenset(
         (link.name, link.index)
         for link in there
@@ -103,27 +113,33 @@ def open_links(
 
 
 class Fence:
-    """The fence of this network namespace."""
+    """The fence of this network namespace. Without `patterns` (None) there is none."""
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        wanted = tuple(patterns)
+    def __init__(self, patterns: Iterable[str] | None) -> None:
+        self._is_wanted = patterns is not None
+        wanted = tuple(patterns or ())
         self._patterns = usable_patterns(wanted)
         self._without = tuple(sorted({*wanted} - {*self._patterns}))
         if self._without:
             log.warning(FENCE_HAS_GAPS, patterns=self._without)
         self._open: frozenset[Opened] = frozenset()
+        self._listed: frozenset[str] = frozenset()
+        self._next_listed: frozenset[str] = frozenset()
         self._built = ""
         self._trouble = ""
+        self._news = asyncio.Event()
         self._changing = asyncio.Lock()
 
     async def build(self, links: Iterable[Link], attached: Set[int]) -> None:
         """Put it up, or bring an earlier one up to date; raises StalledError if that is not possible.
 
-        Without patterns an earlier one is taken down: nobody would open it for new interfaces.
+        What that expected is expected until it is known which pods are listed. One that is not wanted
+        any more is taken down: nobody would open it for new interfaces.
         """
-        self._open = open_links(links, self._patterns, attached)
         try:
-            if self._patterns:
+            if self._is_wanted:
+                self._listed = self._next_listed = await asyncio.to_thread(_names_in_place)
+                self._open = open_links(links, self._patterns, attached, self._listed)
                 await asyncio.to_thread(self._rebuild, self._open)
             else:
                 await asyncio.to_thread(remove_fence)
@@ -133,23 +149,34 @@ class Fence:
                 reason="NoFence",
             ) from error
 
+    def expect(self, names: Iterable[str]) -> None:
+        """Interfaces of these names are pods', or will be. One that is open stays so until it goes."""
+        self._next_listed = frozenset(
+            name
+            for name in names
+            if _NFT_NAME.fullmatch(name) and not any(fnmatchcase(name, p) for p in self._patterns)
+        )
+        if self._next_listed != self._listed:
+            self._news.set()
+
     async def settle(self, links: Iterable[Link], attached: Set[int]) -> None:
         """Open what is judged by now, and forget what is gone. What cannot be opened stays shut."""
-        if not self._patterns:
+        if not self._is_wanted:
             return
         async with self._changing:
-            links = tuple(links)
+            links, listed = tuple(links), self._next_listed
             there = {(link.name, link.index) for link in links}
-            wanted = open_links(links, self._patterns, attached) | (self._open & there)
-            if wanted == self._open:
+            opened = open_links(links, self._patterns, attached, listed)
+            wanted = opened | (self._open & there)
+            if (wanted, listed) == (self._open, self._listed):
                 return
             try:
-                await asyncio.to_thread(self._change, wanted)
+                await asyncio.to_thread(self._change, wanted, listed)
             except OSError as error:
                 log.error(FENCE_FAILED, error=str(error))
                 self._trouble = str(error)
                 return
-            self._open, self._trouble = wanted, ""
+            self._open, self._listed, self._trouble = wanted, listed, ""
 
     def alarms(self) -> tuple[str, ...]:
         """What a person has to see to."""
@@ -163,10 +190,12 @@ class Fence:
     async def run(self, opening: Callable[[], Awaitable[None]]) -> None:
         """Put it up again if somebody took it down, or a part of it, as a flush of all rules does.
 
-        `opening` settles it: programs may have come to stand where they could not at once.
+        `opening` settles it: other pods are listed, or programs stand where they could not at once.
         """
-        while self._patterns:
-            await asyncio.sleep(CHECK_SECONDS)
+        while self._is_wanted:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), CHECK_SECONDS)
+            self._news.clear()
             async with self._changing:
                 try:
                     if await asyncio.to_thread(self._mend):
@@ -176,11 +205,15 @@ class Fence:
             await opening()
         await asyncio.Event().wait()
 
-    def _rebuild(self, is_open: Set[Opened]) -> None:
-        _nft(ruleset(self._patterns, is_open))
+    def _rebuild(self, is_open: Set[Opened], listed: Set[str] | None = None) -> None:
+        names = self._listed if listed is None else listed
+        _nft(ruleset((*self._patterns, *names), is_open))
         self._built = _listing()
 
-    def _change(self, wanted: Set[Opened]) -> None:
+    def _change(self, wanted: Set[Opened], listed: Set[str]) -> None:
+        if listed != self._listed:
+            self._rebuild(wanted, listed)
+            return
         changes = [
             *_elements("add", wanted - self._open),
             *_elements("delete", self._open - wanted),
@@ -221,6 +254,15 @@ def _listing() -> str:
     """The chains and their rules, as they stand; not what is open. Raises OSError if a table is gone."""
     # One question a family: of several, nft (1.0.6) reads the tables of the last.
     return "".join(_nft(f"list table {family} {TABLE}\n", "--terse") for family in _HOOKS)
+
+
+def _names_in_place() -> frozenset[str]:
+    """The whole names in a fence that stands already: of interfaces that its agent knew pods to have."""
+    try:
+        dropping = [line for line in _listing().splitlines() if line.endswith("drop")]
+    except OSError:
+        return frozenset()  # there is none
+    return frozenset(re.findall(f'"({_NFT_NAME.pattern})"', "\n".join(dropping)))
 
 
 def _nft(text: str, *options: str) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import Final
 
 import structlog
@@ -62,7 +62,6 @@ class DriftWatch:
             **mended,
         }
         self._mended_before = dict.fromkeys(self._mended, 0)
-        self._disarmed: frozenset[int] = frozenset()
         self.status = DriftStatus()
 
     async def run(self) -> None:
@@ -71,20 +70,10 @@ class DriftWatch:
         while True:
             try:
                 await self.check()
-                await self._until_due()
+                await until_disarmed(lambda: self._datapath.disarmed(self._placement.attached))
             except DatapathError as error:
                 log.error(DRIFT_UNREADABLE, error=str(error))
                 await asyncio.sleep(CHECK_SECONDS)
-
-    async def _until_due(self) -> None:
-        """Wait for the next comparison: as long as nothing is seen at a glance, or was seen before."""
-        placement, seen = self._placement, self._disarmed
-        due = time.monotonic() + CHECK_SECONDS
-        while time.monotonic() < due:
-            await asyncio.sleep(GLANCE_SECONDS)
-            self._disarmed = self._datapath.disarmed(placement.attached)
-            if self._disarmed - seen:
-                return
 
     async def check(self) -> None:
         """Compare once, and repair what differs."""
@@ -169,3 +158,23 @@ class DriftWatch:
         """Nothing differs; what stood, somebody else has taken away."""
         gone = self.status.standing
         self.status = self.status.with_repaired(gone, now=time.time()).with_standing(())
+
+
+async def until_disarmed(
+    glance: Callable[[], Set[int]],
+    *,
+    every: float = GLANCE_SECONDS,
+    at_most: float = CHECK_SECONDS,
+) -> None:
+    """Wait for the next comparison: as long as a glance shows nothing that the one before did not.
+
+    What the last comparison could not put back is looked into again when it is due, not all the time.
+    """
+    due = time.monotonic() + at_most
+    seen = glance()
+    while time.monotonic() < due:
+        await asyncio.sleep(every)
+        now = glance()
+        if now - seen:
+            return
+        seen = now

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -44,7 +45,7 @@ def agents() -> Iterator[Agents]:
 @pytest.fixture(autouse=True)
 def fresh(agents: Agents) -> Iterator[None]:
     yield
-    for interface in ("new1", "other1"):
+    for interface in ("new1", "other1", "late1"):
         agents.world.run(NODE, ["ip", "link", "del", interface], check=False)
 
 
@@ -131,6 +132,29 @@ def test_the_fence_opens_for_a_pair_within_the_node_and_stands_before_no_other_n
     assert _arrived(counted) > 0
 
 
+def test_a_listed_pods_interface_is_shut_from_its_first_moment_whatever_its_name(
+    agents: Agents, counted: World
+):
+    inventory = counted.inventory_path
+    others = inventory.read_text()
+    document = yaml.safe_load(others)
+    late = {"namespace": "shop", "name": "late", "node": NODE, "interface": "late1"}
+    document["pods"].append({**late, "addresses": ["10.9.9.2"]})
+    _replace(inventory, yaml.safe_dump(document))
+    counted.wait_for("the fence expects it", lambda: '"late1"' in _expected(counted))
+    counted.kill(NODE)
+    _make(counted, "late1")
+    _send(counted, "late1")
+    assert _arrived(counted) == 0
+    agents.start(NODE)
+    counted.wait_for("the fence is open for it", lambda: '"late1" .' in _opened(counted))
+    assert is_under_policy(counted, NODE, "late1")
+    _send(counted, "late1")
+    assert _arrived(counted) == 0, "it is judged: nobody allows this"
+    _replace(inventory, others)
+    counted.wait_for("the fence expects it no more", lambda: '"late1"' not in _expected(counted))
+
+
 def test_an_agent_that_is_told_to_have_no_fence_takes_an_earlier_ones_down(
     agents: Agents, counted: World
 ):
@@ -162,6 +186,17 @@ def _arrived(world: World) -> int:
     (rule,) = [entry["rule"] for entry in json.loads(listed)["nftables"] if "rule" in entry]
     (packets,) = [part["counter"]["packets"] for part in rule["expr"] if "counter" in part]
     return int(packets)
+
+
+def _replace(path: Path, text: str) -> None:
+    path.with_suffix(".new").write_text(text)
+    path.with_suffix(".new").rename(path)
+
+
+def _expected(world: World) -> str:
+    """The names and patterns that are dropped unless they are open."""
+    table = world.run(NODE, ["nft", "list", "table", "inet", "tidegate_fence"]).stdout
+    return next(line for line in table.splitlines() if line.endswith("drop"))
 
 
 def _opened(world: World) -> str:

@@ -269,11 +269,16 @@ def test_a_file_that_cannot_be_read_is_not_used(tmp_path: Path, data: bytes):
 def test_the_fence_is_open_where_ours_judge_and_where_no_pod_is():
     pair = Link(name="veth9", index=9)
     uplink = Link(name="eth0", index=2, leads_elsewhere=True)
-    assert open_links((*LINKS, pair, uplink), ["veth*"], {7}) == {
-        ("veth7", 7),
-        ("veth9", 9),
-        ("eth0", 2),
-    }
+    opened = open_links((*LINKS, pair, uplink), ["veth*"], {7})
+    assert opened == {("cni0", 3), ("veth7", 7), ("veth9", 9), ("eth0", 2)}
+
+
+def test_what_is_listed_by_its_name_is_shut_until_ours_judge_whatever_kind_it_is():
+    tap = Link(name="tap5", index=5)
+    assert open_links([tap], ["veth*"], set(), {"tap5"}) == frozenset()
+    assert open_links([tap], ["veth*"], {5}, {"tap5"}) == {("tap5", 5)}
+    assert '{ "tap5", "veth*" } drop' in ruleset(["veth*", "tap5"], set())
+    assert "drop" not in ruleset([], set())
 
 
 def test_the_fence_takes_patterns_that_nftables_knows():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ from netpolicy.rules import Direction
 from nodeagent.datapath import Control, Filter, GenerationLabel, Holdings
 from nodeagent.drift.compare import DriftKind, Intended, compare
 from nodeagent.drift.status import DriftStatus
+from nodeagent.drift.watch import until_disarmed
 
 LABEL = GenerationLabel(generation_digest="ab" * 32, bundle_digest="cd" * 32, sequence=1)
 CONTROL = Control(revision=5, active=2, previous=1)
@@ -96,3 +98,30 @@ def test_the_status_counts_by_kind():
     status = status.with_repaired([drift], now=3.0).with_standing(())
     assert status.repaired == {DriftKind.ENDPOINTS: 1}
     assert status.with_found([], now=9.0) == status
+
+
+@pytest.mark.parametrize(
+    "glances",
+    [[set(), {7}], [{7}, set(), {7}], [{7}, {7, 8}]],
+    ids=["taken-off", "put-back-and-taken-off-again", "another-too"],
+)
+def test_programs_taken_off_are_seen_at_the_next_glance_however_often(glances: list[set[int]]):
+    left = iter(glances)
+
+    async def script() -> None:
+        async with asyncio.timeout(10):
+            await until_disarmed(lambda: next(left), every=0.0, at_most=3600.0)
+
+    asyncio.run(script())
+    assert next(left, None) is None
+
+
+def test_what_could_not_be_put_back_waits_until_it_is_due():
+    looks = []
+
+    def glance() -> set[int]:
+        looks.append(0)
+        return {7}
+
+    asyncio.run(until_disarmed(glance, every=0.001, at_most=0.02))
+    assert len(looks) > 1
