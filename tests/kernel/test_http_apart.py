@@ -43,6 +43,7 @@ def start_proxy(scene: HttpScene) -> None:
 def scene() -> Iterator[HttpScene]:
     with http_scene(ECOMMERCE, nodes=(NODE,), apart=True) as made:
         made.world.start("serve", GATEWAY.name, serve_command(GATEWAY))
+        made.world.wait_for("the server listens", lambda: made.listens(GATEWAY))
         start_proxy(made)
         made.world.wait_for(
             "Envoy is seen", lambda: told(made)["state"] == "up", timeout=PATIENCE_SECONDS

@@ -31,6 +31,9 @@ def scene() -> Iterator[HttpScene]:
     with http_scene(ECOMMERCE) as made:
         for pod in (GATEWAY, PROMETHEUS):
             made.world.start(f"serve {pod.name}", pod.name, serve_command(pod))
+        made.world.wait_for(
+            "the servers listen", lambda: all(map(made.listens, (GATEWAY, PROMETHEUS)))
+        )
         yield made
 
 

@@ -89,6 +89,10 @@ class HttpScene:
         )
         return answer
 
+    def listens(self, pod: WorldPod) -> bool:
+        """True if the pod's server has its port."""
+        return bool(self.world.run(pod.name, ["ss", "-Hltn", f"sport = :{pod.port}"]).stdout)
+
     def envoy(self, node: str) -> int:
         """The process of a node's Envoy."""
         folder = self.world.directory / "state" / node / "envoy"
