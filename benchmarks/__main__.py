@@ -29,6 +29,7 @@ NAMES: Final = {
     "plan": "benchmarks.plan",
     "preview": "benchmarks.preview",
     "push": "benchmarks.push",
+    "requests": "benchmarks.requests",
     "rollback": "benchmarks.rollback",
     "scale": "benchmarks.scale",
     "wireguard": "benchmarks.wireguard",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MAX_PATH: Final = 1024
 MAX_HOST: Final = 256
@@ -34,8 +34,7 @@ CONNECTIONS: Final = frozenset({TLS, TCP})
 """What stands for a protocol where a proxy refused a connection as a whole."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpExchange:
+class HttpExchange(NamedTuple):
     """`path` with its query; `code` 0: there was no answer. `protocol` as in `HTTP/1.1`.
 
     `grpc_status` None: the answer had none, so that it is no gRPC. Of a connection that was refused as a

@@ -134,7 +134,7 @@ def flows_message(flows: FlowColumns) -> pb.FlowsResponse:
             node=flows.node,
             ends=map(_end_message, flows.ends),
             causes=map(_cause_message, flows.causes),
-            exchanges=[pb.HttpExchange(**asdict(one)) for one in flows.exchanges],
+            exchanges=[pb.HttpExchange(**one._asdict()) for one in flows.exchanges],
             **columns,
         )
     )

@@ -18,7 +18,7 @@ from netpolicy.evidence import ASKED, Cause, Difference, Shadow
 from netpolicy.http_flow import HttpForm, form_of
 from netpolicy.labels import Labels
 from netpolicy.rules import Policy, Protocol
-from nodeagent.flows.naming_requests import Places, ShadowRuling
+from nodeagent.flows.naming_requests import MAX_REMEMBERED, Places, ShadowRuling
 from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
 from nodeagent.plan.build import EVALUATED, in_force
@@ -39,11 +39,13 @@ class RequestShadows:
         self._judges: tuple[ShadowJudge, ...] = ()
         self._since_ns = 0
         self._names = Names(identities={}, attributions={})
+        self._ends: dict[str, End] = {}
 
     def follow(self, plan: NodePlan | None, *, now_ns: int) -> None:
         """From now on these are the shadows. The log may lack what they ask for of what began earlier."""
         self._plan = plan
         self._since_ns = now_ns
+        self._ends.clear()
         self._judges = tuple(self._judges_of(plan)) if plan else ()
         if plan and self._judges:
             self._names = names_of(plan.identities, plan.owners.values(), {})
@@ -84,8 +86,14 @@ class RequestShadows:
         )
 
     def _end(self, address: str, places: Places) -> End:
-        identities = self._plan.identities if self._plan else {}
-        return End(labels=identities.get(places.identity(address), Labels()), address=address)
+        found = self._ends.get(address)
+        if found is None:
+            identities = self._plan.identities if self._plan else {}
+            found = End(labels=identities.get(places.identity(address), Labels()), address=address)
+            if len(self._ends) >= MAX_REMEMBERED:
+                self._ends.clear()
+            self._ends[address] = found
+        return found
 
     def _judges_of(self, plan: NodePlan) -> Iterator[ShadowJudge]:
         inputs = plan.inputs

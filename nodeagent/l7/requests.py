@@ -74,13 +74,13 @@ class JudgedRequest(NamedTuple):
     def exchange(self) -> HttpExchange:
         """What people are shown of it."""
         return HttpExchange(
-            method=shown(self.method, MAX_METHOD),
-            path=shown(self.path, MAX_PATH),
-            host=shown(self.host, MAX_HOST),
-            protocol=self.protocol,
-            code=self.code,
-            grpc_status=self.grpc_status,
-            latency_ns=self.latency_ns,
+            shown(self.method, MAX_METHOD),
+            shown(self.path, MAX_PATH),
+            shown(self.host, MAX_HOST),
+            self.protocol,
+            self.code,
+            self.grpc_status,
+            self.latency_ns,
         )
 
 

@@ -34,6 +34,8 @@ from nodeagent.l7.requests import JudgedRequest
 from nodeagent.l7.untried import untried
 
 MAX_REMEMBERED: Final = 20_000
+MAX_REMEMBERED_PATH: Final = 1024
+"""Longer ones are judged each time: strangers choose them, and they would be kept."""
 _BY_REQUEST: Final = frozenset({Outcome.ALLOWED, Outcome.DENIED_BY_REQUEST})
 
 
@@ -65,18 +67,17 @@ class ShadowJudge:
         self._policies = tuple(replace(policy, mode=Mode.ENFORCE) for policy in policies)
         self._untried = untried(self._policies, in_force)
         self._selecting: dict[Labels, tuple[Policy, ...]] = {}
-        self._remembered: dict[tuple[object, ...], Side] = {}
+        self._remembered: dict[tuple[object, ...], tuple[Side, bool]] = {}
 
     def opinion(self, request: JudgedRequest, source: End, destination: End) -> Opinion | None:
         """What it says of a request; None if requests of this flow are none of its business."""
         if request.drop_reason == RATE_LIMITED:
             return None
-        asked = _asked(request)
-        side = self._side(request, source, destination, asked)
+        side, depends = self._judged(request, source, destination)
         if not self._is_asked(request, side):
             return None
         passed = request.drop_reason == 0
-        if not self._is_former and side.passes and self._untried.depends(side.rules, asked):
+        if depends:
             return Opinion(cause=Cause.NOT_OBSERVED, rules=side.rules)
         if side.passes == passed:
             return Opinion()
@@ -104,22 +105,28 @@ class ShadowJudge:
         looked_away = side.passes and not side.redirected
         return self._is_former and looked_away and request.drop_reason != 0
 
-    def _side(
-        self, request: JudgedRequest, source: End, destination: End, asked: HttpRequest
-    ) -> Side:
+    def _judged(self, request: JudgedRequest, source: End, destination: End) -> tuple[Side, bool]:
+        """How it is judged, and whether it passes by what cannot be tried."""
         key = (
             request.direction, request.source, request.destination, request.destination_port,
-            request.server_name, asked,
+            request.server_name, request.method, request.path, request.host,
+            tuple(request.headers.items()),
         )  # fmt: skip
         found = self._remembered.get(key)
         if found is None:
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered.clear()
+            asked = _asked(request)
             subject = source if request.direction is Direction.EGRESS else destination
-            policies = self._of(subject.labels)
-            found = _judge(policies, request, source, destination, asked)
-            self._remembered[key] = found
+            side = _judge(self._of(subject.labels), request, source, destination, asked)
+            passes = side.passes and not self._is_former
+            found = side, passes and self._untried.depends(side.rules, asked)
+            if len(request.path) <= MAX_REMEMBERED_PATH:
+                self._remember(key, found)
         return found
+
+    def _remember(self, key: tuple[object, ...], judged: tuple[Side, bool]) -> None:
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered.clear()
+        self._remembered[key] = judged
 
     def _of(self, labels: Labels) -> tuple[Policy, ...]:
         """The policies of an endpoint."""

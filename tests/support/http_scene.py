@@ -23,7 +23,7 @@ from reconciler.sign.certificates import add_node, init_certificates
 from reconciler.sign.keys import init_keys, trusted_root
 from tests.support.live_agents import Agents
 from tests.support.world import World
-from tests.support.world_topology import CONTROL, Topology
+from tests.support.world_topology import CONTROL, Topology, WorldPod
 
 ASK = """\
 import http.client, json, sys

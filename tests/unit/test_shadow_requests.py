@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
 
 from netpolicy.address_book import AddressEntry
 from netpolicy.drop_reasons import POLICY_DENIED, RATE_LIMITED
-from netpolicy.ends import End
+from netpolicy.ends import End, Flow
+from netpolicy.evaluate import Decision, evaluate
 from netpolicy.evidence import Cause, Difference, FlowSide, Shadow
 from netpolicy.http_flow import form_of
 from netpolicy.labels import Operator, Requirement, Selector, parse_labels, selector
@@ -35,7 +37,7 @@ from nodeagent.envoy.secret_values import header_secrets, with_values
 from nodeagent.envoy.tls import Secrets
 from nodeagent.flows.naming_requests import Places
 from nodeagent.l7.requests import JudgedRequest
-from nodeagent.l7.shadow_requests import Opinion, ShadowJudge
+from nodeagent.l7.shadow_requests import MAX_REMEMBERED_PATH, Opinion, ShadowJudge
 from nodeagent.plan.enforceable import WITH_PROXY
 from nodeagent.plan.inputs import LocalPod, PlanInputs
 from nodeagent.plan.node_plan import NodePlan, plan_node
@@ -357,3 +359,20 @@ def test_a_tally_has_a_bound_and_what_was_taken_is_not_told_again(
     taken = counts.take()
     assert sorted(taken.differences.values()) == [1, 2]
     assert counts.take().differences == {}
+
+
+@pytest.mark.parametrize(("length", "asked"), [(10, 1), (MAX_REMEMBERED_PATH, 2)])
+def test_a_request_is_judged_once_unless_its_path_is_long_and_would_have_to_be_kept(
+    monkeypatch: pytest.MonkeyPatch, length: int, asked: int
+) -> None:
+    judged: list[Flow] = []
+
+    def counted(policies: Iterable[Policy], flow: Flow) -> Decision:
+        judged.append(flow)
+        return evaluate(policies, flow)
+
+    monkeypatch.setattr("nodeagent.l7.shadow_requests.evaluate", counted)
+    found = judge(rule("ingress[0]", "web", HttpRule(path="/x*")))
+    request = GET_PRODUCTS._replace(path=f"/{'x' * length}")
+    assert opinion(found, request) == opinion(found, request) == Opinion()
+    assert len(judged) == asked
