@@ -194,6 +194,7 @@ class Datapath:
 
     def set_local_ends(self, ends: Mapping[str, LocalEnd]) -> None:
         """Hand packets to these addresses directly, and to no others."""
+        local_ends.name_program(self._maps["into_pod"], self._opened.programs[Direction.INGRESS])
         local_ends.write_ends(self._maps["local_ends"], self._maps["local_devices"], ends)
 
     def upsert_addresses(self, plan: AddressPlan, touched: Set[str] | None = None) -> int:
@@ -240,6 +241,7 @@ class Datapath:
                 endpoints=self._endpoints,
                 local_ends=self._maps["local_ends"],
                 local_devices=self._maps["local_devices"],
+                into_pod=self._maps["into_pod"],
             ),
             self._fingerprints,
             control=self.control(),

@@ -28,7 +28,8 @@ from nodeagent.datapath.pins import Version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Holdings:
-    """What is held. `pins`: path below bpffs → the kernel's number of the object, or where a link leads."""
+    """What is held. `pins`: path below bpffs → the kernel's number of the object, or where a link leads.
+    `into_pod`: the number of the program that judges what is put into pods."""
 
     control: Control
     labels: Mapping[int, GenerationLabel | None]
@@ -36,6 +37,7 @@ class Holdings:
     addresses: Fingerprints
     endpoints: Mapping[int, bytes]
     local_ends: Mapping[bytes, bytes]
+    into_pod: int
     interfaces: frozenset[int]
     filters: tuple[Filter, ...]
     pins: Mapping[str, str]
@@ -51,6 +53,7 @@ class HeldMaps:
     endpoints: EndpointMap
     local_ends: Map
     local_devices: Map
+    into_pod: Map
 
 
 def read_holdings(
@@ -75,6 +78,7 @@ def read_holdings(
         },
         endpoints=peers.packed_endpoints(maps.endpoints),
         local_ends=local_ends.read_ends(maps.local_ends, maps.local_devices),
+        into_pod=local_ends.called_program(maps.into_pod),
         interfaces=present,
         filters=list_filters(sorted(present & set(ifindexes))),
         pins=pinned,

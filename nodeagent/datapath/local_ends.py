@@ -1,8 +1,8 @@
-"""The maps that say which pods here are handed packets directly, without the node's IP stack.
+"""The maps that say which pods here are handed packets directly, and by which program they are judged then.
 
-In:   address → LocalEnd
+In:   address → LocalEnd; the program that stands before pods
 Out:  map entries, only those that differ; what the kernel holds
-Shell over the two maps, in the network namespace of the interfaces.
+Shell over these maps, in the network namespace of the interfaces.
 
 Holds always:
 1. An address is there only after its device; a device that went takes no packet, whoever gets its index.
@@ -58,6 +58,18 @@ def read_ends(local_ends: Map, local_devices: Map) -> dict[bytes, bytes]:
         for key, value in libbpf.entries_of(local_ends)
         if libbpf.lookup(local_devices, _INDEX.pack(_ifindex(value))) is not None
     }
+
+
+def name_program(into_pod: Map, program_fd: int) -> None:
+    """Have what goes into pods directly judged by this program, if it is not."""
+    if called_program(into_pod) != libbpf.program_id(program_fd):
+        libbpf.update(into_pod, _INDEX.pack(0), _INDEX.pack(program_fd))
+
+
+def called_program(into_pod: Map) -> int:
+    """The kernel's number of the program that judges it; 0: none, and packets take the other interface."""
+    held = libbpf.lookup(into_pod, _INDEX.pack(0))
+    return _INDEX.unpack(held)[0] if held else 0
 
 
 def _name_device(local_devices: Map, ifindex: int) -> None:

@@ -73,7 +73,7 @@ def compare(intended: Intended, held: Holdings) -> tuple[Drift, ...]:
         *_of_slots(intended, held),
         *_of_addresses(intended.addresses, held.addresses),
         *_of_endpoints(intended.endpoints, held),
-        *_of_local_ends(intended.local_ends, held.local_ends),
+        *_of_local_ends(intended, held),
         *_of_pins(intended.pins, held.pins),
     )
 
@@ -138,13 +138,20 @@ def _of_endpoints(intended: Mapping[int, bytes] | None, held: Holdings) -> Itera
         )
 
 
-def _of_local_ends(intended: Mapping[bytes, bytes], held: Mapping[bytes, bytes]) -> Iterator[Drift]:
-    if intended != held:
-        differing = len(dict(intended.items() ^ held.items()))
+def _of_local_ends(intended: Intended, held: Holdings) -> Iterator[Drift]:
+    differing = dict(intended.local_ends.items() ^ held.local_ends.items())
+    if differing:
         yield Drift(
             kind=DriftKind.LOCAL_ENDS,
             where="map local_ends",
-            what=f"of {differing} addresses another entry than was written, or no device",
+            what=f"of {len(differing)} addresses another entry than was written, or no device",
+        )
+    wanted = intended.programs[Direction.INGRESS]
+    if held.into_pod != wanted:
+        yield Drift(
+            kind=DriftKind.LOCAL_ENDS,
+            where="map into_pod",
+            what=f"program {held.into_pod} in place of {wanted}" if held.into_pod else "no program",
         )
 
 

@@ -20,8 +20,9 @@ from itertools import count
 import pytest
 
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import ConntrackEntry, LocalEnd, Reason
+from nodeagent.datapath import ConntrackEntry, LocalEnd, Reason, libbpf
 from nodeagent.datapath.encryption_maps import WireMode
+from nodeagent.datapath.pins import current_version, map_path
 from nodeagent.plan.generation import (
     EndpointTable,
     Generation,
@@ -200,6 +201,22 @@ def test_a_flow_outlives_the_option_going_and_coming(pods: Pods) -> None:
             change()
             assert arrives(client, server, b"there")
             assert arrives(server, client, b"back")
+
+
+def test_a_program_whose_successors_have_been_loaded_goes_on_to_the_other_interface(
+    pods: Pods,
+) -> None:
+    """The map of programs to call is emptied when its version is unpinned."""
+    version = current_version(pods.config.bpffs)
+    assert version is not None
+    called = libbpf.open_map(map_path(pods.config.bpffs, version, "into_pod"))
+    assert libbpf.delete(called, bytes(4))
+    called.close()
+    client, server = connected(pods, "10.0.0.2")
+    with client, server:
+        assert arrives(client, server, b"there")
+        assert arrives(server, client, b"back")
+        assert all(flow.is_direct for flow in flows(pods))
 
 
 def test_strict_encryption_lets_neighbours_talk_directly(pods: Pods) -> None:

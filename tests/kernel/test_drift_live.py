@@ -119,7 +119,10 @@ def test_a_denying_table_turned_into_one_that_allows(agents: Agents):
 
 
 def test_an_end_led_to_another_interface_and_a_device_taken_from_its_pod(agents: Agents):
-    ends, devices = _map(agents, "local_ends"), _map(agents, "local_devices")
+    ends, devices, called = (
+        _map(agents, name) for name in ("local_ends", "local_devices", "into_pod")
+    )
+    program = libbpf.lookup(called, FIRST)
     own = {packing.pack_address(address) for address in POD.addresses}
     assert own < dict(libbpf.entries_of(ends)).keys()  # both pods of the node
 
@@ -129,12 +132,15 @@ def test_an_end_led_to_another_interface_and_a_device_taken_from_its_pod(agents:
         stranger = abi.LocalEnd(interface_index=1, flags=0)
         libbpf.update(ends, min(own), bytes(stranger))
         assert libbpf.delete(devices, index)
+        assert libbpf.delete(called, FIRST)
 
     _assert_repaired(agents, "local-ends", tamper)
     assert libbpf.lookup(devices, index) == index
+    assert program is not None
+    assert libbpf.lookup(called, FIRST) == program
     assert libbpf.lookup(ends, min(own)) == libbpf.lookup(ends, max(own))
-    ends.close()
-    devices.close()
+    for opened in (ends, devices, called):
+        opened.close()
 
 
 def test_an_address_given_the_hosts_identity_and_a_prefix_added(agents: Agents):
