@@ -24,6 +24,9 @@ BAD_VALUE: Final = "TG503"
 REPEATED: Final = "TG504"
 NOT_ONE_DOCUMENT: Final = "TG505"
 
+_LAST_PORT: Final = 65535
+_DIGITS: Final = len("655350")
+
 _WORDS: Final = {
     dict: "a mapping",
     list: "a list",
@@ -104,7 +107,8 @@ class Fields:
         """An address to listen on, as `127.0.0.1:9090` or `[::]:9090`; empty if it is not there."""
         text = self.text(key)
         host, _, port = text.rpartition(":")
-        if text and not (host.strip("[]") and port.isascii() and port.isdigit()):
+        is_port = port.isascii() and port.isdigit() and int(port[:_DIGITS]) <= _LAST_PORT
+        if text and not (host.strip("[]") and is_port):
             self.fault((key,), BAD_VALUE, f"{key} must be an address and a port: 127.0.0.1:9090")
             return ""
         return text

@@ -25,6 +25,7 @@ from nodeagent.cli_options import (
     output_option,
     read_config,
     socket_option,
+    why_not,
 )
 from nodeagent.cli_proxy import proxy
 from nodeagent.cli_trace import trace
@@ -80,7 +81,9 @@ def run(config_path: Path, verbose: bool) -> None:
         asyncio.run(run_agent(config))
     except DatapathError as error:
         fail(f"the datapath does not work: {error}")
-    except (StalledError, OSError) as error:
+    except OSError as error:
+        fail(why_not(error))
+    except StalledError as error:
         fail(str(error))
 
 
@@ -306,7 +309,9 @@ def detach(config_path: Path, yes: bool) -> None:
             remove_proxy(config.state_dir)
     except StalledError as error:
         fail(f"stop the agent first: {error}")
-    except (DatapathError, OSError) as error:
+    except OSError as error:
+        fail(why_not(error))
+    except DatapathError as error:
         fail(str(error))
     click.echo("removed: this node enforces nothing")
 

@@ -65,6 +65,14 @@ def fail(message: str, *, exit_code: int = FAILED) -> NoReturn:
     raise SystemExit(exit_code)
 
 
+def why_not(error: OSError) -> str:
+    """What the system refused, in one line."""
+    if not error.filename:
+        return str(error)
+    needs_root = " (run it as root)" if isinstance(error, PermissionError) else ""
+    return f"{error.filename}: {error.strerror}{needs_root}"
+
+
 def read_config(path: Path, *, exit_code: int = FAILED) -> AgentConfig:
     """The configuration, or the end of the program with all that is wrong with it."""
     try:

@@ -92,7 +92,7 @@ def _config(
         cluster=fields.text("cluster", "default"),
         state_dir=base / fields.text("state_dir", DEFAULT_STATE_DIR),
         keys=keys,
-        push=PushConfig.of_keys(keys, listen=fields.text("listen", DEFAULT_LISTEN)),
+        push=PushConfig.of_keys(keys, listen=fields.listen("listen") or DEFAULT_LISTEN),
         timestamp_interval_seconds=fields.seconds(
             "timestamp_interval", DEFAULT_TIMESTAMP_INTERVAL_SECONDS, least=1.0
         ),

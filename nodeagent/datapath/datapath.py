@@ -12,6 +12,7 @@ Holds always:
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -93,7 +94,8 @@ class Datapath:
         """Open what is pinned. Raises DatapathError if nothing whole is."""
         version = pins.current_version(config.bpffs)
         if version is None:
-            raise DatapathError(f"no datapath is loaded under {config.bpffs}")
+            seen = "" if os.geteuid() == 0 else " that this user may see: ask as root"
+            raise DatapathError(f"no datapath is loaded under {config.bpffs}{seen}")
         opened = OpenedPins.open(config.bpffs, version)
         try:
             return cls(config, version, opened)

@@ -204,5 +204,8 @@ def _faults() -> Iterator[None]:
     """Show what went wrong as a sentence, not a traceback."""
     try:
         yield
-    except (StalledError, OSError, ValueError) as error:
+    except OSError as error:
+        why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        raise click.ClickException(why) from error
+    except (StalledError, ValueError) as error:
         raise click.ClickException(str(error)) from error

@@ -114,7 +114,7 @@ class Database:
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise _storage_stalled(path, str(error)) from error
+            raise _storage_stalled(path, str(error.strerror), is_damaged=False) from error
         with _storage_faults(path):
             db = _connect(f"file:{path}?mode=rwc")
             db.execute("PRAGMA journal_mode = WAL")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from netpolicy.errors import StalledError
 from reconciler.cli import main
 from reconciler.state.database import Database
 from tests.support.git_server_repository import PolicyRepository
@@ -217,3 +218,20 @@ def test_without_the_kubernetes_client_a_cluster_is_not_asked(
     result = tidegate("rollout", "status", "--kubernetes")
     assert result.exit_code == 2
     assert "the Kubernetes client is not installed" in result.output
+
+
+@pytest.mark.parametrize("listen", ["7443", "127.0.0.1:99999", "127.0.0.1:123456789012"])
+def test_a_reconciler_that_could_not_be_dialled_does_not_start(tmp_path: Path, listen: str) -> None:
+    (tmp_path / "reconciler.yaml").write_text(
+        f'keys: keys\ninventory: inventory.yaml\nlisten: "{listen}"\n'
+        "repository: {url: https://git.example/policies.git}\n"
+    )
+    result = tidegate("run", "--config", tmp_path / "reconciler.yaml")
+    assert result.exit_code == 2
+    assert "reconciler.yaml:3:9: error TG503: listen must be an address and a port" in result.output
+
+
+def test_a_state_folder_that_cannot_be_made_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StalledError, match=r"Not a directory.*need not be touched"):
+        Database.open(tmp_path / "file" / "state")
