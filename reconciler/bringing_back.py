@@ -18,14 +18,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.status import Reason
-from reconciler.judge import Verdict
+from reconciler.judging import Judged
 from reconciler.rollout.carrying_on import OnItsWay
 from reconciler.rollout.machine import Phase, Rollout
 from reconciler.source import GitSource, Relation, RevisionFiles
@@ -41,14 +41,6 @@ BROUGHT_BACK: Final = "state_brought_back"
 BEGINS_ANEW: Final = "rollout_begins_anew"
 GIVEN_UP: Final = "state_not_brought_back"
 LEARNT: Final = "an earlier leader took it back, as agents know"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """A revision as validation found it again; `revision` says what it would begin with."""
-
-    verdict: Verdict
-    revision: Revision
 
 
 class BringingBack:

@@ -32,10 +32,18 @@ log = structlog.get_logger()
 class FirstRevision:
     """What one start without state learns from agents."""
 
-    def __init__(self, reader: HeldReader, *, is_asking: Callable[[], bool]) -> None:
-        """`is_asking`: true while nothing is known of what is enforced, from anywhere."""
+    def __init__(
+        self,
+        reader: HeldReader,
+        *,
+        is_asking: Callable[[], bool],
+        all_spoke: Callable[[], bool],
+    ) -> None:
+        """`is_asking`: true while nothing is known of what is enforced, from anywhere; `all_spoke`: once
+        every node's agent spoke in this run."""
         self._reader = reader
         self._is_asking = is_asking
+        self._all_spoke = all_spoke
         self._changed = asyncio.Event()
         self.remembered = NOTHING_REMEMBERED
         """What agents enforce, as far as they showed it."""
@@ -53,13 +61,19 @@ class FirstRevision:
         """An agent spoke, or the nodes are others."""
         self._changed.set()
 
-    async def until_all_spoke(self, all_spoke: Callable[[], bool], *, seconds: float) -> None:
-        """Wait for the last of them, and for nobody longer than this."""
+    async def ask(self, *, seconds: float, begins: Callable[[], None]) -> None:
+        """Wait for the last agent to speak, and for nobody longer than this; not at all if there is nothing
+        to ask. `begins` is called before a wait."""
+        if not self._is_asking() or self._all_spoke():
+            return
+        log.info("agents_asked", patience_seconds=seconds)
+        begins()
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                while not all_spoke():
+                while not self._all_spoke():
                     self._changed.clear()
                     await self._changed.wait()
+        log.info("agents_answered", all_spoke=self._all_spoke(), enforced=self.remembered.stable)
 
 
 def enforced_by(held: Held) -> Remembered:

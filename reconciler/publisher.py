@@ -24,7 +24,7 @@ from typing import Final
 import structlog
 
 from netpolicy import crash_reports
-from netpolicy.bundle import PackedUnit, unpack_unit
+from netpolicy.bundle import PackedUnit, bundle_digest, unpack_unit
 from netpolicy.errors import StalledError, TransientError
 from netpolicy.rules import PolicyId
 from netpolicy.status import Reason
@@ -101,6 +101,14 @@ class Publisher:
     def digest(self) -> str:
         """The bundle of its stable units."""
         return self.publication.digest if self.publication else ""
+
+    @property
+    def has_policies(self) -> bool:
+        """True if anything is enforced: the stable bundle is another than the empty one."""
+        publication = self.publication
+        return publication is not None and publication.digest != bundle_digest(
+            {}, publication.terms.stable.encryption
+        )
 
     @property
     def policy_count(self) -> int:

@@ -21,7 +21,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asking(keys: Path) -> FirstRevision:
-    return FirstRevision(HeldReader(keys), is_asking=lambda: True)
+    return FirstRevision(HeldReader(keys), is_asking=lambda: True, all_spoke=lambda: True)
 
 
 def test_the_highest_publication_that_an_agent_holds_counts(keys: Path) -> None:
@@ -41,7 +41,7 @@ def test_what_our_keys_did_not_sign_is_nobodys_word(keys: Path, tmp_path: Path) 
 
 
 def test_who_knows_what_is_enforced_asks_nobody(keys: Path, tmp_path: Path) -> None:
-    first = FirstRevision(HeldReader(tmp_path / "none"), is_asking=lambda: False)
+    first = FirstRevision(HeldReader(tmp_path / "none"), is_asking=lambda: False, all_spoke=lambda: True)
     first.hear(held(keys))
     assert first.remembered == NOTHING_REMEMBERED
 
