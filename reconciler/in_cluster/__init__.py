@@ -1,7 +1,7 @@
 """The reconciler in a Kubernetes cluster: our objects in, their statuses out, one leader of several replicas.
 
-`following` and `requests` read objects, `status` says what they should say, `reporter` writes it, `run` joins
-these with the reconciler that standalone mode has too.
+`objects` follows them, `following` and `requests` read them, `status` says what they should say, `reporter`
+writes it, `run` joins these with the reconciler that standalone mode has too.
 """
 
 from reconciler.in_cluster.run import ClusterOptions, run_in_cluster

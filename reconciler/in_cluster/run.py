@@ -15,10 +15,8 @@ Holds always:
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import time
@@ -27,10 +25,9 @@ from typing import Any, Final
 import structlog
 from prometheus_client.core import Metric
 
-from netpolicy.errors import StalledError, TransientError
+from netpolicy.errors import TransientError
 from netpolicy.inventory import InventoryStep
-from netpolicy.kube_api import NOT_FOUND, KubeApi, KubeRefusal
-from netpolicy.kube_watch import KubeWatch
+from netpolicy.kube_api import KubeApi
 from netpolicy.status_pages import StatusPages
 from reconciler.app import Reconciler
 from reconciler.bootstrap import BootstrapConfig, BootstrapServer
@@ -38,45 +35,25 @@ from reconciler.bootstrap.reviews import TokenReviews
 from reconciler.bootstrap.speaker import AgentAccount
 from reconciler.cluster.forward import Forwarder
 from reconciler.cluster.inventory import ClusterInventory
-from reconciler.cluster.kinds import (
-    RepositoryJson,
-    RepositoryObject,
-    RolloutJson,
-    in_force,
-    repositories_path,
-    repository_view,
-    rollout_view,
-    rollouts_path,
-)
 from reconciler.cluster.lease import Term, least_number
 from reconciler.cluster.lease_keeper import LeaseKeeper
 from reconciler.config import ReconcilerConfig
-from reconciler.in_cluster.following import INVALID, following_of, target_of, verification_of
+from reconciler.in_cluster.following_task import FollowingTask
 from reconciler.in_cluster.metrics import replica_metrics
 from reconciler.in_cluster.mirror import Mirror
+from reconciler.in_cluster.objects import OwnObjects
 from reconciler.in_cluster.reporter import Reporter
 from reconciler.in_cluster.requests import AnnotationRequests, RequestsOfBoth
-from reconciler.in_cluster.said import on_its_way
+from reconciler.in_cluster.term_state import put_state_aside, trust_state
 from reconciler.in_cluster.waiting import Lack, Needed, Waiting
-from reconciler.notify import Target
-from reconciler.rollout.machine import TAKEN_BACK
 from reconciler.server_certificate import ends_at
 from reconciler.sign.certificates import certify_node
-from reconciler.signatures.rules import Verification
-from reconciler.staging.request_file import NAME as REQUEST_FILE
 from reconciler.staging.request_file import RolloutFile
-from reconciler.surroundings import Following, Remembered
+from reconciler.surroundings import Remembered
 
 log = structlog.get_logger()
 
 NOT_REMEMBERED: Final = "objects_not_read"
-STATE_PUT_ASIDE: Final = "state_put_aside"
-NOT_FOLLOWED: Final = "repository_not_followed"
-NOT_TOLD: Final = "notification_not_configured"
-
-SECRET_SECONDS: Final = 60.0
-"""How often the secret is read again: it is not watched, so that no other secret need be readable."""
-
 RETRY_SECONDS: Final = 5.0
 
 LOOK_ELSEWHERE_SECONDS: Final = 1.0
@@ -113,31 +90,24 @@ class Replica:
         self._config = config
         self._options = options
         self._inventory = ClusterInventory(api, cluster=config.cluster)
-        self._changed = asyncio.Event()
-        self._repositories = KubeWatch(
-            api,
-            repositories_path(options.namespace),
-            RepositoryJson,
-            repository_view,
-            changed=self._look_at_objects,
-        )
-        self._rollouts = KubeWatch(
-            api,
-            rollouts_path(options.namespace),
-            RolloutJson,
-            rollout_view,
-            changed=self._look_at_objects,
-        )
+        self._objects = OwnObjects(api, options.namespace, changed=self._look_at_objects)
         self._requests = AnnotationRequests(
-            lambda: tuple(self._rollouts.cache.items.values()), told=self.stands
+            lambda: tuple(self._objects.rollouts.cache.items.values()), told=self.stands
         )
         self._asked = RequestsOfBoth(self._requests, RolloutFile(config.state_dir))
         self._reporter = Reporter(
             api,
-            repositories=lambda: self._repositories.cache.items,
-            rollouts=lambda: self._rollouts.cache.items,
+            repositories=lambda: self._objects.repositories.cache.items,
+            rollouts=lambda: self._objects.rollouts.cache.items,
             requests=self._requests,
             instance=options.identity,
+        )
+        self._follower = FollowingTask(
+            api,
+            options.namespace,
+            config.state_dir,
+            in_force=lambda: self._objects.repository,
+            reporter=self._reporter,
         )
         self._keeper = LeaseKeeper(
             api, options.namespace, options.identity, address=options.address, used=self._used
@@ -155,7 +125,7 @@ class Replica:
                     await server.start()
                     started.push_async_callback(server.stop)
             async with asyncio.TaskGroup() as tasks:
-                for watch in (self._repositories, self._rollouts, self._inventory, self._keeper):
+                for watch in (*self._objects.watches, self._inventory, self._keeper):
                     tasks.create_task(watch.run())
                 tasks.create_task(self._take_turns())
                 tasks.create_task(self._waiting.run())
@@ -193,7 +163,7 @@ class Replica:
                 for forwarder in self._forwarders():
                     await forwarder.start()
                     forwarding.push_async_callback(forwarder.stop)
-                await self._until_synced()
+                await self._objects.until_read()
                 term = await self._keeper.until_leading()
             await self._lead(term)
 
@@ -206,16 +176,11 @@ class Replica:
         port = webhook.listen.rpartition(":")[2]
         return push, Forwarder(webhook.listen, lambda: _at_port(self._keeper.leader_address, port))
 
-    async def _until_synced(self) -> None:
-        while not all(watch.cache.is_synced for watch in self._watches):
-            await self._changed.wait()
-            self._changed.clear()
-
     async def _lead(self, term: Term) -> None:
         """Reconcile until this replica is deposed; anew if it announced what had been taken back."""
-        _trust_state(self._config.state_dir, term)
+        trust_state(self._config.state_dir, term)
         try:
-            remembered: Remembered | None = await self._remembered()
+            remembered: Remembered | None = await self._objects.remembered()
         except TransientError as error:
             log.warning(NOT_REMEMBERED, error=str(error))
             await asyncio.sleep(RETRY_SECONDS)
@@ -223,7 +188,7 @@ class Replica:
         while remembered is not None:
             remembered = await self._lead_with(term, remembered)
             if remembered is not None:
-                _put_state_aside(self._config.state_dir)
+                put_state_aside(self._config.state_dir)
 
     async def _lead_with(self, term: Term, remembered: Remembered) -> Remembered | None:
         """Reconcile; what to begin anew with, or None when the term is over."""
@@ -233,7 +198,7 @@ class Replica:
         mirror = self._mirror = Mirror(
             self._api,
             self._options.namespace,
-            repository=lambda: in_force(self._repositories.cache.items.values()),
+            repository=lambda: self._objects.repository,
             told=lambda: self._reporter.mirror_stands(mirror.standing),
         )
         log.info("term_begins", token=term.token, first=term.first)
@@ -241,7 +206,7 @@ class Replica:
             await _first_of(
                 reconciler.run(),
                 self._reporter.run(reconciler),
-                self._follow(reconciler),
+                self._follower.run(reconciler),
                 mirror.run(reconciler),
                 self._keeper.until_deposed(term),
                 self._let_agents_look_elsewhere(reconciler),
@@ -262,108 +227,9 @@ class Replica:
             if not self.may_advance():
                 reconciler.end_streams(LOOK_ELSEWHERE_SHARE)
 
-    async def _follow(self, reconciler: Reconciler) -> None:
-        """Keep the reconciler on what the repository in force asks for.
-
-        What cannot be meant so is not fetched any more: it may ask for a check that was not asked for before.
-        """
-        followed: Following | None = None
-        while True:
-            self._changed.clear()
-            pause = SECRET_SECONDS
-            try:
-                wanted = await self._wanted(followed)
-                self._reporter.fault = None
-                if wanted is not None and wanted != followed:
-                    followed = wanted
-                    reconciler.follow(wanted)
-            except StalledError as error:
-                log.error(NOT_FOLLOWED, error=str(error))
-                self._reporter.fault = error
-                if followed is not None and not followed.is_suspended:
-                    followed = replace(followed, is_suspended=True)
-                    reconciler.follow(followed)
-            except TransientError as error:
-                log.warning(NOT_FOLLOWED, error=str(error))
-                pause = RETRY_SECONDS
-            self._fetch_if_asked(reconciler)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._changed.wait()
-
-    async def _wanted(self, before: Following | None) -> Following | None:
-        """What is to be followed; of a repository that is gone, nothing more is fetched."""
-        found = in_force(self._repositories.cache.items.values())
-        if found is None:
-            return replace(before, is_suspended=True) if before is not None else None
-        secret = await self._secret(found.secret) if found.secret else {}
-        return following_of(
-            found,
-            secret,
-            folder=self._config.state_dir / "credentials",
-            verification=await self._verification(found),
-            notifications=await self._targets(found),
-        )
-
-    async def _verification(self, found: RepositoryObject) -> Verification | None:
-        if found.verification is None:
-            return None
-        secret = await self._secret(found.verification.secretRef.name)
-        return verification_of(
-            found.verification, secret, folder=self._config.state_dir / "signers"
-        )
-
-    async def _targets(self, found: RepositoryObject) -> tuple[Target, ...]:
-        """Who is told; one that cannot be, holds up nothing else."""
-        targets = []
-        for number, asked in enumerate(found.notifications):
-            folder = self._config.state_dir / "notifications" / str(number)
-            try:
-                secret = await self._secret(asked.secretRef.name)
-                targets.append(target_of(asked, secret, folder=folder))
-            except StalledError as error:
-                log.error(NOT_TOLD, kind=asked.kind, project=asked.project, error=str(error))
-        return tuple(targets)
-
-    def _fetch_if_asked(self, reconciler: Reconciler) -> None:
-        found: RepositoryObject | None = in_force(self._repositories.cache.items.values())
-        if found is not None and found.requested_at != self._reporter.requested_at:
-            self._reporter.requested_at = found.requested_at
-            if found.requested_at != found.status.get("lastHandledReconcileAt", ""):
-                reconciler.poke()
-
-    async def _secret(self, name: str) -> Mapping[str, bytes]:
-        path = f"/api/v1/namespaces/{self._options.namespace}/secrets/{name}"
-        try:
-            data = json.loads(await self._api.read(path)).get("data") or {}
-        except KubeRefusal as refusal:
-            if refusal.status != NOT_FOUND:
-                raise
-            raise StalledError(f"there is no secret {name}", reason=INVALID) from refusal
-        return {key: base64.b64decode(text) for key, text in data.items()}
-
-    async def _remembered(self) -> Remembered:
-        """What the objects know of what was enforced, and of what was taken back; raises TransientError.
-
-        Asked of the server: the copies may be older than the last words of who led before.
-        """
-        found = in_force(await self._repositories.ask())
-        if found is None:
-            return Remembered()
-        ours = [one for one in await self._rollouts.ask() if one.repository == found.name]
-        back = [one.revision for one in ours if one.status.get("phase") in TAKEN_BACK]
-        stable = str(found.status.get("lastAppliedRevision", ""))
-        statuses = (found.status, *(one.status for one in ours))
-        return Remembered(
-            stable=stable,
-            taken_back=tuple(sorted(back)),
-            on_its_way=on_its_way(ours, stable=stable),
-            sequence=max(int(said.get("sequence") or 0) for said in statuses),
-        )
-
     def _look_at_objects(self) -> None:
         self._requests.changed()
-        self._changed.set()
+        self._follower.look()
         self._reporter.wake()
         self._wake_mirror()
 
@@ -413,19 +279,8 @@ class Replica:
         """What is missing before agents can be served here, or by the leader that they are passed on to."""
         if self._reconciler is not None or self._keeper.leader_address:
             return None
-        unread = [one for one in self._watches if not one.cache.is_synced]
-        if unread:
-            first = unread[0]
-            return Lack(
-                of=Needed.API_SERVER,
-                why=f"{first.resource} were not read yet: {first.trouble or 'no answer'}",
-            )
-        why = "no replica is known to hold the Lease"
-        return Lack(of=Needed.LEADER, why=self._keeper.trouble or why)
-
-    @property
-    def _watches(self) -> tuple[KubeWatch[Any, Any], ...]:
-        return self._repositories, self._rollouts
+        nobody = self._keeper.trouble or "no replica is known to hold the Lease"
+        return self._objects.unread or Lack(of=Needed.LEADER, why=nobody)
 
     def _certificates(self) -> dict[str, float]:
         """When those end that agents see, and that agents' own are signed with."""
@@ -439,7 +294,7 @@ class Replica:
             leads=self._reconciler is not None and self.may_advance(),
             followed={
                 watch.resource: watch.is_followed
-                for watch in (*self._watches, *self._inventory.watches)
+                for watch in (*self._objects.watches, *self._inventory.watches)
             },
             certificates=self._certificates(),
             waits_since=self._waiting.since,
@@ -451,34 +306,6 @@ def _at_port(address: str, port: str) -> str:
     """The same host at another port; nowhere stays nowhere."""
     host = address.rpartition(":")[0]
     return f"{host}:{port}" if host else ""
-
-
-def _trust_state(folder: Path, term: Term) -> None:
-    """Put the state aside if another replica led since it was written; note whose it is now.
-
-    What somebody asked of an earlier term is not asked of this one.
-    The same term again: nobody else led meanwhile. A later one: the API server was set back to a backup, and
-    remembers less than this state does.
-    """
-    note, database = folder / "term", folder / "state.db"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        known = note.read_text().strip() if note.exists() else ""
-        if database.exists() and (not known.isdecimal() or int(known) < term.token - 1):
-            log.warning(STATE_PUT_ASIDE, path=str(database), term=known, token=term.token)
-            _put_state_aside(folder)
-        if known != str(term.token):
-            (folder / REQUEST_FILE).unlink(missing_ok=True)
-        temporary = note.with_suffix(".new")
-        temporary.write_text(f"{term.token}\n")
-        temporary.replace(note)
-    except OSError as error:
-        raise StalledError(f"{folder}: {error.strerror}") from error
-
-
-def _put_state_aside(folder: Path) -> None:
-    for path in folder.glob("state.db*"):
-        path.unlink()
 
 
 async def _first_of(*parts: Coroutine[Any, Any, None]) -> None:

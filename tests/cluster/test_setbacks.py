@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from netpolicy import kube_api, kube_watch
-from reconciler.in_cluster.run import TAKEN_BACK
+from reconciler.rollout.machine import TAKEN_BACK
 from tests.cluster.test_failures import behind_a_line, patiently, quick
 from tests.cluster.test_reconciler import A, B
 from tests.support.kube_replicas import Cluster
@@ -82,7 +82,9 @@ def test_a_server_set_back_to_before_anything_was_followed_moves_no_node_and_no_
             second = cluster.scene.repository.commit({B: deny("b")})
             await shown(lambda: cluster.phase(second) == "Shadow")
             await asyncio.to_thread(machine.restore, backup)
-            await until_true(lambda: not far.replica._repositories.cache.items, seconds=LONG)
+            await until_true(
+                lambda: not far.replica._objects.repositories.cache.items, seconds=LONG
+            )
             await asyncio.to_thread(cluster.follow, rollout=rollout)
             await shown(lambda: cluster.phase(second) == "Shadow")
             await shown(lambda: cluster.status().get("lastAppliedRevision") == first)

@@ -41,7 +41,9 @@ def test_what_our_keys_did_not_sign_is_nobodys_word(keys: Path, tmp_path: Path) 
 
 
 def test_who_knows_what_is_enforced_asks_nobody(keys: Path, tmp_path: Path) -> None:
-    first = FirstRevision(HeldReader(tmp_path / "none"), is_asking=lambda: False, all_spoke=lambda: True)
+    first = FirstRevision(
+        HeldReader(tmp_path / "none"), is_asking=lambda: False, all_spoke=lambda: True
+    )
     first.hear(held(keys))
     assert first.remembered == NOTHING_REMEMBERED
 
