@@ -125,8 +125,10 @@ class Replica:
                     await server.start()
                     started.push_async_callback(server.stop)
             async with asyncio.TaskGroup() as tasks:
-                for watch in (*self._objects.watches, self._inventory, self._keeper):
+                for watch in self._objects.watches:
                     tasks.create_task(watch.run())
+                tasks.create_task(self._inventory.run())
+                tasks.create_task(self._keeper.run())
                 tasks.create_task(self._take_turns())
                 tasks.create_task(self._waiting.run())
 
