@@ -14,8 +14,9 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic, Place, Severity
+from netpolicy.positions import NodePath
 
 WRONG_TYPE: Final = "TG500"
 UNKNOWN_FIELD: Final = "TG501"

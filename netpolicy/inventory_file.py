@@ -16,13 +16,14 @@ from collections.abc import Hashable, Iterator
 from ipaddress import ip_address
 from typing import Final
 
-from netpolicy.document import Limits, NodePath, read_documents
 from netpolicy.ends import NamedPort
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, REPEATED, Fields, single_document
 from netpolicy.inventory import Inventory, Node, Pod
+from netpolicy.positions import NodePath
 from netpolicy.rules import LAST_PORT, WITH_PORTS, Protocol
 from netpolicy.services import ClusterService, ServicePort
+from netpolicy.yaml_reader import Limits, read_documents
 
 INVENTORY_LIMITS: Final = Limits(size_bytes=64 << 20, depth=16, nodes=4_000_000, items=100_000)
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 NodePath = tuple[str | int, ...]
 
+MAX_EXCERPT: Final = 200
 _LINE_BREAK: Final = re.compile(rb"\r\n|\r|\n")
 _FIELDS: Final = 4
 _END: Final = 3
@@ -58,6 +59,11 @@ class SourceText:
             return ""
         stop = starts[number] if number < len(starts) else len(self._data)
         return self._data[starts[number - 1] : stop].decode().rstrip("\r\n")
+
+    def excerpt(self, number: int) -> str:
+        """The line, or nothing if it is too long to show."""
+        text = self.line(number)
+        return text if len(text) <= MAX_EXCERPT else ""
 
     def _line_starts(self) -> array[int]:
         if self._starts is None:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from netpolicy.document import Document, read_documents
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import BAD_VALUE, Fields, single_document
 from netpolicy.rules import LAST_PORT
+from netpolicy.yaml_reader import read_documents
 from nodeagent.datapath_options import DEFAULT_OPTIONS, DatapathOptions, read_options
 from nodeagent.envoy.settings import DEFAULT_WORKERS
 from nodeagent.flows.ring import DEFAULT_CAPACITY

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from netpolicy.document import Document, read_documents
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic, StalledError, has_errors, render
 from netpolicy.fields import BAD_VALUE, Fields, single_document
 from netpolicy.status import Reason
+from netpolicy.yaml_reader import read_documents
 from reconciler.notify.target import (
     DEFAULT_CONTEXT,
     DEFAULT_URLS,

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from reconciler.codes.code import Code
 from reconciler.codes.field_codes import FIELD_CODES
 from reconciler.codes.meaning_codes import MEANING_CODES

@@ -19,13 +19,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from netpolicy.document import Document, read_documents
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic, Place, StalledError, has_errors
 from netpolicy.evaluate import Flow
 from netpolicy.fields import BAD_VALUE, Fields
 from netpolicy.inventory import Inventory
 from netpolicy.l7 import Request
 from netpolicy.port_argument import parse_port
+from netpolicy.yaml_reader import read_documents
 from reconciler.explain.ends import resolve_ends
 from reconciler.explain.requests import parse_dns, parse_http, parse_kafka
 from reconciler.files import SourceFile

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.labels import KUBERNETES_SOURCE, Label, Labels
+from netpolicy.positions import NodePath
 from netpolicy.rules import Action, AuthMode, Direction, PolicyKind, Protocol
 from reconciler.objects.fields import policy_id, policy_mode, read_block, read_selector
 from reconciler.objects.policy import (

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.labels import ANY_SOURCE, Operator, Requirement, equals
+from netpolicy.positions import NodePath
 from netpolicy.rules import Mode, PolicyId, PolicyKind
 from reconciler.objects.policy import BlockPeer, LabelSelector
 from reconciler.objects.schema.values import MODE_ANNOTATION

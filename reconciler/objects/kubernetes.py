@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic
 from netpolicy.labels import KUBERNETES_SOURCE
+from netpolicy.positions import NodePath
 from netpolicy.rules import Action, Direction, PolicyKind, Protocol
 from reconciler.codes import fault
 from reconciler.objects.fields import policy_id, policy_mode, read_block, read_selector

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from netpolicy.document import NodePath
+from netpolicy.positions import NodePath
 from reconciler.objects.policy import PolicyObject
 
 _STEP: Final = re.compile(r"([A-Za-z]+)|\[(\d+)\]")

@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.labels import Labels, Requirement
+from netpolicy.positions import NodePath
 from netpolicy.rules import (
     Action,
     AuthMode,

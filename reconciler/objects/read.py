@@ -16,9 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from netpolicy.document import Document, read_documents
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.rules import PolicyKind
+from netpolicy.yaml_reader import read_documents
 from reconciler.codes import fault
 from reconciler.files import SourceFile
 from reconciler.objects import cilium, kubernetes

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from netpolicy.document import read_documents
 from netpolicy.encryption import OFF, Encryption
 from netpolicy.errors import Diagnostic, has_errors
 from netpolicy.fields import Fields, single_document
+from netpolicy.yaml_reader import read_documents
 from reconciler.files import SourceFile
 from reconciler.rollout.plan import DIRECT, Plan
 from reconciler.settings.encryption import read_encryption

@@ -31,9 +31,9 @@ from typing import Any, Final
 import structlog
 import yaml
 
-from netpolicy.document import read_documents
 from netpolicy.errors import Diagnostic, StalledError, TransientError, has_errors, render
 from netpolicy.fields import Fields, single_document
+from netpolicy.yaml_reader import read_documents
 from reconciler.staging.interfaces import Action, Request
 
 log = structlog.get_logger()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from ipaddress import ip_network
 
-from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from reconciler.codes import fault
 from reconciler.objects.policy import BlockPeer, PolicyObject, RuleObject
 

@@ -16,8 +16,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
 from netpolicy.capabilities import BASELINE, ENFORCEABLE, Capability, needed
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from netpolicy.rules import Policy
 from reconciler.codes import fault
 from reconciler.objects.origin import origin_path

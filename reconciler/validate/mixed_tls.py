@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 from typing import Protocol as Interface
 
-from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
 from netpolicy.labels import Selector
+from netpolicy.positions import NodePath
 from netpolicy.rules import Direction, L7Rules, NamePattern, TlsContext
 from reconciler.codes import fault
 from reconciler.objects.defaults import subject_selector

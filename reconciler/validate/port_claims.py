@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from netpolicy.document import NodePath
+from netpolicy.positions import NodePath
 from netpolicy.rules import LAST_PORT, Action, Direction
 from reconciler.objects.policy import PolicyObject, PortField, PortGroup
 

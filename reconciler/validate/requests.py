@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from netpolicy.rules import Action, Direction, PolicyKind, Protocol
 from reconciler.codes import fault
 from reconciler.objects.policy import PolicyObject, PortField, PortGroup, RuleObject, Section

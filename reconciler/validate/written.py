@@ -16,8 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from netpolicy.document import NodePath
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from netpolicy.rules import Action, Direction, Mode, Policy, Rule
 from reconciler.codes import fault
 from reconciler.objects.origin import origin_path

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from netpolicy.bundle import pack_unit, unpack_unit
-from netpolicy.document import Limits, read_documents
 from netpolicy.inventory import Inventory, Pod
+from netpolicy.yaml_reader import Limits, read_documents
 from reconciler.files import SourceFile
 from reconciler.judge import judge
 from tests.fuzz.target import ROOT, YAML_WORDS, Target, check_diagnostics, line_count

@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from netpolicy.bundle import bundle_digest, pack_unit
-from netpolicy.document import read_documents
 from netpolicy.errors import has_errors
 from netpolicy.evaluate import End, Flow, evaluate
 from netpolicy.identity import cidr_labels, pod_labels
 from netpolicy.rules import Policy, Protocol
+from netpolicy.yaml_reader import read_documents
 from reconciler.compile import compile_policies
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies

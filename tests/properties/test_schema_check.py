@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from netpolicy.document import read_documents
+from netpolicy.yaml_reader import read_documents
 from reconciler.files import SourceFile
 from reconciler.objects import read_policies
 from reconciler.objects.schema.check import Schema, SchemaCheck

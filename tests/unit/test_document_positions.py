@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from netpolicy.document import Document, Limits, read_documents
+from netpolicy.document import Document
+from netpolicy.yaml_reader import Limits, read_documents
 
 TEXT = b"""\
 \xef\xbb\xbfa: {b: [1, two, ~, .inf, -3.5, yes]}\r

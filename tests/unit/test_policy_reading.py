@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from netpolicy.document import Limits, read_documents
 from netpolicy.errors import Diagnostic, Severity
 from netpolicy.inventory import Inventory, Pod
 from netpolicy.rules import Mode
+from netpolicy.yaml_reader import Limits, read_documents
 from reconciler.compile import compile_policies
 from reconciler.compile.difference import difference
 from reconciler.files import SourceFile

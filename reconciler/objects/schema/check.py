@@ -16,8 +16,9 @@ from typing import Any, Final
 import cerberus
 from cerberus import errors as cerberus_errors
 
-from netpolicy.document import Document, NodePath
+from netpolicy.document import Document
 from netpolicy.errors import Diagnostic
+from netpolicy.positions import NodePath
 from reconciler.codes import fault
 from reconciler.objects.schema.quick import quick_check
 from reconciler.objects.schema.value_fault import ValueFault, nearest, shown

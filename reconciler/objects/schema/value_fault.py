@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from netpolicy.document import NodePath
+from netpolicy.positions import NodePath
 
 
 @dataclass(frozen=True, slots=True)
