@@ -17,7 +17,6 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,34 +25,33 @@ import structlog
 
 from netpolicy.encryption import NodeKey
 from netpolicy.errors import RejectedBundle, TransientError
-from netpolicy.evidence import NodeEvidence, Role
+from netpolicy.evidence import NodeEvidence
 from netpolicy.inventory import AddressEntry
 from netpolicy.node_encryption import NodeEncryption
 from netpolicy.wire.tidegate.v1 import push_pb2
+from nodeagent.receive.alarms import Expiry, alarms_of
 from nodeagent.receive.backoff import Backoff
 from nodeagent.receive.client import certificate_fault, connect, fetch_through
-from nodeagent.receive.config import EXPIRY_CHECK_SECONDS, ReceiveConfig, ReceiverStatus
+from nodeagent.receive.config import ReceiveConfig, ReceiverStatus
 from nodeagent.receive.encryption_reports import AskEncryption, EncryptionReports
 from nodeagent.receive.entries import Entries, StreamFault
-from nodeagent.receive.installer import REVERTED, Apply, ApplyError, Installer
+from nodeagent.receive.installer import Apply, ApplyError, Installer
 from nodeagent.receive.instance import instance_id
 from nodeagent.receive.latest import Latest
+from nodeagent.receive.messages import Failure, answer_of, evidence_of, hello_of, taken_back
 from nodeagent.receive.proof import Proof
 from nodeagent.receive.reports import AskEvidence, Reports, Stream, of_preview
 from nodeagent.receive.store import BundleStore, HeldBundle
 from nodeagent.receive.trial_file import TrialFile
 from nodeagent.receive.update import update
-from nodeagent.rollout.channels import InForce
-from nodeagent.rollout.confirm import Stage, is_refused
+from nodeagent.rollout.confirm import is_refused
 
 log = structlog.get_logger()
 
 CONNECTED: Final = "reconciler_connected"
 DISCONNECTED: Final = "reconciler_disconnected"
 BUNDLE_REFUSED: Final = "bundle_refused"
-METADATA_EXPIRED: Final = "metadata_expired"
 DISCONNECTED_REASON: Final = "Disconnected"
-MAX_ERROR: Final = 1000
 WORK_FOLDER: Final = "verify"
 SESSION_OPEN: Final = "tidegate-session"
 """Header of an accepted stream: the reconciler let us in, though it may have nothing to announce."""
@@ -65,14 +63,6 @@ HEARS_ENCRYPTION: Final = "encryption"
 HEARS_PREVIEW: Final = "preview"
 TakeInventory = Callable[[tuple[AddressEntry, ...]], Awaitable[None]]
 TakeNodeKeys = Callable[[tuple[NodeKey, ...]], Awaitable[None]]
-
-
-class _Failure(Exception):
-    """An announcement could not be taken; the reason is one word."""
-
-    def __init__(self, message: str, *, reason: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 class Receiver:
@@ -107,17 +97,18 @@ class Receiver:
         self._installer = Installer(
             self._store, TrialFile(config.state_dir), apply=apply, clock=clock
         )
+        self._expiry = Expiry(lambda: self._installer.held, clock=clock)
         self._proof = Proof()
         self._instance = instance_id(config.state_dir)
         self._connected = False
-        self._error = _Failure("", reason="")
+        self._error = Failure("", reason="")
         self._backoff = Backoff()
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
         shutil.rmtree(self._config.state_dir / WORK_FOLDER, ignore_errors=True)
         watches = [
-            asyncio.create_task(self._watch_expiry()),
+            asyncio.create_task(self._expiry.watch()),
             asyncio.create_task(self._installer.watch_trial()),
         ]
         try:
@@ -130,7 +121,7 @@ class Receiver:
 
     def status(self) -> ReceiverStatus:
         """The channel's state now."""
-        held = self._installer.held
+        held, trial = self._installer.held, self._installer.trial
         return ReceiverStatus(
             connected=self._connected,
             sequence=held.channels.sequence if held else 0,
@@ -138,8 +129,10 @@ class Receiver:
             last_error=str(self._error),
             last_error_reason=self._error.reason,
             metadata_expires=held.signed.expires if held else None,
-            alarms=tuple(self._alarms()),
-            trial=self._installer.trial,
+            alarms=alarms_of(
+                damage=self._store.damage, trial=trial, is_expired=self._expiry.is_expired
+            ),
+            trial=trial,
         )
 
     async def _one_conversation(self) -> None:
@@ -157,7 +150,7 @@ class Receiver:
             now = datetime.fromtimestamp(self._clock(), UTC)
             why = certificate_fault(self._config, now=now) or why
         if why:
-            self._note(_Failure(why, reason=DISCONNECTED_REASON))
+            self._note(Failure(why, reason=DISCONNECTED_REASON))
         self._connected = False
 
     async def _converse(self, stub: Any) -> None:
@@ -167,7 +160,11 @@ class Receiver:
         encryption = EncryptionReports(stream, self._ask_encryption)
         reports = Reports(stream, self._ask)
         previews, hears_previews = Reports(stream, self._ask_preview, of_preview), asyncio.Event()
-        await stream.say(push_pb2.AgentMessage(hello=self._hello()))
+        await stream.say(
+            push_pb2.AgentMessage(
+                hello=hello_of(self._config, self._instance, self._installer.held)
+            )
+        )
         parts = [
             asyncio.create_task(self._hear(call, latest, encryption, hears_previews)),
             asyncio.create_task(self._answer_all(stub, stream, reports, latest)),
@@ -223,7 +220,7 @@ class Receiver:
         while True:
             failure = await self._take(stub, announcement)
             await reports.now()
-            answer = self._answer(announcement, failure)
+            answer = answer_of(announcement, failure, installer=self._installer)
             self._proof = self._proof.after(answer, is_taken=failure is None)
             answer.answer = self._proof.answer
             await stream.say(push_pb2.AgentMessage(ack=answer))
@@ -236,29 +233,29 @@ class Receiver:
                     announcement = await latest.get()
                     retry.succeed()
 
-    async def _take(self, stub: Any, announced: push_pb2.Announcement) -> _Failure | None:
+    async def _take(self, stub: Any, announced: push_pb2.Announcement) -> Failure | None:
         try:
             await self._installer.settle()
             if is_refused(self._installer.trial, announced.sequence):
-                raise self._taken_back(announced.sequence)
+                raise taken_back(announced.sequence, self._installer.trial)
             if self._is_held(announced):
                 await self._installer.reinstate()
             else:
                 await self._installer.install(await self._fetch(stub, announced))
         except RejectedBundle as error:
-            return self._refuse(announced, _Failure(str(error), reason=error.reason))
-        except _Failure as failure:
+            return self._refuse(announced, Failure(str(error), reason=error.reason))
+        except Failure as failure:
             return self._refuse(announced, failure)
         except ApplyError as error:
-            return self._refuse(announced, _Failure(str(error), reason="ApplyFailed"))
+            return self._refuse(announced, Failure(str(error), reason="ApplyFailed"))
         except TransientError as error:
-            return self._refuse(announced, _Failure(str(error), reason="Unavailable"))
+            return self._refuse(announced, Failure(str(error), reason="Unavailable"))
         except OSError as error:
             why = (
                 f"{self._config.state_dir}: the bundle cannot be stored: {error.strerror or error}"
             )
-            return self._refuse(announced, _Failure(why, reason="StorageFailed"))
-        self._error = _Failure("", reason="")
+            return self._refuse(announced, Failure(why, reason="StorageFailed"))
+        self._error = Failure("", reason="")
         return None
 
     async def _fetch(self, stub: Any, announced: push_pb2.Announcement) -> HeldBundle:
@@ -272,7 +269,7 @@ class Receiver:
             work_dir=self._config.state_dir / WORK_FOLDER,
         )
         if fetched.signed.version < announced.version:
-            raise _Failure(
+            raise Failure(
                 f"version {announced.version} was announced, {fetched.signed.version} is served",
                 reason="Withheld",
             )
@@ -299,62 +296,12 @@ class Receiver:
             and held.channels.stable.digest == announced.digest
         )
 
-    def _hello(self) -> push_pb2.Hello:
-        held = self._installer.held
-        return push_pb2.Hello(
-            instance=self._instance,
-            agent_version=self._config.agent_version,
-            capabilities=self._config.capabilities,
-            sequence=held.channels.sequence if held else 0,
-            digest=held.channels.stable.digest if held else "",
-            version=held.signed.version if held else 0,
-            held=held.stored.metadata["targets.json"] if held else b"",
-        )
-
-    def _answer(self, announced: push_pb2.Announcement, failure: _Failure | None) -> push_pb2.Ack:
-        held, applied = self._installer.held, self._installer.applied
-        in_force = applied.in_force if applied else None
-        return push_pb2.Ack(
-            nonce=announced.nonce,
-            version=held.signed.version if held else 0,
-            sequence=held.channels.sequence if held else 0,
-            digest=held.channels.stable.digest if held else "",
-            generation_digest=in_force.generation_digest if in_force else "",
-            role=self._role(in_force),
-            candidate_generation_digest=in_force.candidate_generation_digest if in_force else "",
-            applied_at_us=int(applied.at * 1e6) if applied else 0,
-            error=str(failure)[:MAX_ERROR] if failure else "",
-            reason=failure.reason if failure else "",
-            refused_sequence=announced.sequence if failure else 0,
-        )
-
-    def _role(self, in_force: InForce | None) -> Role:
-        if self._installer.trial.stage is Stage.REVERTED:
-            return Role.REVERTED
-        return in_force.role if in_force else Role.NONE
-
-    def _taken_back(self, sequence: int) -> _Failure:
-        return _Failure(
-            f"publication {sequence} is not taken again: after {self._installer.trial.taken_back} came"
-            " into force the reconciler was not seen in time, and the policy before it came back",
-            reason=REVERTED,
-        )
-
     async def _ask(self) -> NodeEvidence | None:
         """What was seen of the candidate; of one that was taken back, that it was."""
-        seen, trial = await self._ask_evidence(), self._installer.trial
-        if trial.stage is not Stage.REVERTED or not trial.candidate_digest:
-            return seen
-        if seen is None or seen.candidate_digest != trial.candidate_digest:
-            return NodeEvidence(
-                node=self._config.node,
-                candidate_digest=trial.candidate_digest,
-                generation_digest="",
-                role=Role.REVERTED,
-            )
-        return replace(seen, role=Role.REVERTED)
+        seen = await self._ask_evidence()
+        return evidence_of(seen, self._installer.trial, node=self._config.node)
 
-    def _refuse(self, announced: push_pb2.Announcement, failure: _Failure) -> _Failure:
+    def _refuse(self, announced: push_pb2.Announcement, failure: Failure) -> Failure:
         if str(failure) != str(self._error):
             log.error(
                 BUNDLE_REFUSED,
@@ -369,48 +316,15 @@ class Receiver:
         """The reconciler let us in."""
         self._backoff.succeed()
         if self._error.reason == DISCONNECTED_REASON:
-            self._error = _Failure("", reason="")
+            self._error = Failure("", reason="")
         if not self._connected:
             self._connected = True
             log.info(CONNECTED, address=self._config.address)
 
-    def _note(self, failure: _Failure) -> None:
+    def _note(self, failure: Failure) -> None:
         if self._connected or str(failure) != str(self._error):
             log.warning(DISCONNECTED, error=str(failure))
         self._error = failure
-
-    def _alarms(self) -> list[str]:
-        alarms = []
-        if self._store.damage:
-            alarms.append(f"the stored bundle is damaged: {self._store.damage}")
-        trial = self._installer.trial
-        if trial.stage is Stage.REVERTED:
-            alarms.append(
-                f"publication {trial.sequence} was taken back: the reconciler was not seen for"
-                f" {trial.confirm_seconds} seconds after it; a newer publication ends this"
-            )
-        if self._is_expired():
-            alarms.append(
-                "signed metadata has expired: nothing newer arrives; the last good policy stays"
-            )
-        return alarms
-
-    def _is_expired(self) -> bool:
-        held = self._installer.held
-        if held is None:
-            return False
-        now = max(self._clock(), held.stored.clock_floor)
-        return held.signed.expires <= datetime.fromtimestamp(now, UTC)
-
-    async def _watch_expiry(self) -> None:
-        """Say once when the held metadata expires."""
-        was_expired = False
-        while True:
-            is_expired = self._is_expired()
-            if is_expired and not was_expired:
-                log.error(METADATA_EXPIRED, sequence=self.status().sequence)
-            was_expired = is_expired
-            await asyncio.sleep(EXPIRY_CHECK_SECONDS)
 
 
 async def _no_keys_wanted(keys: tuple[NodeKey, ...]) -> None:
