@@ -86,6 +86,7 @@ class Reconciler:
         self._notifier.want(config.following.notifications if config.following else ())
         self._serve_agents()
         self._begin_with(remembered)
+        self._move_rollouts()
         self._follow_git()
 
     def _serve_agents(self) -> None:
@@ -133,26 +134,29 @@ class Reconciler:
             all_spoke=lambda: self._fleet.spoke(self._feed.nodes),
         )
 
-    def _follow_git(self) -> None:
-        """What brings revisions, and what moves them on."""
-        config = self._config
-        self._followed = Followed(config.state_dir / "source", config.following)
+    def _move_rollouts(self) -> None:
+        """What moves revisions on, and tells of it."""
         self._rollouts = Rollouts(self._store, self._publisher)
         self._reverts = Reverts(self._store)
         self._telling = Telling(
             self._database, outcome=self._outcome, changed=self._surroundings.stands
         )
-        git = GitContact(self._store)
+        self._git = GitContact(self._store)
         self._rollout_task = RolloutTask(
             self._rollouts,
             self._store,
             self._fleet,
             self._surroundings.rollout_requests,
-            git=git,
+            git=self._git,
             fetch=self.poke,
             inventory=lambda: self._feed.inventory,
             moved=self._moved,
         )
+
+    def _follow_git(self) -> None:
+        """What brings revisions."""
+        config = self._config
+        self._followed = Followed(config.state_dir / "source", config.following)
         self._judging = Judging(
             cluster=config.cluster,
             followed=self._followed,
@@ -164,7 +168,7 @@ class Reconciler:
             self._database,
             self._store,
             followed=self._followed,
-            git=git,
+            git=self._git,
             checks=CommitChecks(
                 self._database,
                 self._store,

@@ -90,8 +90,8 @@ DROP TABLE rollout_2;
 INSERT INTO standing SELECT 'current', revision FROM publication ORDER BY sequence DESC LIMIT 1;
 INSERT INTO standing SELECT 'brought', revision FROM publication ORDER BY sequence DESC LIMIT 1;
 """,  # noqa: S608  constants
-    # Publications were signed without a word on encryption, which no agent takes any more. The revision
-    # that Git has is signed anew, above them all.
+    # Publications of version 3 say nothing of encryption, and no agent takes such. The revision that Git
+    # has is signed anew, above them all.
     3: f"{_NODE_ENCRYPTION} DELETE FROM publication;",  # noqa: S608  constants
 }
 """How a database of this version becomes one of the next; each in one transaction."""
