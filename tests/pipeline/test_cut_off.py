@@ -78,7 +78,7 @@ def test_what_waits_meanwhile_is_logged_once_a_commit(tmp_path: Path) -> None:
     )
     with capture_logs() as logs:
         for commit in ("one", "one", "two", "two"):
-            reconciler._say_waits(commit)
+            reconciler._passes._say_waits(commit)
     waits = [entry["revision"] for entry in logs if entry["event"] == "revision_waits"]
     assert waits == ["one", "two"]
 
