@@ -141,6 +141,9 @@ class GitRequest(BaseHTTPRequestHandler):
         self.end_headers()
 
     def _run_backend(self, body: Iterator[bytes]) -> None:
+        # Whole, before the backend begins to answer: a TLS connection that one thread reads while
+        # another writes breaks now and then.
+        content = b"".join(body)
         backend = subprocess.Popen(
             ["git", "http-backend"],
             stdin=subprocess.PIPE,
@@ -150,7 +153,7 @@ class GitRequest(BaseHTTPRequestHandler):
         )
         assert backend.stdin is not None
         assert backend.stdout is not None
-        feeder = threading.Thread(target=_feed, args=(backend.stdin, body), daemon=True)
+        feeder = threading.Thread(target=_feed, args=(backend.stdin, content), daemon=True)
         feeder.start()
         try:
             self._relay(backend.stdout)
@@ -221,10 +224,9 @@ def _chunks(stream: BufferedIOBase) -> Iterator[bytes]:
         pass
 
 
-def _feed(pipe: IO[bytes], body: Iterator[bytes]) -> None:
+def _feed(pipe: IO[bytes], content: bytes) -> None:
     try:
-        for piece in body:
-            pipe.write(piece)
+        pipe.write(content)
         pipe.close()
     except (OSError, ValueError):
         # The backend ended early; what it answered stands.

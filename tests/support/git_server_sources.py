@@ -43,7 +43,7 @@ class ServedRepository:
             username=USER,
             password_file=self.password_file,
             ca_file=self.tls.authority,
-            limits=SourceLimits(timeout_seconds=20),
+            limits=SourceLimits(timeout_seconds=60),
         )
 
     def source(self, config: SourceConfig | None = None, *, folder: str = "source") -> GitSource:
