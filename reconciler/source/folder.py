@@ -8,16 +8,25 @@ Shell over the local disk. Links are never followed; sizes are checked before an
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
 
 import pygit2
 
 from netpolicy.errors import Diagnostic, StalledError
 from reconciler.files import SourceFile
 from reconciler.source.config import SourceLimits
-from reconciler.source.faults import TreeFault, is_safe_name, tree_fault
-from reconciler.source.tree import FOLDERS, MAX_DEPTH, SETTINGS_FILE, RevisionFiles
+from reconciler.source.faults import TreeFault, is_safe_name, shown, tree_fault
+from reconciler.source.tree import (
+    FOLDERS,
+    LFS_HEADER,
+    MAX_DEPTH,
+    NAMES,
+    NEAR_MISSES,
+    SETTINGS_FILE,
+    RevisionFiles,
+    folded,
+)
 
 
 def read_folder(root: Path, *, limits: SourceLimits | None = None) -> RevisionFiles:
@@ -27,14 +36,8 @@ def read_folder(root: Path, *, limits: SourceLimits | None = None) -> RevisionFi
     """
     faults: list[Diagnostic] = []
     try:
-        tops = [e for e in _entries(root) if e.name in FOLDERS or e.name == SETTINGS_FILE]
-        if not tops:
-            names = ", ".join([*sorted(FOLDERS), SETTINGS_FILE])
-            raise StalledError(
-                f"{root}: is no policy repository (none of {names} is there);"
-                " give the folder that holds them"
-            )
-        found = [file for top in tops for file in _walk(top, "", 0, faults)]
+        found = [file for top in _tops(root, faults) for file in _walk(top, "", 0, faults)]
+        faults += _case_collisions(path for path, _ in found)
         files = _load(found, limits or SourceLimits(), faults)
     except OSError as error:
         raise StalledError(f"{error.filename}: {error.strerror}") from error
@@ -43,6 +46,36 @@ def read_folder(root: Path, *, limits: SourceLimits | None = None) -> RevisionFi
         files=() if faults else files,
         diagnostics=tuple(sorted(faults, key=lambda fault: fault.sort_key)),
     )
+
+
+def _tops(root: Path, faults: list[Diagnostic]) -> list[os.DirEntry[str]]:
+    """What is read below the root; a name that is nearly right is a fault, as in a revision."""
+    near = [entry for entry in _entries(root) if entry.name.casefold() in NEAR_MISSES]
+    if not near:
+        names = ", ".join([*sorted(FOLDERS), SETTINGS_FILE])
+        raise StalledError(
+            f"{root}: is no policy repository (none of {names} is there);"
+            " give the folder that holds them"
+        )
+    for entry in near:
+        if entry.name not in NAMES:
+            message = f"{shown(entry.name)} is not read"
+            faults.append(tree_fault(TreeFault.MISSPELT_NAME, entry.name, message))
+        elif entry.is_dir() != (entry.name in FOLDERS) and not entry.is_symlink():
+            message = "a folder and a file are exchanged"
+            faults.append(tree_fault(TreeFault.WRONG_KIND, entry.name, message))
+    return [entry for entry in near if entry.name in NAMES]
+
+
+def _case_collisions(paths: Iterable[str]) -> Iterator[Diagnostic]:
+    """Files and folders whose names another system could not tell apart."""
+    first: dict[str, str] = {}
+    parts = {str(part) for path in paths for part in (PurePath(path), *PurePath(path).parents)}
+    for path in sorted(parts):
+        other = first.setdefault(folded(path), path)
+        if other != path:
+            message = f"differs from {shown(other)} by case only"
+            yield tree_fault(TreeFault.CASE_COLLISION, path, message)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -62,7 +95,11 @@ def _walk(
         if depth >= MAX_DEPTH:
             faults.append(tree_fault(TreeFault.TOO_DEEP, path, "folders are nested too deep"))
             return
-        for inner in _entries(Path(entry.path)):
+        inside = _entries(Path(entry.path))
+        if any(inner.name == ".git" for inner in inside):
+            faults.append(tree_fault(TreeFault.SUBMODULE, path, "is a submodule"))
+            return
+        for inner in inside:
             yield from _walk(inner, f"{path}/", depth + 1, faults)
     elif entry.is_file(follow_symlinks=False):
         yield path, entry
@@ -86,7 +123,12 @@ def _load(
         faults.append(tree_fault(TreeFault.TOO_MANY_BYTES, ".", message))
     if faults:
         return ()
-    return tuple(_file(path, Path(entry.path)) for path, entry in sorted(found, key=lambda f: f[0]))
+    files = [_file(path, Path(entry.path)) for path, entry in sorted(found, key=lambda f: f[0])]
+    for file in files:
+        if file.data.startswith(LFS_HEADER):
+            message = "the file is a Git LFS pointer"
+            faults.append(tree_fault(TreeFault.LFS_POINTER, file.path, message))
+    return tuple(files)
 
 
 def _file(path: str, place: Path) -> SourceFile:

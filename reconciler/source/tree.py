@@ -28,6 +28,7 @@ from reconciler.source.faults import TreeFault, is_safe_name, shown, tree_fault
 
 FOLDERS: Final = frozenset({"policies", "tests"})
 SETTINGS_FILE: Final = "tidegate.yaml"
+NAMES: Final = FOLDERS | {SETTINGS_FILE}
 NEAR_MISSES: Final = frozenset({"policies", "policy", "tests", "tidegate.yaml", "tidegate.yml"})
 MAX_DEPTH: Final = 16
 MAX_TREE_BYTES: Final = 4 * 1024 * 1024
@@ -42,6 +43,11 @@ class RevisionFiles:
     commit: str
     files: tuple[SourceFile, ...]
     diagnostics: tuple[Diagnostic, ...] = ()
+
+
+def folded(path: str) -> str:
+    """What names have in common that differ by case or composition only."""
+    return unicodedata.normalize("NFC", path.casefold())
 
 
 class _EnoughError(Exception):
@@ -146,7 +152,7 @@ class _Walk:
     def _top(self, tree_id: str) -> None:
         for raw, mode, object_id in self._tree(tree_id, "."):
             name = raw.decode("utf-8", "backslashreplace")
-            if name in FOLDERS or name == SETTINGS_FILE:
+            if name in NAMES:
                 self._entry(raw, mode, object_id, above="", depth=0)
                 if stat.S_ISDIR(mode) != (name in FOLDERS) and mode != stat.S_IFLNK:
                     self.found(TreeFault.WRONG_KIND, name, "a folder and a file are exchanged")
@@ -186,8 +192,7 @@ class _Walk:
         self._blobs[path] = blob_id
 
     def _check_case(self, path: str) -> None:
-        folded = unicodedata.normalize("NFC", path.casefold())
-        other = self._folded.setdefault(folded, path)
+        other = self._folded.setdefault(folded(path), path)
         if other != path:
             message = f"differs from {shown(other)} by case only"
             self.found(TreeFault.CASE_COLLISION, path, message)

@@ -116,6 +116,42 @@ def test_a_link_in_the_folder_is_refused(tmp_path: Path) -> None:
     assert "TG002" in result.output
 
 
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [
+        ({"Policies/shop/web.yaml": GOOD}, "TG011"),
+        ({"policies/shop/web.yaml": GOOD, "tidegate.yml": "{}"}, "TG011"),
+        ({"policies/shop/web.yaml": GOOD, "policies/shop/Web.yaml": GOOD}, "TG008"),
+        ({"policies/shop/web.yaml": GOOD, "policies/Shop/api.yaml": "{}"}, "TG008"),
+        ({"policies": GOOD}, "TG009"),
+        ({"policies/shop/web.yaml": GOOD, "tidegate.yaml/x": "{}"}, "TG009"),
+        ({"policies/a.yaml": "version https://git-lfs.github.com/spec/v1\n"}, "TG004"),
+    ],
+)
+def test_a_folder_is_read_as_the_revision_made_of_it(
+    tmp_path: Path, files: dict[str, str], code: str
+) -> None:
+    git = PolicyRepository(tmp_path / "git")
+    commit = git.commit(files)
+    root = tmp_path / "folder"
+    for path, text in files.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(text)
+    here = tidegate("validate", root)
+    there = tidegate("validate", commit, "--repository", git.path)
+    assert f"error {code}:" in here.output
+    assert (here.exit_code, here.output) == (there.exit_code, there.output)
+
+
+def test_a_repository_inside_a_folder_is_refused(tmp_path: Path) -> None:
+    root = folder(tmp_path, GOOD)
+    (root / "policies" / "theirs").mkdir()
+    (root / "policies" / "theirs" / ".git").write_text("gitdir: elsewhere\n")
+    result = tidegate("validate", root)
+    assert result.exit_code == 1
+    assert "policies/theirs: error TG003" in result.output
+
+
 def test_diff_tells_policies_apart_and_exits_0_1_or_2(tmp_path: Path) -> None:
     git = PolicyRepository(tmp_path / "git")
     first = git.commit({"policies/shop/web.yaml": GOOD})
