@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* The short way of a packet whose flow needs no judging: most packets of most nodes take it.
  *
- *     headers where they usually lie ──▶ its own endpoint ──▶ its flow ──▶ counted, and on
+ *     headers where they usually lie ──▶ its own endpoint ──▶ its flow ──▶ counted, and on, or to the proxy
  *     to a pod here that it is handed to directly: the same at that end, and into the pod
  *
  * Holds always:
@@ -23,6 +23,7 @@
 #include "events.h"
 #include "maps.h"
 #include "packet.h"
+#include "redirect.h"
 
 #define IPV4_WITHOUT_OPTIONS 0x45        /* version and header length */
 #define GO_TO_END 0x100                  /* no action of the kernel's: see go_to_end */
@@ -150,13 +151,20 @@ find_answered(__u32 endpoint_id, const struct short_packet *packet, bool out)
 	return bpf_map_lookup_elem(&conntrack, &key);
 }
 
-static __always_inline bool is_allowed_now(struct tg_conntrack_entry *entry,
-					   struct tg_control in_force)
+/* Does the flow's verdict stand, and let this packet pass? */
+static __always_inline bool is_passing_now(const struct __sk_buff *skb,
+					   struct tg_conntrack_entry *entry,
+					   struct tg_control in_force, __u8 direction,
+					   __u32 *to_proxy)
 {
 	struct tg_judgement judgement = load_judgement(entry);
 
-	return in_force.active != TG_NO_SLOT && judgement.revision == in_force.revision &&
-	       judgement.verdict == TG_ALLOW;
+	*to_proxy = 0;
+	if (in_force.active == TG_NO_SLOT || judgement.revision != in_force.revision)
+		return false;
+	if (judgement.verdict == TG_REDIRECT)
+		return steer_established(skb, entry, direction, judgement.proxy_port, to_proxy);
+	return judgement.verdict == TG_ALLOW;
 }
 
 /* Is this the packet that makes the flow established, or answered? */
@@ -184,18 +192,21 @@ static __always_inline bool keep_alive(struct tg_conntrack_entry *entry, __u8 pr
 	return true;
 }
 
-/* The flow by which the packet passes at this endpoint; NULL if that is the long way's to say. */
+/* The flow by which the packet passes at this endpoint; NULL if that is the long way's to say. `to_proxy`: as
+ * `redirect` of steer_established. */
 static __always_inline struct tg_conntrack_entry *
 find_passing(struct __sk_buff *skb, const struct tg_endpoint *endpoint,
-	     const struct short_packet *packet, struct tg_control in_force, __u8 direction)
+	     const struct short_packet *packet, struct tg_control in_force, __u8 direction,
+	     __u32 *to_proxy)
 {
 	bool out = direction == TG_EGRESS;
 	struct tg_conntrack_entry *entry = find_answered(endpoint->id, packet, out);
 
-	if (!entry || !is_allowed_now(entry, in_force) ||
+	if (!entry || !is_passing_now(skb, entry, in_force, direction, to_proxy) ||
 	    changes_state(entry, entry->direction != direction) ||
 	    !keep_alive(entry, packet->protocol) ||
-	    secure(skb, out ? &packet->destination : &packet->source, direction))
+	    (needs_securing(skb, direction, *to_proxy) &&
+	     secure(skb, out ? &packet->destination : &packet->source, direction)))
 		return NULL;
 	return entry;
 }
@@ -218,15 +229,14 @@ __noinline int hand_over_established(struct __sk_buff *skb, const struct short_p
 {
 	struct tg_conntrack_entry *there = NULL;
 	const struct tg_endpoint *endpoint;
+	__u32 to_proxy = 0;
 
-	if (!packet || !in_force)
+	if (!packet || !in_force || !turn_to_end(skb, end))
 		return TC_ACT_UNSPEC;
 	endpoint = endpoint_behind(interface_of(end));
 	if (endpoint && (end & END_IS_PAIR))
-		there = find_passing(skb, endpoint, packet, *in_force, TG_INGRESS);
-	if (!turn_to_end(skb, end))
-		return TC_ACT_UNSPEC;
-	if (!there)
+		there = find_passing(skb, endpoint, packet, *in_force, TG_INGRESS, &to_proxy);
+	if (!there || to_proxy)
 		return GO_TO_END;
 	account(there, packet, skb->len, TG_INGRESS);
 	return enter_pod(skb);
@@ -241,7 +251,7 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 	struct short_packet packet;
 	const struct tg_endpoint *endpoint;
 	struct tg_control in_force;
-	__u32 end = 0;
+	__u32 to_proxy, end = 0;
 
 	if (!read_short(skb, &packet) || !load_control(&in_force))
 		return false;
@@ -249,10 +259,14 @@ static __always_inline bool pass_established(struct __sk_buff *skb, __u8 directi
 	if (!endpoint ||
 	    (out && (!has_own_mac(skb, endpoint) || !is_own_address(endpoint, &packet.source))))
 		return false;
-	entry = find_passing(skb, endpoint, &packet, in_force, direction);
+	entry = find_passing(skb, endpoint, &packet, in_force, direction, &to_proxy);
 	if (!entry)
 		return false;
 	account(entry, &packet, skb->len, direction);
+	if (to_proxy) {
+		*action = redirect(skb, to_proxy);
+		return true;
+	}
 	if (out && (entry->flags & TG_CONNTRACK_DIRECT))
 		end = find_end(skb, &packet.destination, packet.hop_limit);
 	*action = end ? hand_over_established(skb, &packet, &in_force, end) : TC_ACT_UNSPEC;

@@ -17,8 +17,6 @@
 #ifndef TIDEGATE_REDIRECT_H
 #define TIDEGATE_REDIRECT_H
 
-#include <linux/if_packet.h>
-
 #include "abi.h"
 #include "conntrack.h"
 #include "events.h"
@@ -139,10 +137,27 @@ static __always_inline bool has_proxy(const struct passage *passage)
 		is_listening(passage->skb, &passage->packet, passage->ruling.proxy_port));
 }
 
+/* Does the proxy send it to a pod here, as the other end of this flow? */
+static __always_inline bool is_for_pod(const struct __sk_buff *skb, __u8 direction, bool is_reply)
+{
+	__u32 from_proxy = is_reply ? TG_MARK_PROXY_TO_OPENER : TG_MARK_PROXY_TO_SERVER;
+
+	return direction == TG_INGRESS && mark_of(skb) == from_proxy;
+}
+
+/* The mark of a packet on its way to the proxy. */
+static __always_inline __u32 mark_towards_proxy(bool is_reply, bool is_cut, __u16 port)
+{
+	if (is_reply)
+		return TG_MARK_REDIRECTED | TG_REDIRECT_BACK;
+	return TG_MARK_REDIRECTED | (is_cut ? TG_REDIRECT_ANEW : 0) |
+	       (__u32)port << TG_MARK_PORT_SHIFT;
+}
+
 static __always_inline void send_back(struct passage *passage)
 {
 	passage->ruling.verdict = TG_REDIRECT;
-	passage->redirect = TG_MARK_REDIRECTED | TG_REDIRECT_BACK;
+	passage->redirect = mark_towards_proxy(true, false, 0);
 }
 
 /* The answer of a proxy's socket that still waits after a connection of these ends, and was of a listener on
@@ -163,16 +178,29 @@ static __always_inline bool is_from_waiting(const struct passage *passage)
 /* Where a packet of a redirected flow goes on to: what the proxy sends, to the pod; all else, to the proxy. */
 static __always_inline void steer(struct passage *passage, bool is_reply, bool is_cut)
 {
-	__u32 from_proxy = is_reply ? TG_MARK_PROXY_TO_OPENER : TG_MARK_PROXY_TO_SERVER;
-
-	if (passage->direction == TG_INGRESS &&
-	    (mark_of(passage->skb) == from_proxy || (is_reply && is_from_waiting(passage))))
+	if (is_for_pod(passage->skb, passage->direction, is_reply) ||
+	    (passage->direction == TG_INGRESS && is_reply && is_from_waiting(passage)))
 		passage->ruling.verdict = TG_ALLOW;
-	else if (is_reply)
-		send_back(passage);
 	else
-		passage->redirect = TG_MARK_REDIRECTED | (is_cut ? TG_REDIRECT_ANEW : 0) |
-				    (__u32)passage->ruling.proxy_port << TG_MARK_PORT_SHIFT;
+		passage->redirect =
+			mark_towards_proxy(is_reply, is_cut, passage->ruling.proxy_port);
+}
+
+/* The same of a connection's middle. `redirect`: the mark of a packet that goes to the proxy, zero of one for the
+ * pod. False if there is more to ask: of a flow that was cut, of what may come from a waiting socket. */
+static __always_inline bool steer_established(const struct __sk_buff *skb,
+					      const struct tg_conntrack_entry *entry,
+					      __u8 direction, __u16 port, __u32 *redirect)
+{
+	bool is_reply = entry->direction != direction;
+
+	*redirect = 0;
+	if (is_for_pod(skb, direction, is_reply))
+		return true;
+	if ((entry->flags & TG_CONNTRACK_CUT) || mark_of(skb) == TG_MARK_PROXY_TO_CLIENT)
+		return false;
+	*redirect = mark_towards_proxy(is_reply, false, port);
+	return true;
 }
 
 /* Of a flow into a pod only the opener's packets are seen here: the proxy answers it by another way. So the
@@ -197,106 +225,15 @@ static __always_inline __u8 follow_opener(const struct passage *passage,
 
 /* What stays on this node on its way, to the proxy or from it, needs no tunnel; nor did it need one to come
  * here as the proxy's. */
-static __always_inline bool needs_securing(const struct passage *passage)
+static __always_inline bool needs_securing(const struct __sk_buff *skb, __u8 direction, __u32 redirect)
 {
-	if (passage->direction == TG_EGRESS)
-		return !passage->redirect;
-	return !is_from_proxy(mark_of(passage->skb));
+	return direction == TG_EGRESS ? !redirect : !is_from_proxy(mark_of(skb));
 }
 
 static __always_inline int redirect(struct __sk_buff *skb, __u32 mark)
 {
 	skb->mark = mark;
 	return bpf_redirect(proxy_interface(), BPF_F_INGRESS);
-}
-
-/* Hand the packet to a socket, and let that one go. */
-static __always_inline bool hand_over(struct __sk_buff *skb, struct bpf_sock *socket)
-{
-	long failed = bpf_sk_assign(skb, socket, 0);
-
-	bpf_sk_release(socket);
-	return !failed;
-}
-
-/* Let an opening look like a segment of the connection that was before it. */
-static __always_inline bool as_former(struct __sk_buff *skb, const struct packet *packet)
-{
-	__u32 offset = packet->l4_offset + offsetof(struct tcphdr, ack_seq) + sizeof(__be32);
-	__be16 opening, former;
-
-	if (bpf_skb_load_bytes(skb, offset, &opening, sizeof(opening)))
-		return false;
-	former = (opening & ~bpf_htons(TCP_FLAG_SYN)) | bpf_htons(TCP_FLAG_ACK);
-	return !bpf_l4_csum_replace(skb, packet->l4_offset + offsetof(struct tcphdr, check),
-				    opening, former, sizeof(former)) &&
-	       !bpf_skb_store_bytes(skb, offset, &former, sizeof(former), 0);
-}
-
-/* The socket of this very connection. Between two ends of which one still waits after their last connection
- * (TIME-WAIT) the kernel makes no new one for a listener that does not bear their address: it drops the
- * opening without a word, for a minute. So the waiting socket is asked first. It answers what it awaits, the
- * client knows of no such connection and resets it (RFC 9293, 3.10.7.3), that ends the waiting, and the
- * client's next opening, some milliseconds later, finds the way free. */
-static __noinline int give_to_connection(struct __sk_buff *skb, const struct packet *packet)
-{
-	struct bpf_sock *socket = find_socket(skb, &packet->source, packet->source_port,
-					      &packet->destination, packet->destination_port);
-
-	if (!socket)
-		return false;
-	if (socket->state == BPF_TCP_LISTEN ||
-	    (packet->opens && socket->state == BPF_TCP_TIME_WAIT && !as_former(skb, packet))) {
-		bpf_sk_release(socket);
-		return false;
-	}
-	return hand_over(skb, socket);
-}
-
-static __noinline int give_to_listener(struct __sk_buff *skb, const struct packet *packet,
-				       __u16 port)
-{
-	struct bpf_sock *socket = find_listener(skb, packet, port);
-
-	if (!socket)
-		return false;
-	if (socket->state != BPF_TCP_LISTEN) {
-		bpf_sk_release(socket);
-		return false;
-	}
-	return hand_over(skb, socket);
-}
-
-/* A redirected packet has arrived on the proxy's device. False: nobody takes it. Of an ICMP error the
- * kernel finds the socket by what it quotes. */
-static __always_inline bool deliver(struct __sk_buff *skb)
-{
-	__u32 mark = skb->mark;
-	struct packet packet = {};
-
-	if (parse_packet(skb, &packet) || packet.fragment != FRAGMENT_NONE ||
-	    bpf_skb_change_type(skb, PACKET_HOST))
-		return false;
-	if (packet.kind == PACKET_ICMP_ERROR)
-		return true;
-	if (packet.kind != PACKET_FLOW || packet.protocol != IPPROTO_TCP)
-		return false;
-	if (!(mark & TG_REDIRECT_ANEW) && give_to_connection(skb, &packet))
-		return true;
-	return !(mark & TG_REDIRECT_BACK) &&
-	       give_to_listener(skb, &packet, mark >> TG_MARK_PORT_SHIFT);
-}
-
-/* The device's own chatter, such as that of IPv6, ends here too, but is no flow's loss. */
-static __always_inline int deliver_or_drop(struct __sk_buff *skb)
-{
-	bool is_redirected = mark_of(skb) == TG_MARK_REDIRECTED;
-
-	if (is_redirected && deliver(skb))
-		return TC_ACT_UNSPEC;
-	if (is_redirected)
-		count(TG_DROP_NO_PROXY * 2 + TG_INGRESS, skb->len);
-	return TC_ACT_SHOT;
 }
 
 #endif

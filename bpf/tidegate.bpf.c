@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "conntrack.h"
+#include "delivery.h"
 #include "direct.h"
 #include "encryption.h"
 #include "endpoints.h"
@@ -288,7 +289,7 @@ static __always_inline int enforce(struct __sk_buff *skb, __u8 direction)
 	__u8 reason = judge_packet(skb, &passage);
 
 	if (!reason && passes(passage.ruling.verdict) && passage.packet.kind < PACKET_ARP &&
-	    needs_securing(&passage))
+	    needs_securing(skb, direction, passage.redirect))
 		reason = secure_by_place(skb, passage.place, direction, passage.encryption);
 	if (reason)
 		refuse(&passage.ruling, reason);

@@ -406,7 +406,12 @@ class Datapath:
         libbpf.run_program(self._opened.others[pins.SWEEPER], _NO_PACKET)
 
     def run_program(
-        self, direction: Direction, packet: bytes, *, context: bytes = b"", repeat: int = 1
+        self,
+        direction: Direction,
+        packet: bytes,
+        *,
+        context: bytes | bytearray = b"",
+        repeat: int = 1,
     ) -> tuple[int, int]:
         """Run a program on a packet without sending it: its result, nanoseconds a run."""
         fd = self._opened.programs[direction]

@@ -421,11 +421,14 @@ def split(keys: bytes, values: bytes, wide: int, deep: int) -> Iterator[tuple[by
 
 
 def run_program(
-    fd: int, packet: bytes, *, context: bytes = b"", repeat: int = 1
+    fd: int, packet: bytes, *, context: bytes | bytearray = b"", repeat: int = 1
 ) -> tuple[int, int]:
-    """Run a program on a packet (BPF_PROG_TEST_RUN): its result, and nanoseconds a run."""
+    """Run a program on a packet (BPF_PROG_TEST_RUN): its result, and nanoseconds a run.
+
+    A context that can be written to, is, with what the program made of it.
+    """
     data = ctypes.create_string_buffer(packet, len(packet))
-    around = ctypes.create_string_buffer(context, len(context)) if context else None
+    around = ctypes.create_string_buffer(bytes(context), len(context)) if context else None
     options = _TestRunOptions(
         data_in=ctypes.cast(data, c_void_p),
         data_size_in=len(packet),
@@ -434,7 +437,12 @@ def run_program(
         repeat=repeat,
     )
     options.size = ctypes.sizeof(options)
+    if around and isinstance(context, bytearray):
+        options.ctx_out = ctypes.cast(around, c_void_p)
+        options.ctx_size_out = len(context)
     check(library().bpf_prog_test_run_opts(fd, byref(options)), "running a program on a packet")
+    if around and isinstance(context, bytearray):
+        context[:] = around.raw
     return ctypes.c_int32(options.retval).value, options.duration
 
 

@@ -77,13 +77,13 @@ def either_way(web: Scene, request: pytest.FixtureRequest) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_requests_into_a_pod_are_judged_and_both_ends_keep_their_addresses(
-    web: Scene, address: str
+    either_way: Scene, address: str
 ) -> None:
-    connection = web.connection(address)
+    connection = either_way.connection(address)
     assert status(connection, "/") == 200
     assert connection.sock.getpeername()[:2] == (address, HTTP_PORT)
     assert status(connection, "/private") == 403
-    assert web.web.asked == [(CLIENT_ADDRESSES[address], "/")]
+    assert either_way.web.asked == [(CLIENT_ADDRESSES[address], "/")]
     connection.close()
 
 

@@ -8,6 +8,7 @@ endpoint that is. Every flow has a source port of its own, lest conntrack answer
 
 from __future__ import annotations
 
+import struct
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,9 @@ TEST_INTERFACE: Final = 1
 _PASS: Final = -1
 _REDIRECT: Final = 7
 _FIRST_PORT: Final = 20_000
+_CONTEXT_BYTES: Final = 192
+_MARK_AT, _PRIORITY_AT = 8, 32
+"""Of struct __sk_buff."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +157,27 @@ class KernelEngine:
             proxy_port=self._proxy_port(own[-1]) if result == _REDIRECT else 0,
         )
         return side, told
+
+    def run_marked(
+        self,
+        endpoint: LocalEndpoint,
+        direction: Direction,
+        packet: bytes,
+        *,
+        mark: int = 0,
+        priority: int = 0,
+    ) -> tuple[int, int, list[FlowEvent]]:
+        """Run one program on a packet with a mark: its result, the mark behind it, and what it told."""
+        context = bytearray(_CONTEXT_BYTES)
+        struct.pack_into("=I", context, _MARK_AT, mark)
+        struct.pack_into("=I", context, _PRIORITY_AT, priority)
+        self._stands_for = None
+        self._stand_for(endpoint)
+        self.forget_events()
+        result, _ = self.datapath.run_program(direction, packet, context=context)
+        told = self._events.read()
+        self._forget_refusals(told)
+        return result, struct.unpack_from("=I", context, _MARK_AT)[0], told
 
     def _proxy_port(self, opened: FlowEvent) -> int:
         """Where the flow goes that was told of last."""
