@@ -4,8 +4,8 @@ In:   nothing
 Out:  a part of the bootstrap
 Pure.
 
-What Envoy counts and times of each request costs it a tenth of its processor time. Requests are counted by
-the agent, from the log: with who asked whom, and by which rule.
+What Envoy counts and times of each request costs it a twentieth of its processor time. Requests are counted
+by the agent, from the log: with who asked whom, and by which rule.
 
 Holds always:
 1. Every statistic that the agent reads is kept.
