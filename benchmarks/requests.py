@@ -125,6 +125,7 @@ def _line(drawn: random.Random) -> bytes:
         "grpc_end": None,
         "headers": None,
         "host": "api.shop",
+        "lasted": 1,
         "method": "GET",
         "name": None,
         "path": f"/products/{drawn.randrange(100)}",

@@ -52,6 +52,8 @@ _WHERE: Final = {
 _REQUEST: Final = {
     **_WHERE,
     "took": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ns)%",
+    # In milliseconds; told also where no answer came to its end.
+    "lasted": "%DURATION%",
     "route": "%ROUTE_NAME%",
     "method": "%REQ(:METHOD)%",
     "path": "%REQ(:PATH)%",

@@ -21,7 +21,7 @@ import msgspec
 class Entry(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What Envoy tells of one request or connection; None where there is no such thing.
 
-    `by`: who tells it. `time` and `took` in nanoseconds, `source` and `destination` with their ports.
+    `by`: who tells it. `time` and `took` in nanoseconds, `lasted` in milliseconds, `source` and `destination` with their ports.
     """
 
     by: str
@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     name: str | None = None
     tls: str | None = None
     took: int | None = None
+    lasted: int | None = None
     route: str | None = None
     method: str | None = None
     path: str | None = None

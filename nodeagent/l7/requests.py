@@ -32,11 +32,13 @@ from nodeagent.l7.log_entries import Entry
 
 NANOSECONDS: Final = 1_000_000_000
 MAX_REMEMBERED: Final = 16_384
+"""Addresses with their ports, routes: nothing that strangers can make long."""
 NO_HEADERS: Final[Mapping[str, str | None]] = MappingProxyType({})
 _TLS_ERROR: Final = "TLS_error"
 _UPGRADE_REFUSED: Final = "upgrade_failed"
 """CONNECT, and upgrades that are not let pass: whatever the route says."""
 _RATE_LIMITED_DETAILS: Final = frozenset({"local_rate_limited", "request_rate_limited"})
+_OF_A_MILLISECOND: Final = 1_000_000
 _ANY_HTTP: Final = "HTTP"
 _STATUS_DIGITS: Final = 3
 
@@ -121,7 +123,7 @@ def _judged(entry: Entry) -> JudgedRequest:
         protocol,
         entry.code,
         _grpc_status(entry.grpc_end or entry.grpc or ""),
-        entry.took or 0,
+        (entry.lasted or 0) * _OF_A_MILLISECOND if entry.took is None else entry.took,
     )
 
 

@@ -161,6 +161,17 @@ def test_the_status_of_a_grpc_answer_is_in_its_trailers_or_headers(
     assert read(entry(**{where: text})).grpc_status == status
 
 
+@pytest.mark.parametrize(("times", "latency"), [
+    ({"took": 340_000, "lasted": 0}, 340_000),
+    ({"took": None, "lasted": 303}, 303_000_000),
+    ({"took": None, "lasted": None}, 0),
+])  # fmt: skip
+def test_a_request_whose_client_left_before_the_answer_took_as_long_as_it_lasted(
+    times: dict[str, int | None], latency: int
+) -> None:
+    assert read(entry(**times)).latency_ns == latency
+
+
 def test_a_header_that_is_not_there_is_told_apart_from_one_that_is_empty() -> None:
     told = entry(headers={"x-a": "", "!x-b": "1"})
     assert read(told).headers == {"x-a": "", "x-b": None}
