@@ -21,7 +21,8 @@ import msgspec
 class Entry(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """What Envoy tells of one request or connection; None where there is no such thing.
 
-    `by`: who tells it. `time` and `took` in nanoseconds, `lasted` in milliseconds, `source` and `destination` with their ports.
+    `by`: who tells it. `time` and `took` in nanoseconds, `lasted` in milliseconds, `source` and
+    `destination` with their ports.
     """
 
     by: str
