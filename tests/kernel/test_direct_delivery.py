@@ -106,8 +106,15 @@ def connected(pods: Pods, address: str) -> tuple[socket.socket, socket.socket]:
         return client, listening.accept()[0]
 
 
-def flows(pods: Pods) -> list[ConntrackEntry]:
-    return [flow for flow in pods.datapath.read_conntrack() if flow.protocol == Protocol.TCP]
+def flows(pods: Pods, client: socket.socket) -> list[ConntrackEntry]:
+    """Of this connection, as the client's end knows it and as the server's does."""
+    port = client.getsockname()[1]
+    found = (
+        flow
+        for flow in pods.datapath.read_conntrack()
+        if port == (flow.local_port if flow.endpoint_id == 1 else flow.remote_port)
+    )
+    return sorted(found, key=lambda flow: flow.endpoint_id)
 
 
 def drops(pods: Pods, reason: Reason, direction: Direction) -> int:
@@ -129,7 +136,7 @@ def test_what_goes_directly_is_not_the_nodes_to_filter_and_is_accounted_at_both_
         sending.start()
         assert len(received(server, len(much))) == len(much)
         sending.join()
-        there, here = sorted(flows(pods), key=lambda flow: flow.endpoint_id)
+        there, here = flows(pods, client)
         assert there.is_direct
         assert here.is_direct
         assert sums(there) == sums(here)
@@ -190,7 +197,7 @@ def test_a_services_flow_takes_the_nodes_way_both_ways(pods: Pods) -> None:
     with client, server:
         assert arrives(client, server, b"asked")
         assert arrives(server, client, b"answered")
-        assert not any(flow.is_direct for flow in flows(pods))
+        assert not any(flow.is_direct for flow in flows(pods, client))
 
 
 def test_a_flow_outlives_the_option_going_and_coming(pods: Pods) -> None:
@@ -216,7 +223,7 @@ def test_a_program_whose_successors_have_been_loaded_goes_on_to_the_other_interf
     with client, server:
         assert arrives(client, server, b"there")
         assert arrives(server, client, b"back")
-        assert all(flow.is_direct for flow in flows(pods))
+        assert all(flow.is_direct for flow in flows(pods, client))
 
 
 def test_strict_encryption_lets_neighbours_talk_directly(pods: Pods) -> None:
@@ -229,7 +236,7 @@ def test_strict_encryption_lets_neighbours_talk_directly(pods: Pods) -> None:
     with client, server:
         assert arrives(client, server, b"there")
         assert arrives(server, client, b"back")
-        assert all(flow.is_direct for flow in flows(pods))
+        assert all(flow.is_direct for flow in flows(pods, client))
 
 
 # Which packets, by themselves ------------------------------------------------------------------
@@ -286,9 +293,9 @@ def test_who_gets_a_gone_pods_interface_index_gets_nothing_that_is_not_its_own(
     client, server = connected(world, "10.0.0.2")
     with client, server, heir(world) as sniffing:
         client.send(b"to the pod that went")
-        wait_for_more(world)  # the kernel has heard from nobody that the pod went
+        wait_for_more(world, client)  # the kernel has heard from nobody that the pod went
         tell_of_heir(world, is_pair=is_pair)
-        wait_for_more(world)  # and an entry too many, of an address that is not the heir's
+        wait_for_more(world, client)  # and an entry too many, of an address that is not the heir's
         assert not any(is_tcp(frame) for frame in frames(sniffing))
 
 
@@ -332,16 +339,16 @@ def is_tcp(frame: bytes) -> bool:
     return frame[12:14] == b"\x08\x00" and frame[23] == Protocol.TCP
 
 
-def wait_for_more(pods: Pods) -> None:
+def wait_for_more(pods: Pods, client: socket.socket) -> None:
     """Until the client has sent twice more: what it sent before has arrived somewhere, or never will."""
-    sent, deadline = client_sent(pods), time.monotonic() + 30
-    while client_sent(pods) < sent + 2:
+    sent, deadline = packets_sent(pods, client), time.monotonic() + 30
+    while packets_sent(pods, client) < sent + 2:
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def client_sent(pods: Pods) -> int:
-    return sum(flow.forward_packets for flow in flows(pods) if flow.endpoint_id == 1)
+def packets_sent(pods: Pods, client: socket.socket) -> int:
+    return flows(pods, client)[0].forward_packets
 
 
 def tell_of_heir(pods: Pods, *, is_pair: bool) -> None:

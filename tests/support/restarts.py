@@ -20,8 +20,9 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Final
@@ -51,11 +52,12 @@ from tests.support.live_agents import Agents
 from tests.support.push_fleet import make_keys, publish
 from tests.support.steady_traffic import Counts
 from tests.support.world import PROJECT, World
-from tests.support.world_topology import ECOMMERCE
+from tests.support.world_topology import ECOMMERCE, WorldPod
 
-SERVER, FAR, NEAR = map(ECOMMERCE.pod, ("frontend", "api-gateway", "products-db"))
-"""The last is on the server's own node: what they say goes directly."""
-NODE: Final = SERVER.node.name
+FRONTEND, DATABASE, GATEWAY = map(ECOMMERCE.pod, ("frontend", "products-db", "api-gateway"))
+NODE: Final = FRONTEND.node.name
+ENDS: Final = {"far": (FRONTEND, GATEWAY), "near": (DATABASE, FRONTEND)}
+"""Server and client. The near ones are on one node, and what TCP they speak is delivered directly."""
 KILLED_AFTER_SECONDS: Final = (0.4, 0.6, 0.8, 1.0, 1.3)
 """Some kills come before an agent is ready, some after: at any point of its start."""
 OTHER_SLOTS: Final = 10
@@ -73,6 +75,8 @@ class Report:
     seconds: float
     client: Counts
     server: Counts
+    near_client: Counts
+    """Its part of the clients' counts."""
 
     @property
     def lost(self) -> int:
@@ -100,10 +104,9 @@ class Report:
 class Restarts:
     """A world with traffic, and an agent to be killed."""
 
-    def __init__(self, world: World, *, is_direct: bool) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.agents = Agents(world, direct_delivery=is_direct)
-        self._client = NEAR if is_direct else FAR
+        self.agents = Agents(world, direct_delivery=True)
         self._objects = self._make_objects()
         self._configure(next(self._objects))
         self.agents.start(NODE)
@@ -128,13 +131,13 @@ class Restarts:
             self._configure(self._other_layout() if version else next(self._objects))
             self._start_twice(killed_after_seconds, layout=version)
 
-    def finish(self) -> tuple[Counts, Counts]:
-        """Stop the traffic; what the client and the server counted."""
-        found = []
-        for name in ("client", "server"):
-            self.world.stop(name)
-            found.append(Counts(**json.loads(self.world.tail(name, 1))))
-        return found[0], found[1]
+    def finish(self, role: str) -> dict[str, Counts]:
+        """Stop the clients or the servers; what each counted."""
+        found = {}
+        for pair in ENDS:
+            self.world.stop(f"{pair}-{role}")
+            found[pair] = Counts(**json.loads(self.world.tail(f"{pair}-{role}", 1)))
+        return found
 
     def _start_twice(self, killed_after_seconds: float, *, layout: int) -> None:
         self._start(layout=layout)
@@ -229,19 +232,26 @@ class Restarts:
         return folder
 
     def _start_traffic(self) -> None:
-        for role, place in (("server", SERVER), ("client", self._client)):
-            ends = (SERVER.v4, self._client.v4)
-            command = [sys.executable, "-m", steady_traffic.__name__, role, *ends]
-            self.world.start(role, place.name, command)
-            self.world.wait_for(
-                f"the {role} is there",
-                lambda: bool(
-                    self.world.run(
-                        SERVER.name, ["ss", "-Htan", f"sport = :{steady_traffic.STREAM_PORT}"]
-                    ).stdout
-                ),
-                program=role,
-            )
+        for pair, (server, client) in ENDS.items():
+            for role, place in (("server", server), ("client", client)):
+                command = [
+                    sys.executable,
+                    "-m",
+                    steady_traffic.__name__,
+                    role,
+                    server.v4,
+                    client.v4,
+                ]
+                self.world.start(f"{pair}-{role}", place.name, command)
+                self.world.wait_for(
+                    f"the {pair} {role} is there",
+                    partial(self._has_stream, server),
+                    program=f"{pair}-{role}",
+                )
+
+    def _has_stream(self, server: WorldPod) -> bool:
+        question = ["ss", "-Htan", f"sport = :{steady_traffic.STREAM_PORT}"]
+        return bool(self.world.run(server.name, question).stdout)
 
 
 def run(
@@ -249,12 +259,11 @@ def run(
     restarts: int,
     swaps: int,
     layouts: int,
-    is_direct: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Do it, spread over the restarts."""
     with World(ECOMMERCE) as world:
-        scene = Restarts(world, is_direct=is_direct)
+        scene = Restarts(world)
         started = time.monotonic()
         rounds = max(restarts, swaps, layouts)
         for number in range(rounds):
@@ -267,15 +276,22 @@ def run(
                 scene.change_layout(number + 1, patience)
             if (number + 1) % PROGRESS_ROUNDS == 0 or number + 1 == rounds:
                 progress(f"{number + 1} of {rounds}, {time.monotonic() - started:.0f} s")
-        client, server = scene.finish()
+        clients, servers = (scene.finish(role) for role in ("client", "server"))
         return Report(
             restarts=restarts,
             swaps=swaps,
             layouts=layouts,
             seconds=time.monotonic() - started,
-            client=client,
-            server=server,
+            client=total(clients.values()),
+            server=total(servers.values()),
+            near_client=clients["near"],
         )
+
+
+def total(counts: Iterable[Counts]) -> Counts:
+    """What several counted together."""
+    columns = zip(*(asdict(each).values() for each in counts), strict=True)
+    return Counts(*map(sum, columns))
 
 
 def _policy() -> Policy:
@@ -333,7 +349,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.support.restarts")
     for what, default in (("restarts", 200), ("swaps", 10), ("layouts", 4)):
         parser.add_argument(f"--{what}", type=int, default=default)
-    parser.add_argument("--direct", action="store_true", dest="is_direct")
     report = run(**vars(parser.parse_args()), progress=lambda line: print(line, flush=True))
     show(report)
     REPORT.parent.mkdir(parents=True, exist_ok=True)
