@@ -255,6 +255,15 @@ def taken(pods: Pods, packet: bytes) -> int:
     )
 
 
+def error_about(address: str, port: int) -> tuple[bytes, Protocol]:
+    """The client complains of the answer that it got to what it sent from this port."""
+    ends, answer = (address, CLIENT_ADDRESS[address]), packets.tcp(PORT, port, SYN | ACK)
+    if ":" in address:
+        quoted = packets.ipv6(*ends, Protocol.TCP, answer)
+        return packets.icmp(1, 4, data=quoted), Protocol.ICMPV6
+    return packets.icmp(3, 3, data=packets.ipv4(*ends, Protocol.TCP, answer)), Protocol.ICMP
+
+
 def host_mac(interface: str) -> str:
     shown = subprocess.run(
         ["ip", "-o", "link", "show", interface], check=True, capture_output=True, text=True
@@ -264,17 +273,18 @@ def host_mac(interface: str) -> str:
 
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_only_whole_tcp_connections_of_neighbours_go_directly(pods: Pods, address: str) -> None:
-    def sent(content: bytes, *, protocol: Protocol = Protocol.TCP, **fields: int) -> int:
+    def sent(content: bytes, protocol: Protocol = Protocol.TCP, **fields: int) -> int:
         packet = packets.ip(CLIENT_ADDRESS[address], address, protocol, content, **fields)
         return taken(pods, packet)
 
     assert sent(packets.tcp(5000, PORT, ACK)) == PASS  # its opening was not seen
     assert sent(packets.tcp(5001, PORT, SYN), hop_limit=1) == PASS
     assert sent(packets.tcp(5001, PORT, ACK)) == PASS  # as its opening
-    assert sent(packets.udp(5000, PORT), protocol=Protocol.UDP) == PASS
+    assert sent(packets.udp(5000, PORT), Protocol.UDP) == PASS
     assert sent(packets.tcp(5002, PORT, SYN)) == REDIRECT
     assert sent(packets.tcp(5002, PORT, ACK)) == REDIRECT
     assert sent(packets.tcp(5002, PORT, ACK), hop_limit=1) == PASS  # the node's to answer
+    assert [sent(*error_about(address, port)) for port in (5001, 5002)] == [PASS, REDIRECT]
     pods.deliver_by_node()
     assert sent(packets.tcp(5002, PORT, ACK)) == PASS
     assert sent(packets.tcp(5003, PORT, SYN)) == PASS

@@ -11,7 +11,7 @@ from netpolicy.errors import StalledError
 from netpolicy.inventory import AddressEntry
 from netpolicy.labels import Labels
 from netpolicy.rules import Direction, Protocol
-from nodeagent.datapath import KernelEndpoint, Reason
+from nodeagent.datapath import ConntrackEntry, KernelEndpoint, Reason
 from nodeagent.explain.lookups import Answer, Explanation, Question, explain_flow
 from nodeagent.explain.names import Names, names_of, pair_of
 from nodeagent.explain.render import Legend, explanation_data, explanation_lines
@@ -75,6 +75,23 @@ def test_an_allowed_flow_shows_the_prefix_the_class_and_the_entry_that_decides()
     (decides,) = [step for step in side.lookups if step.decides]
     assert decides.found == f"allow, cookie {OUT_COOKIE}"
     assert (side.ruling.allowed, side.ruling.cookie) == (True, OUT_COOKIE)
+
+
+@pytest.mark.parametrize("is_direct", [True, False])
+def test_a_tracked_flow_says_whether_it_goes_past_the_nodes_ip_stack(is_direct: bool):
+    flow = ConntrackEntry(
+        endpoint_id=WEB_ENDPOINT.endpoint_id, remote="192.0.2.7", remote_port=80, local_port=30_000,
+        protocol=Protocol.TCP, direction=Direction.EGRESS, verdict=Verdict.ALLOW, reason=0,
+        revision=5, cookie=OUT_COOKIE, is_half_open=False, is_one_way=False, is_direct=is_direct,
+        has_reply=True, last_seen_ns=0, forward_packets=1, forward_bytes=60, reply_packets=1,
+        reply_bytes=60, forward_tcp_flags=2, reply_tcp_flags=18,
+    )  # fmt: skip
+    explanation = explain(state(flows=(flow,)))
+    legend = Legend(names=NAMES)
+    (line,) = (one for one in explanation_lines(explanation, legend) if "tracked" in one)
+    assert ("past the node's IP stack" in line) == is_direct
+    (side,) = explanation_data(explanation, legend)["sides"]
+    assert [found["is_direct"] for found in side["flows"]] == [is_direct]
 
 
 def test_the_longest_prefix_is_named():
