@@ -4,6 +4,7 @@ built again.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from secrets import token_hex
 
 import pytest
 
-from nodeagent.cni.fence import ruleset
+from nodeagent.cni.fence import Fence, ruleset
+from nodeagent.endpoints.links import Link
+from tests.support.kernel_pods import within
 from tests.support.world import PROJECT
 
 pytestmark = pytest.mark.kernel
 
 GATEWAY, POD = "10.79.0.1", "10.79.0.2"
-REBUILDS = 100
+REBUILDS = 50
 FLOOD = f"""
 import select, socket, sys
 target, sent = ("{GATEWAY}", 4444), 0
@@ -93,6 +96,36 @@ def test_an_interface_that_gets_the_name_of_an_open_one_is_shut(node: str, pods:
     number = _start(node, pods[0], "vethone")
     _in(node, "nft", "-f", "-", text=ruleset(["veth*"], {("vethone", number + 1)}))
     assert not _reaches_its_node(pods[0])
+
+
+def test_an_agent_expects_what_its_predecessor_knew_to_be_pods(node: str):
+    async def script() -> None:
+        first = Fence(["veth*"])
+        await first.build([], set())
+        first.expect(["late1", "vethtwo"])
+        await first.settle([], set())
+        await Fence(["veth*"]).build([], set())
+
+    within(node, lambda: asyncio.run(script()))
+    assert 'iifname { "late1", "veth*" } drop' in _in(node, "nft", "list", "ruleset")
+
+
+def test_what_somebody_took_out_of_it_keeps_no_change_from_being_made(node: str):
+    ours, other = Link(name="vethone", index=7), Link(name="vethtwo", index=8)
+    fence = Fence(["veth*"])
+
+    def settle(links: list[Link]) -> None:
+        within(node, lambda: asyncio.run(fence.settle(links, {7, 8})))
+
+    within(node, lambda: asyncio.run(fence.build([ours], {7})))
+    _in(node, "nft", "delete element inet tidegate_fence opened", '{ "vethone" . 7 }')
+    settle([other])  # which takes out what is not there any more
+    _in(node, "nft", "flush ruleset")
+    settle([ours, other])
+    assert fence.alarms() == ()
+    opened = _in(node, "nft", "list", "set", "inet", "tidegate_fence", "opened")
+    assert '"vethone" . 7' in opened
+    assert '"vethtwo" . 8' in opened
 
 
 COUNTER = """
