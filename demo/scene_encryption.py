@@ -29,6 +29,8 @@ FEW: Final = 4
 HEARD: Final = 25
 """So many more answers while the tap listens."""
 STREAM_SECONDS: Final = 10.0
+NAMED: Final = 6
+"""So few packets in the clear are told one by one."""
 
 
 def encrypted(stage: Stage) -> None:
@@ -187,7 +189,12 @@ def _listen(stage: Stage) -> Tap:
 
 
 def _heard(seen: Tap) -> str:
-    return f"{len(seen.in_the_clear)} packets of pods in the clear, {seen.tunnelled} of tunnels"
+    clear = seen.in_the_clear
+    told = f"{len(clear)} packets of pods in the clear, {seen.tunnelled} of tunnels"
+    if len(clear) > NAMED:
+        return told
+    which = (f"{one.source} → {one.destination}, protocol {one.protocol}" for one in clear)
+    return "; ".join((told, *which))
 
 
 def _is_dark(seen: Tap) -> bool:
