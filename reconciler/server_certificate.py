@@ -97,7 +97,7 @@ class ServerCertificate:
         if ends <= datetime.now(UTC):
             raise StalledError(
                 f"{self.certificate}: the reconciler's certificate expired at"
-                f" {ends:%Y-%m-%d %H:%M} UTC; run: tidegate keys renew --server"
+                f" {ends:%Y-%m-%d %H:%M} UTC; with the keys run: tidegate keys renew DIR --server"
             )
 
 

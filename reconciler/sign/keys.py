@@ -152,7 +152,11 @@ def _load_key(directory: Path, role: str, key_ids: tuple[str, ...]) -> CryptoSig
     if role == BINS_ROLE:
         found = _bins_keys(directory)
         if not found:
-            raise StalledError(f"{directory}/online has no key for {role}", reason=_REASON)
+            raise StalledError(
+                f"{directory}/online has no key for {role}: restore it, or run:"
+                f" tidegate keys rotate {role} {directory}",
+                reason=_REASON,
+            )
         return _read_key(found[-1])
     for key_id in key_ids:
         path = _key_path(directory, role, key_id)
@@ -160,7 +164,7 @@ def _load_key(directory: Path, role: str, key_ids: tuple[str, ...]) -> CryptoSig
             return _read_key(path)
     raise StalledError(
         f"{directory}/online has no key for {role} that the root metadata names:"
-        f" restore it, or run: tidegate keys rotate {role}",
+        f" restore it, or run: tidegate keys rotate {role} {directory}",
         reason=_REASON,
     )
 

@@ -175,7 +175,7 @@ def test_a_server_whose_certificate_expired_says_so_at_its_start(keys: Path) -> 
     renew_server(keys, now=datetime.now(UTC) - timedelta(days=800))
 
     async def scenario() -> None:
-        with pytest.raises(StalledError, match=r"expired at .* keys renew --server"):
+        with pytest.raises(StalledError, match=r"expired at .* keys renew DIR --server"):
             async with serving(keys):
                 pass
 
