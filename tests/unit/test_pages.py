@@ -75,6 +75,11 @@ def _commands(line: str) -> Iterator[str]:
         yield from (f"{stem} {other.strip()}" for other in others)
 
 
+def _context(command: click.Command, path: str | None = None) -> click.Context:
+    """As the programs make it: a command keeps the help option of the context that asks for it first."""
+    return click.Context(command, info_name=path, help_option_names=["-h", "--help"])
+
+
 def _fault(line: str, *, whole: bool) -> str | None:
     """What the program that a line begins with would say of the line."""
     words = shlex.split(re.sub(r"[\[\]]", "", line))
@@ -83,11 +88,11 @@ def _fault(line: str, *, whole: bool) -> str | None:
         if not words or words[0].startswith("-"):
             return None if not whole or words else "no command"
         name = words.pop(0)
-        found = command.get_command(click.Context(command), name)
+        found = command.get_command(_context(command), name)
         if found is None:
             return f"no command {name}"
         command = found
-    context = click.Context(command)
+    context = _context(command)
     try:
         given, rest, _ = command.make_parser(context).parse_args(words)
     except click.UsageError as error:
@@ -146,7 +151,7 @@ def _leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comm
     if not isinstance(command, click.Group):
         yield path, command
         return
-    context = click.Context(command)
+    context = _context(command)
     for sub in command.list_commands(context):
         found = command.get_command(context, sub)
         assert found is not None
@@ -156,7 +161,7 @@ def _leaves(command: click.Command, path: str) -> Iterator[tuple[str, click.Comm
 def test_the_help_of_every_command_has_an_example_that_is_a_command() -> None:
     for program, main in PROGRAMS.items():
         for path, command in _leaves(main, program):
-            shown = command.get_help(click.Context(command, info_name=path)).splitlines()
+            shown = command.get_help(_context(command, path)).splitlines()
             examples = [one for line in shown for one in _commands(line) if line.startswith("    ")]
             assert any(one.startswith(path) for one in examples), path
             assert not [one for one in examples if _fault(one, whole=True)], path
