@@ -120,6 +120,7 @@ class ModelDatapath:
         self.endpoints.pop(ifindex, None)
 
     def set_local_ends(self, ends: Mapping[str, LocalEnd]) -> None:
+        self._call("set_local_ends")
         self.local_ends = dict(ends)
 
     def read_endpoints(self) -> dict[int, LocalEndpoint]:
