@@ -317,7 +317,7 @@ def _policy() -> Policy:
 
 def show(report: Report) -> None:
     """A table of what became of the packets, and the verdict."""
-    client, server = report.client, report.server
+    client, server, near = report.client, report.server, report.near_client
     again = client.retransmitted + server.retransmitted
     table = Table(
         title=f"{report.restarts} restarts, {report.swaps} swaps of programs, "
@@ -327,6 +327,7 @@ def show(report: Report) -> None:
         table.add_column(title, justify="left" if title == "packets" else "right")
     for row in (
         ("datagrams, answered", client.sent, client.answered, client.sent),
+        ("… of them within the node", near.sent, near.answered, near.sent),
         (
             "bytes over TCP, answered",
             client.stream_sent,
