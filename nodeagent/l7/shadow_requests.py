@@ -57,13 +57,14 @@ _UNKNOWN: Final = Opinion(is_known=False)
 class ShadowJudge:
     """One shadow's policies, and those in force. Equal requests of equal flows are judged once."""
 
-    __slots__ = ("_in_force", "_policies", "_remembered", "_selecting", "_untried", "shadow")
+    __slots__ = ("_enforced", "_policies", "_remembered", "_selecting", "_untried", "shadow")
 
     def __init__(
         self, shadow: Shadow, policies: Iterable[Policy], in_force: Iterable[Policy] = ()
     ) -> None:
         self.shadow = shadow
-        in_force = self._in_force = tuple(in_force)
+        in_force = tuple(in_force)
+        self._enforced = ShadowJudge(Shadow.CANDIDATE, in_force) if self._is_former else None
         self._policies = tuple(replace(policy, mode=Mode.ENFORCE) for policy in policies)
         self._untried = untried(self._policies, in_force)
         self._selecting: dict[Labels, tuple[Policy, ...]] = {}
@@ -91,8 +92,10 @@ class ShadowJudge:
     def enforced_rules(
         self, request: JudgedRequest, source: End, destination: End
     ) -> tuple[RuleId, ...]:
-        """The rules in force that decided over a request."""
-        return _judge(self._in_force, request, source, destination, _asked(request)).rules
+        """The rules in force that decided over a request; only the former policy is asked for them."""
+        if self._enforced is None:
+            return ()
+        return self._enforced._side(request, source, destination, _asked(request)).rules
 
     @property
     def _is_former(self) -> bool:
