@@ -95,7 +95,7 @@ class ShadowJudge:
         """The rules in force that decided over a request; only the former policy is asked for them."""
         if self._enforced is None:
             return ()
-        return self._enforced._side(request, source, destination, _asked(request)).rules
+        return self._enforced._judged(request, source, destination)[0].rules
 
     @property
     def _is_former(self) -> bool:
