@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest -q $(AGAIN)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: help setup bpf cni proto lock format check test test-fast test-slow test-kernel test-cluster test-images test-vm demo corpus fuzz clean
+.PHONY: help setup bpf cni proto lock format check test test-fast test-slow test-kernel test-cluster test-images test-vm test-restarts demo corpus fuzz clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z%A-Z-]+:.*## /{printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -85,6 +85,9 @@ $(VM_STAMP): requirements/debian-vm.txt
 
 test-vm: setup $(VM_STAMP) ## Tests under another kernel, in QEMU (not part of test: minutes): make test-vm [KERNEL=6.1] [TESTS=...]
 	@$(BIN)/python -m tests.vm --kernel $(or $(KERNEL),6.1) $(or $(TESTS),$(VM_TESTS))
+
+test-restarts: setup ## Kill, upgrade and replace an agent under live traffic (not part of test: minutes): make test-restarts [RESTARTS=200]
+	@$(BIN)/python -m tests.support.restarts --restarts $(or $(RESTARTS),200)
 
 $(CLUSTER_STAMP): requirements/debian-cluster.txt requirements/cluster-tools.lock $(VENV_STAMP)
 	@requirements/install_debian.sh $<
