@@ -117,7 +117,7 @@ def test_a_faulty_configuration_says_what_is_wrong(tmp_path: Path, old, new, say
 def test_the_datapaths_section_reads_whole(tmp_path: Path):
     text = CONFIG + (
         b'datapath: {max_prefixes: 7, unjudged_ethertypes: ["0x88cc", "802.3", "8100"],'
-        b" lifetimes: {tcp: 900}}\n"
+        b" direct_delivery: true, lifetimes: {tcp: 900}}\n"
     )
     config, faults = decode_config(tmp_path / "agent.yaml", text)
     assert faults == []
@@ -125,6 +125,7 @@ def test_the_datapaths_section_reads_whole(tmp_path: Path):
         max_prefixes=7,
         lifetimes=FlowLifetimes(tcp=900),
         unjudged_ethertypes=(0x88CC, 1, 0x8100),
+        direct_delivery=True,
     )
 
 
