@@ -189,9 +189,8 @@ NO_PEER = {4: [("processor", "api-gateway", "GET", "/products", 0)], 6: []}
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_requests_are_judged_as_before_at_both_ends_of_a_tunnel_and_nothing_is_in_the_clear(
-    field: FieldWorld, family: int
+    field: FieldWorld, family: int, encrypted: None
 ) -> None:
-    encrypt_strictly(field)
     with tap(field.world, "node-a") as seen:
         for source, destination, method, path, status in (
             ("client", "demo-api", "GET", "/public", 200),  # an Envoy on either node
@@ -207,8 +206,9 @@ def test_requests_are_judged_as_before_at_both_ends_of_a_tunnel_and_nothing_is_i
     assert seen.tunnelled > 0
 
 
-def test_a_request_says_whether_its_connection_travels_encrypted(field: FieldWorld) -> None:
-    encrypt_strictly(field)
+def test_a_request_says_whether_its_connection_travels_encrypted(
+    field: FieldWorld, encrypted: None
+) -> None:
     sealed, clear = "/private?sealed", "/metrics?clear"
     assert field.ask("client", "demo-api", "GET", sealed).status == 403
     assert field.ask("prometheus", "api-gateway", "GET", clear).status == 403
@@ -231,11 +231,11 @@ def test_a_request_says_whether_its_connection_travels_encrypted(field: FieldWor
         )
 
 
-def encrypt_strictly(field: FieldWorld) -> None:
-    """Both nodes are strict, and have shaken hands."""
-    if "strict" not in field.agent("node-a", "encrypt", "status"):
-        files = {"tidegate.yaml": STRICT, "policies/client.yaml": FROM_CLIENT}
-        field.publish("Encrypt", files)
+@pytest.fixture(scope="module")
+def encrypted(field: FieldWorld) -> None:
+    """From the first test that asks for it on both nodes are strict, and have shaken hands."""
+    files = {"tidegate.yaml": STRICT, "policies/client.yaml": FROM_CLIENT}
+    field.publish("Encrypt", files)
 
     def is_so(node: str) -> bool:
         found = json.loads(field.agent(node, "encrypt", "status", "-o", "json"))
