@@ -149,6 +149,8 @@ class Histories(RuleBasedStateMachine):
         after = self.rollouts.rollout
         if before is None or before.phase is not Phase.PAUSED or verdict.answer is Answer.FAIL:
             return
+        if not before.sequence:
+            return  # its time begins when it is published, which a death has kept back so far
         assert after is not None
         if self.now - before.since < before.plan.pause_seconds:
             assert after.phase is Phase.PAUSED
