@@ -333,8 +333,8 @@ def ip(namespace: str, line: str) -> None:
 
 
 def sniffer() -> socket.socket:
-    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
-    made.bind(("eth0", 0))
+    made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    made.bind(("eth0", ETH_P_ALL))
     made.setblocking(False)
     return made
 

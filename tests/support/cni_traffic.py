@@ -96,7 +96,7 @@ def packets_mac() -> bytes:
 def watch(interface: str) -> None:
     """Count the frames of each kind, by pod, that arrive on an interface."""
     seen = Counter[str]()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_TYPES)) as packets:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as packets:
         packets.setsockopt(socket.SOL_SOCKET, 33, 32 << 20)  # SO_RCVBUFFORCE
         packets.bind((interface, _ALL_TYPES))
         packets.setblocking(False)

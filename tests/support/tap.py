@@ -86,10 +86,11 @@ def tap(world: World, node: str) -> Iterator[Tap]:
     """Watch both directions at a node's end of the link."""
 
     def listen() -> socket.socket:
-        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_FRAMES))
+        # Of no protocol until it is bound: one that hears all would hear every interface till then.
+        made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
         made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         made.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
-        made.bind((NODE_LINK, 0))
+        made.bind((NODE_LINK, _ALL_FRAMES))
         made.settimeout(_LOOK_SECONDS)
         return made
 
