@@ -106,9 +106,10 @@ def test_a_killed_agent_leaves_enforcement_and_its_successor_adopts_it_without_a
 def test_programs_that_somebody_takes_off_an_interface_come_back(agents: Agents):
     node, interface, world = FRONTEND.node.name, FRONTEND.interface, agents.world
     assert is_under_policy(world, node, interface)
+    before = agents.repaired(node, "program")
     take_ours_off(world, node, interface)
-    assert not is_under_policy(world, node, interface)
     world.wait_for("they are back", lambda: is_under_policy(world, node, interface), timeout=3)
+    world.wait_for("it is counted", lambda: agents.repaired(node, "program") > before)
     assert _outcomes(agents, "frontend") == {Outcome.TIMEOUT}
 
 

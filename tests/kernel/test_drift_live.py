@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from netpolicy.rules import Direction
-from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
 from nodeagent.datapath import Filter, abi, abi_numbers, attach, libbpf, packing
 from nodeagent.datapath.endpoint_map import EndpointMap
-from nodeagent.local_api_client import open_agent
 from tests.support.kernel_pods import within
 from tests.support.live_agents import Agents
 from tests.support.small_programs import Says, small_program
@@ -44,15 +42,15 @@ def agents() -> Iterator[Agents]:
 
 
 def _assert_repaired(agents: Agents, kind: str, tamper: Callable[[], None]) -> None:
-    before, tampered_at = _repaired(agents, kind), time.time()
+    before, tampered_at = agents.repaired(NODE, kind), time.time()
     tamper()
     agents.world.wait_for(
         f"{kind} is repaired",
-        lambda: _repaired(agents, kind) > before,
+        lambda: agents.repaired(NODE, kind) > before,
         timeout=FOUND_SECONDS + REPAIRED_SECONDS + LOADED_MACHINE_SECONDS,
         program=NODE,
     )
-    status = _status(agents)
+    status = agents.status(NODE)
     assert status.drift.found_at - tampered_at < FOUND_SECONDS + LOADED_MACHINE_SECONDS
     assert status.drift.repaired_at - status.drift.found_at < (
         REPAIRED_SECONDS + LOADED_MACHINE_SECONDS
@@ -62,15 +60,6 @@ def _assert_repaired(agents: Agents, kind: str, tamper: Callable[[], None]) -> N
     log = agents.world.tail(NODE, 10_000)
     assert "drift_found" in log
     assert "drift_repaired" in log
-
-
-def _status(agents: Agents) -> pb.StatusResponse:
-    with open_agent(agents.world.directory / f"{NODE}.sock") as client:
-        return client.status()
-
-
-def _repaired(agents: Agents, kind: str) -> int:
-    return sum(c.repaired for c in _status(agents).drift.counts if c.kind == kind)
 
 
 def _map(agents: Agents, name: str) -> libbpf.Map:
@@ -236,32 +225,34 @@ def test_a_program_put_before_ours_is_put_behind_it_and_left_in_place(agents: Ag
 
 
 def test_programs_taken_off_are_found_at_a_glance_and_come_back(agents: Agents):
-    before = _repaired(agents, "program")
+    before = agents.repaired(NODE, "program")
     take_ours_off(agents.world, NODE, INTERFACE)
     agents.world.wait_for(
         "they are back", lambda: is_under_policy(agents.world, NODE, INTERFACE), timeout=3
     )
-    agents.world.wait_for("it is counted", lambda: _repaired(agents, "program") > before)
+    agents.world.wait_for("it is counted", lambda: agents.repaired(NODE, "program") > before)
 
 
 def test_filters_of_others_that_come_and_go_are_nobodys_loss(agents: Agents):
     """The kernel tells of their loss as of ours."""
-    before = _status(agents).drift
+    before = agents.status(NODE).drift
     for verb in ("add", "del"):
         agents.world.run(NODE, ["tc", "qdisc", verb, "dev", INTERFACE, "clsact"])
     agents.world.wait_for(
-        "it compares again", lambda: _status(agents).drift.checks > before.checks + 1, program=NODE
+        "it compares again",
+        lambda: agents.status(NODE).drift.checks > before.checks + 1,
+        program=NODE,
     )
-    assert _status(agents).drift.counts == before.counts
+    assert agents.status(NODE).drift.counts == before.counts
     assert is_under_policy(agents.world, NODE, INTERFACE)
 
 
 def test_comparing_does_not_take_a_steady_kernel_for_a_changed_one(agents: Agents):
-    before = _status(agents).drift
+    before = agents.status(NODE).drift
     agents.world.wait_for(
-        "it compares again", lambda: _status(agents).drift.checks > before.checks, program=NODE
+        "it compares again", lambda: agents.status(NODE).drift.checks > before.checks, program=NODE
     )
-    assert _status(agents).drift.counts == before.counts
+    assert agents.status(NODE).drift.counts == before.counts
 
 
 def _index() -> int:

@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from netpolicy.wire.tidegate.v1 import agent_pb2 as pb
+from nodeagent.local_api_client import open_agent
 from tests.support.world import PROJECT, World
 
 
@@ -55,6 +57,14 @@ class Agents:
     def drops(self, node: str) -> list[dict[str, Any]]:
         lines = self.ask(node, "flows", "--verdict", "DROPPED", "-o", "json").splitlines()
         return [json.loads(line) for line in lines]
+
+    def status(self, node: str) -> pb.StatusResponse:
+        with open_agent(self.world.directory / f"{node}.sock") as client:
+            return client.status()
+
+    def repaired(self, node: str, kind: str) -> int:
+        """How often the agent has put something of this kind back."""
+        return sum(one.repaired for one in self.status(node).drift.counts if one.kind == kind)
 
     def config(self, node: str) -> Path:
         return self.world.directory / f"{node}.yaml"
