@@ -249,8 +249,9 @@ struct tg_settings {
 	__u64 lifetime_datagram_ns;
 	__u64 lifetime_fragments_ns;
 	__u16 unjudged_ethertypes[TG_UNJUDGED_ETHERTYPES];
+	__u64 direct_delivery;               /* zero: nobody is handed a packet directly */
 };
-_Static_assert(sizeof(struct tg_settings) == 56, "no hidden padding");
+_Static_assert(sizeof(struct tg_settings) == 64, "no hidden padding");
 
 struct tg_endpoint {
 	__u32 id;

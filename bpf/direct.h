@@ -25,6 +25,7 @@
 #include "events.h"
 #include "maps.h"
 #include "packet.h"
+#include "settings.h"
 
 #define LAST_HOP 1
 
@@ -80,14 +81,15 @@ static __always_inline __u32 find_end_of(struct passage *passage)
 	return find_end(passage->skb, &packet->destination, packet->hop_limit);
 }
 
-/* The packet that opens a flow: will all of it go directly? What comes so into a pod says it itself. */
+/* The packet that opens a flow: will all of it go directly? What comes so into a pod says it itself. Where the
+ * setting says that nobody is handed to, the verifier takes the question out: a new flow pays nothing for it. */
 static __always_inline bool opens_direct(struct passage *passage)
 {
 	const struct packet *packet = &passage->packet;
 
 	if (passage->direction == TG_INGRESS)
 		return is_marked(passage->skb, TG_MARK_DIRECT);
-	if (packet->opens && packet->protocol == IPPROTO_TCP &&
+	if (settings.direct_delivery && packet->opens && packet->protocol == IPPROTO_TCP &&
 	    packet->fragment == FRAGMENT_NONE && passage->ruling.verdict == TG_ALLOW)
 		passage->end = find_end_of(passage);
 	return passage->end;

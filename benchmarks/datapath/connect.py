@@ -38,6 +38,7 @@ from benchmarks.datapath.world import (
 )
 from benchmarks.report import DIRECTORY, QUICK_DIRECTORY, Result
 from nodeagent.datapath import Datapath, LocalEnd
+from nodeagent.datapath_options import DatapathOptions
 
 SIZES: Final = (10, 100, 1_000, 10_000, 20_000)
 QUICK_SIZES: Final = (10, 100)
@@ -60,6 +61,8 @@ MEASURES: Final = {
 }
 """Mode of the load: what it does, the unit, and how many of it a second is."""
 
+_DIRECT_TOO: Final = DatapathOptions(direct_delivery=True)
+"""One version of the programs for all contestants: the maps say who is handed to directly."""
 _ON_ONE_PROCESSOR: Final = ("taskset", "--cpu-list", str(min(os.sched_getaffinity(0))))
 _SOURCE: Final = Path(__file__).with_name("load.c")
 
@@ -74,7 +77,11 @@ def run(*, quick: bool = False) -> list[Result]:
     seconds = QUICK_SECONDS if quick else SECONDS
     taken: dict[int, Taken] = {}
     paired: dict[int, dict[str, dict[str, Ratio]]] = {}
-    with loaded_world() as world, two_pods() as (client, server), _load() as load:
+    with (
+        loaded_world(options=_DIRECT_TOO) as world,
+        two_pods() as (client, server),
+        _load() as load,
+    ):
         world.datapath.set_endpoint(client_endpoint(mac=client.mac), client.ifindex)
         world.datapath.set_endpoint(server_endpoint(mac=server.mac), server.ifindex)
         with _serving(load, server) as serving, _read(world.datapath):

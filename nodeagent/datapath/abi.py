@@ -79,6 +79,7 @@ class Settings(Structure):
         ("lifetime_datagram_ns", c_uint64),
         ("lifetime_fragments_ns", c_uint64),
         ("unjudged_ethertypes", c_uint16 * MOST_UNJUDGED_ETHERTYPES),
+        ("direct_delivery", c_uint64),
     )
 
 

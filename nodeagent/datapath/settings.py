@@ -1,4 +1,5 @@
-"""What the programs read as constants: lifetimes of idle flows, and ethertypes that pass unjudged.
+"""What the programs read as constants: lifetimes of idle flows, ethertypes that pass unjudged, and whether
+pods are handed packets directly.
 
 In:   DatapathOptions
 Out:  the bytes of `struct tg_settings`, which the loader puts into the object's read-only data
@@ -22,7 +23,13 @@ def pack_settings(options: DatapathOptions) -> bytes:
         _c_name(field.name): getattr(options.lifetimes, field.name) * _SECOND_NS
         for field in fields(FlowLifetimes)
     }
-    return bytes(abi.Settings(**lifetimes, unjudged_ethertypes=options.unjudged_ethertypes))
+    return bytes(
+        abi.Settings(
+            **lifetimes,
+            unjudged_ethertypes=options.unjudged_ethertypes,
+            direct_delivery=options.direct_delivery,
+        )
+    )
 
 
 def _c_name(field: str) -> str:

@@ -28,6 +28,7 @@ from nodeagent.datapath import (
     LocalEnd,
     ensure_loaded,
 )
+from nodeagent.datapath_options import DatapathOptions
 from nodeagent.plan.generation import AddressPlan, Generation, LocalEndpoint
 from tests.support.kernel_engine import private_config
 
@@ -177,7 +178,8 @@ def two_pods() -> Iterator[Pods]:
             _run("ip", "netns", "add", f"{prefix}-{place}")
             undo.callback(_run, "ip", "netns", "del", f"{prefix}-{place}")
         _lay_out(prefix)
-        config = private_config()
+        # Whether anybody is handed to directly, the maps then say.
+        config = replace(private_config(), options=DatapathOptions(direct_delivery=True))
         ensure_loaded(config)
         datapath = Datapath.open(config)
         undo.callback(datapath.close)
